@@ -1,0 +1,1 @@
+//! Delivers webhooks from Kafka: the service, in reading order.

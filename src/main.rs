@@ -1,0 +1,2 @@
+//! The `webhook-delivery` program.
+fn main() {}

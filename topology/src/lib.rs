@@ -1,0 +1,1 @@
+//! Kafka Streams-style topologies with asynchronous processing and out-of-order completion.
