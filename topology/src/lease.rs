@@ -14,11 +14,22 @@ use crate::offsets::OffsetTracker;
 pub(crate) const NOTHING: i64 = -1;
 
 /// What a worker counts over all its partitions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Budget {
     pub(crate) records: Cell<usize>,
     pub(crate) bytes: Cell<usize>,
-    pub(crate) freed: Arc<Notify>,
+    freed: Arc<Notify>,
+}
+
+impl Budget {
+    /// `freed` is called whenever a record ends.
+    pub(crate) fn new(freed: Arc<Notify>) -> Self {
+        Self {
+            records: Cell::new(0),
+            bytes: Cell::new(0),
+            freed,
+        }
+    }
 }
 
 /// Where an assigned partition stands.
@@ -80,13 +91,20 @@ impl PartitionState {
             bytes,
             partition: Rc::clone(self),
         };
-        Some(Lease { shared: Rc::new(shared), released: false })
+        Some(Lease {
+            shared: Rc::new(shared),
+            released: false,
+        })
     }
 
     fn end(&self, offset: i64, bytes: usize, abandoned: bool) {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
-        self.budget.records.set(self.budget.records.get().saturating_sub(1));
-        self.budget.bytes.set(self.budget.bytes.get().saturating_sub(bytes));
+        self.budget
+            .records
+            .set(self.budget.records.get().saturating_sub(1));
+        self.budget
+            .bytes
+            .set(self.budget.bytes.get().saturating_sub(bytes));
         self.budget.freed.notify_one();
         if self.in_flight.get() == 0 {
             self.idle.notify_one();
@@ -128,7 +146,10 @@ impl Lease {
     #[must_use]
     pub fn child(&self) -> Self {
         self.shared.open.set(self.shared.open.get() + 1);
-        Self { shared: Rc::clone(&self.shared), released: false }
+        Self {
+            shared: Rc::clone(&self.shared),
+            released: false,
+        }
     }
 
     /// Ends this part of the record.
@@ -154,7 +175,9 @@ impl Lease {
         }
         shared.open.set(shared.open.get().saturating_sub(1));
         if shared.open.get() == 0 {
-            shared.partition.end(shared.offset, shared.bytes, shared.abandoned.get());
+            shared
+                .partition
+                .end(shared.offset, shared.bytes, shared.abandoned.get());
         }
     }
 }
@@ -180,7 +203,13 @@ mod tests {
 
     fn partition() -> (Rc<PartitionState>, Arc<AtomicI64>) {
         let committable = Arc::new(AtomicI64::new(NOTHING));
-        (PartitionState::new(Rc::default(), Arc::clone(&committable)), committable)
+        (
+            PartitionState::new(
+                Rc::new(Budget::new(Arc::default())),
+                Arc::clone(&committable),
+            ),
+            committable,
+        )
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// Offsets are registered in rising order as they are read. A gap between two of them (compaction,
 /// transaction markers) counts as complete.
 #[derive(Debug, Default)]
-pub struct OffsetTracker {
+pub(crate) struct OffsetTracker {
     base: Option<i64>,
     open_from_base: VecDeque<bool>,
 }
@@ -16,7 +16,7 @@ pub struct OffsetTracker {
 impl OffsetTracker {
     /// Registers an offset as read and not complete. `false` when it is not above all earlier ones,
     /// in which case it is already known and must not be run a second time.
-    pub fn register(&mut self, offset: i64) -> bool {
+    pub(crate) fn register(&mut self, offset: i64) -> bool {
         let Some(next) = self.next() else {
             self.base = Some(offset);
             self.open_from_base.push_back(true);
@@ -35,9 +35,11 @@ impl OffsetTracker {
     }
 
     /// Marks an offset complete. `false` when it is not open.
-    pub fn complete(&mut self, offset: i64) -> bool {
+    pub(crate) fn complete(&mut self, offset: i64) -> bool {
         let Some(base) = self.base else { return false };
-        let slot = usize::try_from(offset - base).ok().and_then(|i| self.open_from_base.get_mut(i));
+        let slot = usize::try_from(offset - base)
+            .ok()
+            .and_then(|i| self.open_from_base.get_mut(i));
         let was_open = slot.is_some_and(std::mem::take);
         while self.open_from_base.front() == Some(&false) {
             self.open_from_base.pop_front();
@@ -47,12 +49,12 @@ impl OffsetTracker {
     }
 
     /// The offset to commit: the lowest that is not complete. `None` before the first record.
-    pub fn committable(&self) -> Option<i64> {
+    pub(crate) fn committable(&self) -> Option<i64> {
         self.base
     }
 
     /// How many offsets lie between the lowest open one and the next one to read.
-    pub fn span(&self) -> usize {
+    pub(crate) fn span(&self) -> usize {
         self.open_from_base.len()
     }
 

@@ -46,8 +46,11 @@ impl ConsumedRecord {
     /// The memory that the record holds, in bytes, with a flat allowance for its frame.
     pub fn size(&self) -> usize {
         const FRAME: usize = 128;
-        let headers: usize =
-            self.headers.iter().map(|(name, value)| name.len() + len_of(value.as_ref())).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + len_of(value.as_ref()))
+            .sum();
         FRAME + len_of(self.key.as_ref()) + len_of(self.value.as_ref()) + headers
     }
 }
