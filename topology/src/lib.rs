@@ -13,6 +13,8 @@ mod offsets;
 mod record;
 mod runtime;
 pub mod seam;
+#[cfg(feature = "test-util")]
+mod test_driver;
 
 pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
 pub use graph::TopologyError;
@@ -20,3 +22,5 @@ pub use lease::Lease;
 pub use named::{Consumed, MaxInFlight, Named, Produced};
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
 pub use runtime::{KafkaStreams, StartError, StreamsConfig};
+#[cfg(feature = "test-util")]
+pub use test_driver::TopologyTestDriver;

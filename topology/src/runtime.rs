@@ -15,9 +15,12 @@ use tokio::sync::Notify;
 use crate::builder::Topology;
 use crate::seam::{Log, SourceError};
 use control::{Control, Listener};
-use worker::{Worker, WorkerHandle};
+use worker::WorkerHandle;
 
-pub(crate) use worker::Limits;
+pub(crate) use worker::{Command, Limits, Worker};
+
+/// Milliseconds since the epoch, real or virtual.
+pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// How a topology runs.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{Shared, now_ms};
+use super::{Clock, Shared, now_ms};
 use crate::builder::{Node, Topology, WorkerContext};
 use crate::lease::{Budget, PartitionState, Phase};
 use crate::named::DueAt;
@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_secs(1);
 const COMMANDS: usize = 64;
 
 #[derive(Debug)]
-pub(super) enum Command {
+pub(crate) enum Command {
     Assign {
         source: usize,
         queue: Box<dyn PartitionQueue>,
@@ -49,7 +49,7 @@ pub(super) enum Command {
 
 /// A partition handed back.
 #[derive(Debug)]
-pub(super) struct Returned {
+pub(crate) struct Returned {
     pub(super) queue: Box<dyn PartitionQueue>,
     pub(super) committable: Committable,
 }
@@ -90,11 +90,12 @@ struct Held {
     due_ms: i64,
 }
 
-pub(super) struct Worker {
+pub(crate) struct Worker {
     sources: Vec<Source>,
     tasks: Vec<Task>,
     limits: Limits,
     wake: Arc<Notify>,
+    clock: Clock,
     first: usize,
 }
 
@@ -125,7 +126,7 @@ impl Worker {
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, async {
                     let context = WorkerContext::new(number, count, sink);
-                    Self::new(&topology, &context, limits, waker)
+                    Self::new(&topology, &context, limits, waker, Arc::new(now_ms))
                         .run(receiver)
                         .await;
                 });
@@ -141,11 +142,12 @@ impl Worker {
         })
     }
 
-    pub(super) fn new(
+    pub(crate) fn new(
         topology: &Topology,
         context: &WorkerContext,
         limits: Limits,
         wake: Arc<Notify>,
+        clock: Clock,
     ) -> Self {
         let sources = topology
             .sources
@@ -161,14 +163,15 @@ impl Worker {
             tasks: Vec::new(),
             limits,
             wake,
+            clock,
             first: 0,
         }
     }
 
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let wake = Arc::clone(&self.wake);
         loop {
-            let round = self.poll_round(now_ms());
+            let round = self.poll_round((self.clock)());
             if round.more {
                 while let Ok(command) = commands.try_recv() {
                     self.handle(command);
@@ -185,7 +188,7 @@ impl Worker {
                     None => return,
                 },
                 () = wake.notified() => {}
-                () = tokio::time::sleep(until(round.next_due_ms)) => {}
+                () = tokio::time::sleep(self.until(round.next_due_ms)) => {}
             }
         }
     }
@@ -224,6 +227,11 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn until(&self, due_ms: Option<i64>) -> Duration {
+        let wait = due_ms.map(|due_ms| u64::try_from(due_ms - (self.clock)()).unwrap_or(0));
+        wait.map_or(TICK, |wait| Duration::from_millis(wait).min(TICK))
     }
 
     /// Gives every partition its turn, beginning with another one each time.
@@ -345,9 +353,4 @@ async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
     {
         tracing::warn!("a partition was handed back after its deadline");
     }
-}
-
-fn until(due_ms: Option<i64>) -> Duration {
-    let wait = due_ms.map(|due_ms| u64::try_from(due_ms - now_ms()).unwrap_or(0));
-    wait.map_or(TICK, |wait| Duration::from_millis(wait).min(TICK))
 }
