@@ -1,1 +1,4 @@
 //! Delivers webhooks from Kafka: the service, in reading order.
+
+pub mod domain;
+pub mod egress;

@@ -17,7 +17,9 @@ use crate::seam::{Log, SourceError};
 use control::{Control, Listener};
 use worker::WorkerHandle;
 
-pub(crate) use worker::{Command, Limits, Worker};
+#[cfg(feature = "test-util")]
+pub(crate) use worker::Command;
+pub(crate) use worker::{Limits, Worker};
 
 /// Milliseconds since the epoch, real or virtual.
 pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

@@ -223,7 +223,8 @@ impl TopologyTestDriver {
 
     /// Lets the wall clock go on; everything that falls due meanwhile runs, in order.
     pub fn advance_wall_clock_time(&self, by: Duration) {
-        self.local.block_on(&self.runtime, async { tokio::time::sleep(by).await });
+        self.local
+            .block_on(&self.runtime, async { tokio::time::sleep(by).await });
     }
 
     /// Takes what the topology has written to `topic` so far.
