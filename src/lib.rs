@@ -2,3 +2,5 @@
 
 pub mod domain;
 pub mod egress;
+pub mod store;
+pub mod subscriptions;
