@@ -1,1 +1,6 @@
 //! Delivers webhooks from Kafka: the service, in reading order.
+
+pub mod domain;
+pub mod egress;
+pub mod store;
+pub mod subscriptions;
