@@ -1,1 +1,2 @@
 //! Delivers webhooks from Kafka: the service, in reading order.
+pub mod config;
