@@ -1,0 +1,193 @@
+//! The `kafka` section: which brokers, which topics, and what else librdkafka is told.
+//! It must not know how topics are made or read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::parse;
+use super::reader::{PROPERTIES, Reader};
+
+/// Properties that decide what is lost or read twice; the service sets them itself.
+const RESERVED: [&str; 20] = [
+    "acks",
+    "auto.commit.enable",
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "group.remote.assignor",
+    "isolation.level",
+    "max.in.flight",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "request.required.acks",
+    "transactional.id",
+];
+
+/// The brokers and the topics on them.
+#[derive(Clone)]
+pub struct Kafka {
+    /// `kafka.bootstrap_servers`: `host:port`, several with commas. Default `127.0.0.1:9092`.
+    pub bootstrap_servers: String,
+    /// `kafka.properties.*`: further properties of librdkafka, such as `security.protocol`, for
+    /// every client. In the environment `_` stands for `.`
+    /// (`WEBHOOK_DELIVERY__KAFKA__PROPERTIES__SECURITY_PROTOCOL`). Those that the service sets
+    /// itself are refused. Default: none.
+    pub properties: BTreeMap<String, String>,
+    /// `kafka.group_instance_id`: makes this instance a static member of the group; 1–249
+    /// characters of `A-Z a-z 0-9 . _ -`, another one for every instance. Default: none.
+    pub group_instance_id: Option<String>,
+    /// The `kafka.topics` section.
+    pub topics: Topics,
+    /// `kafka.id_namespace`: the uuid in which ids of events without one are made. Default: none,
+    /// then the cluster's id stands for it.
+    pub id_namespace: Option<Uuid>,
+}
+
+impl fmt::Debug for Kafka {
+    /// Shows the names of the properties only: their values hold passwords.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Kafka")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("properties", &self.properties.keys())
+            .field("group_instance_id", &self.group_instance_id)
+            .field("topics", &self.topics)
+            .field("id_namespace", &self.id_namespace)
+            .finish()
+    }
+}
+
+/// Names and sizes of the topics. Names: 1–249 characters of `A-Z a-z 0-9 . _ -`, all different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    /// `kafka.topics.payload`: where producers put events. Default `webhook_payload`.
+    pub payload: String,
+    /// `kafka.topics.retry`: deliveries to be tried later. Default `retry_sub`.
+    pub retry: String,
+    /// `kafka.topics.dead_letter`: deliveries given up. Default `webhook_dead_letter`.
+    pub dead_letter: String,
+    /// `kafka.topics.payload_partitions`, when it is created here: 1–10000, default 12.
+    pub payload_partitions: i32,
+    /// `kafka.topics.retry_partitions`: a multiple of the number of `retry.tiers`, up to 10000,
+    /// default 24.
+    pub retry_partitions: i32,
+    /// `kafka.topics.replication_factor`, when topics are created here: 1–10, default 1.
+    pub replication_factor: i32,
+}
+
+impl Kafka {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            bootstrap_servers: reader.take(
+                "kafka.bootstrap_servers",
+                "host:port, several with commas",
+                "127.0.0.1:9092".to_owned(),
+                |value| {
+                    let text = parse::text(value)?;
+                    text.split(',')
+                        .all(|server| is_server(server.trim()))
+                        .then_some(text)
+                },
+            ),
+            properties: properties(reader),
+            group_instance_id: reader.take_optional(
+                "kafka.group_instance_id",
+                "1–249 characters of A-Z a-z 0-9 . _ -",
+                |value| parse::text(value).filter(|name| is_name(name)),
+            ),
+            topics: Topics::read(reader),
+            id_namespace: reader.take_optional("kafka.id_namespace", "a uuid", |value| {
+                parse::text(value)?.parse().ok()
+            }),
+        }
+    }
+}
+
+impl Topics {
+    fn read(reader: &mut Reader) -> Self {
+        let topics = Self {
+            payload: topic(reader, "kafka.topics.payload", "webhook_payload"),
+            retry: topic(reader, "kafka.topics.retry", "retry_sub"),
+            dead_letter: topic(reader, "kafka.topics.dead_letter", "webhook_dead_letter"),
+            payload_partitions: number(reader, "kafka.topics.payload_partitions", 10_000, 12),
+            retry_partitions: number(reader, "kafka.topics.retry_partitions", 10_000, 24),
+            replication_factor: number(reader, "kafka.topics.replication_factor", 10, 1),
+        };
+        let Self {
+            payload,
+            retry,
+            dead_letter,
+            ..
+        } = &topics;
+        if payload == retry || retry == dead_letter || payload == dead_letter {
+            let names = format!("{payload}, {retry}, {dead_letter}");
+            reader.refuse("kafka.topics", names, "three different names");
+        }
+        topics
+    }
+}
+
+fn topic(reader: &mut Reader, path: &'static str, default: &str) -> String {
+    let allowed = "1–249 characters of A-Z a-z 0-9 . _ -, not \".\" or \"..\"";
+    reader.take(path, allowed, default.to_owned(), |value| {
+        parse::text(value).filter(|name| is_name(name) && name != "." && name != "..")
+    })
+}
+
+fn number(reader: &mut Reader, path: &'static str, max: u64, default: i32) -> i32 {
+    reader.take(
+        path,
+        &format!("a whole number, 1–{max}"),
+        default,
+        |value| i32::try_from(parse::integer(value, 1..=max)?).ok(),
+    )
+}
+
+fn properties(reader: &mut Reader) -> BTreeMap<String, String> {
+    let mut properties = BTreeMap::new();
+    for (name, (value, source)) in reader.take_properties() {
+        let path = format!("{PROPERTIES}.{name}");
+        // No value is shown: passwords are among them.
+        if RESERVED.contains(&name.as_str()) {
+            let allowed = match name.as_str() {
+                "bootstrap.servers" | "metadata.broker.list" => "use kafka.bootstrap_servers",
+                "group.id" => "use application_id",
+                "group.instance.id" => "use kafka.group_instance_id",
+                _ => "not to be set: no loss depends on the service's own value",
+            };
+            reader.push(&path, "(hidden)".to_owned(), allowed, source);
+        } else if let Some(text) = parse::text(&value) {
+            properties.insert(name, text);
+        } else {
+            reader.push(
+                &path,
+                "(hidden)".to_owned(),
+                "text, a number or a boolean",
+                source,
+            );
+        }
+    }
+    properties
+}
+
+/// Whether Kafka takes it as the name of a topic, a group or an instance.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    (1..=249).contains(&text.len()) && text.chars().all(plain)
+}
+
+fn is_server(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
+}

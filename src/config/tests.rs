@@ -1,0 +1,269 @@
+//! What the configuration takes, what it refuses, and how it says so.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+
+use super::*;
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn with_sets(sets: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    Config::from_layers(None, [], &pairs(sets))
+}
+
+fn with_file(text: &str) -> Result<Config, ConfigErrors> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    Config::from_layers(Some(file.path()), [], &[])
+}
+
+#[track_caller]
+fn check_refused(sets: &[(&str, &str)], paths: &[&str]) {
+    let errors = with_sets(sets).unwrap_err();
+    let found: Vec<&str> = errors
+        .errors()
+        .iter()
+        .map(|error| error.path.as_str())
+        .collect();
+    assert_eq!(found, paths, "{errors}");
+}
+
+#[test]
+fn defaults_are_complete_and_within_their_bounds() {
+    let config = with_sets(&[]).unwrap();
+    assert_eq!(config.application_id, "webhook-delivery");
+    assert_eq!(config.api.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.api.body_bytes_max, 262_144);
+    assert_eq!(config.kafka.topics.retry, "retry_sub");
+    assert_eq!(config.retry.schedule.len(), 5);
+    assert_eq!(config.retry.tiers.first(), Some(&Duration::ZERO));
+    assert_eq!(config.delivery.max_age, Duration::from_hours(72));
+    assert_eq!(config.roles, [Role::Api, Role::Deliver, Role::Retry]);
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"[delivery]\nconcurrency = 1\nwindow = 1\ntimeout = \"1s\"")
+        .unwrap();
+    let variables = pairs(&[
+        ("WEBHOOK_DELIVERY__DELIVERY__CONCURRENCY", "2"),
+        ("WEBHOOK_DELIVERY__DELIVERY__WINDOW", "2"),
+        ("WEBHOOK_DELIVERY_OTHER", "not ours"),
+    ]);
+    let sets = pairs(&[("delivery.concurrency", "3")]);
+    let config = Config::from_layers(Some(file.path()), variables, &sets).unwrap();
+    assert_eq!(config.delivery.concurrency, 3);
+    assert_eq!(config.delivery.window, 2);
+    assert_eq!(config.delivery.timeout, Duration::from_secs(1));
+}
+
+#[test]
+fn a_file_sets_every_kind_of_member() {
+    let config = with_file(
+        r#"
+        store = "mysql://user:pass@db.example:3306/webhooks"
+        roles = ["deliver"]
+        migrate_at_start = false
+        [kafka]
+        bootstrap_servers = "a:9092,b:9092"
+        id_namespace = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+        [kafka.properties]
+        "security.protocol" = "SASL_SSL"
+        sasl.mechanism = "PLAIN"
+        "queued.min.messages" = 100
+        [kafka.topics]
+        retry_partitions = 6
+        [retry]
+        schedule = ["100ms", "200ms", "300ms", "1s", "2s"]
+        tiers = ["0s", "1s"]
+        [egress]
+        allow = ["127.0.0.0/8", "::1/128"]
+        [delivery]
+        in_flight_bytes = "8MiB"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.roles, [Role::Deliver]);
+    assert!(!config.migrate_at_start);
+    assert_eq!(config.kafka.properties["security.protocol"], "SASL_SSL");
+    assert_eq!(config.kafka.properties["sasl.mechanism"], "PLAIN");
+    assert_eq!(config.kafka.properties["queued.min.messages"], "100");
+    assert_eq!(config.retry.schedule[0], Duration::from_millis(100));
+    assert_eq!(config.egress.allow.len(), 2);
+    assert_eq!(config.delivery.in_flight_bytes, 8 << 20);
+}
+
+#[test]
+fn the_environment_sets_lists_and_properties() {
+    let variables = pairs(&[
+        (
+            "WEBHOOK_DELIVERY__KAFKA__PROPERTIES__SECURITY_PROTOCOL",
+            "SSL",
+        ),
+        (
+            "WEBHOOK_DELIVERY__API__KEYS",
+            "0123456789012345,1234567890123456",
+        ),
+        ("WEBHOOK_DELIVERY__EGRESS__ALLOW", "[\"127.0.0.0/8\"]"),
+        ("WEBHOOK_DELIVERY__ROLES", "api,retry"),
+        ("WEBHOOK_DELIVERY__API__LISTEN", "0.0.0.0:80"),
+        ("WEBHOOK_DELIVERY__INGESTION__CREATE_MISSING", "true"),
+    ]);
+    let config = Config::from_layers(None, variables, &[]).unwrap();
+    assert_eq!(config.kafka.properties["security.protocol"], "SSL");
+    // A key of digits keeps its leading zero.
+    assert_eq!(config.api.keys[0].expose_secret(), "0123456789012345");
+    assert_eq!(config.egress.allow.len(), 1);
+    assert_eq!(config.roles, [Role::Api, Role::Retry]);
+    assert!(config.api.create_missing);
+}
+
+#[test]
+fn all_errors_are_told_at_once_with_path_value_and_range() {
+    let errors = with_sets(&[
+        ("delivery.concurrency", "0"),
+        ("delivery.timeout", "soon"),
+        ("retry.schedule", "1s,2s"),
+        ("kafka.topics.payload", "a b"),
+        ("delivery.concurency", "5"),
+    ])
+    .unwrap_err();
+    let text = errors.to_string();
+    for line in [
+        "kafka.topics.payload = \"a b\" (from the flag --set): 1–249 characters",
+        "delivery.concurrency = \"0\" (from the flag --set): a whole number, 1–100000",
+        "delivery.timeout = \"soon\" (from the flag --set): a length of time, 100ms–5m",
+        "retry.schedule = \"1s,2s\" (from the flag --set): exactly five lengths of time",
+        "delivery.concurency = (hidden) (from the flag --set): no such member; known here: \
+         delivery.concurrency, ",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in {text}");
+    }
+    assert_eq!(errors.errors().len(), 5);
+}
+
+#[test]
+fn an_unknown_variable_of_ours_is_refused_by_its_name() {
+    let variables = pairs(&[("WEBHOOK_DELIVERY__KAFKA__BROKERS", "a:1")]);
+    let errors = Config::from_layers(None, variables, &[])
+        .unwrap_err()
+        .to_string();
+    assert!(errors.contains("kafka.brokers"), "{errors}");
+    assert!(
+        errors.contains("the variable WEBHOOK_DELIVERY__KAFKA__BROKERS"),
+        "{errors}"
+    );
+    assert!(errors.contains("kafka.bootstrap_servers"), "{errors}");
+}
+
+#[test]
+fn unknown_sections_and_sections_of_the_wrong_kind_are_refused() {
+    check_refused(&[("telepathy.on", "true")], &["telepathy.on"]);
+    check_refused(&[("", "true")], &[""]);
+    let errors = with_file("api = 3").unwrap_err();
+    assert_eq!(errors.errors()[0].path, "api");
+    let errors = with_file("[store]\nurl = \"sqlite:x\"").unwrap_err();
+    assert_eq!(errors.errors()[0].path, "store.url");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error() {
+    let missing = Config::from_layers(Some(Path::new("no/such.toml")), [], &[]).unwrap_err();
+    assert!(missing.to_string().contains("no/such.toml"), "{missing}");
+    let broken = with_file("store = ").unwrap_err();
+    assert!(broken.to_string().contains("TOML"), "{broken}");
+}
+
+#[test]
+fn without_a_key_only_loopback_is_served() {
+    check_refused(&[("api.listen", "0.0.0.0:8000")], &["api.listen"]);
+    check_refused(&[("api.listen", "[::]:8000")], &["api.listen"]);
+    check_refused(
+        &[("api.listen", "10.0.0.1:8000"), ("api.keys", "")],
+        &["api.listen"],
+    );
+    check_refused(
+        &[
+            ("api.listen", "0.0.0.0:8000"),
+            ("ingestion.create_missing", "true"),
+        ],
+        &["api.listen", "ingestion.create_missing"],
+    );
+    assert!(with_sets(&[("api.listen", "[::1]:8000")]).is_ok());
+    assert!(with_sets(&[("ingestion.create_missing", "true")]).is_ok());
+    let keyed = [
+        ("api.listen", "0.0.0.0:8000"),
+        ("api.keys", "0123456789abcdef"),
+    ];
+    assert!(with_sets(&keyed).is_ok());
+}
+
+#[test]
+fn properties_that_guard_against_loss_are_refused() {
+    for name in [
+        "group.id",
+        "enable.auto.commit",
+        "auto.offset.reset",
+        "acks",
+    ] {
+        let path = format!("{PROPERTIES}.{name}");
+        check_refused(&[(&path, "x")], &[&path]);
+    }
+    let variables = pairs(&[("WEBHOOK_DELIVERY__KAFKA__PROPERTIES__GROUP_ID", "x")]);
+    assert!(Config::from_layers(None, variables, &[]).is_err());
+}
+
+#[test]
+fn bad_values_are_refused_wherever_they_are() {
+    check_refused(&[("application_id", "")], &["application_id"]);
+    check_refused(&[("log", "papyrus")], &["log"]);
+    check_refused(&[("store", "postgres://h/d")], &["store"]);
+    check_refused(&[("store", "sqlite:")], &["store"]);
+    check_refused(&[("roles", "")], &["roles"]);
+    check_refused(&[("roles", "api,chef")], &["roles"]);
+    check_refused(
+        &[("kafka.bootstrap_servers", "localhost")],
+        &["kafka.bootstrap_servers"],
+    );
+    check_refused(
+        &[("kafka.topics.retry", "webhook_payload")],
+        &["kafka.topics"],
+    );
+    check_refused(
+        &[("kafka.topics.retry_partitions", "25")],
+        &["kafka.topics.retry_partitions"],
+    );
+    check_refused(&[("retry.tiers", "10s,1m")], &["retry.tiers"]);
+    check_refused(&[("retry.tiers", "0s,1m,1m")], &["retry.tiers"]);
+    check_refused(&[("egress.allow", "everything")], &["egress.allow"]);
+    check_refused(&[("api.body_bytes_max", "1GiB")], &["api.body_bytes_max"]);
+    check_refused(&[("api.keys", "short")], &["api.keys"]);
+}
+
+#[test]
+fn secrets_are_in_no_error_and_in_no_debug_output() {
+    let errors = with_sets(&[
+        ("api.keys", "hunter2"),
+        ("store", "postgres://user:hunter2@h/d"),
+        ("kafka.properties.group.id", "hunter2"),
+        ("api.key", "hunter2"),
+    ])
+    .unwrap_err();
+    assert_eq!(errors.errors().len(), 4);
+    assert!(!format!("{errors} {errors:?}").contains("hunter2"));
+    let config = with_sets(&[
+        ("api.keys", "hunter2hunter2hunter2"),
+        ("store", "mysql://user:hunter2@h/d"),
+        ("kafka.properties.sasl.password", "hunter2"),
+    ])
+    .unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
