@@ -1,2 +1,8 @@
 //! Delivers webhooks from Kafka: the service, in reading order.
+
+pub mod api;
 pub mod config;
+pub mod domain;
+pub mod egress;
+pub mod store;
+pub mod subscriptions;

@@ -17,7 +17,7 @@ use super::ingestion::{
 use super::problem::{Problem, Violation};
 use super::subscriptions::json_response;
 use super::{ApiState, BATCH_FACTOR, members, read_body, too_large};
-use crate::domain::EventId;
+use crate::domain::id::EventId;
 
 /// Most events of one batch.
 const EVENTS_MAX: usize = 1000;

@@ -10,18 +10,16 @@ use poem::http::{HeaderMap, StatusCode, header};
 use poem::{Request, Response};
 use serde_json::{Value, json};
 use tokio::time::{timeout, timeout_at};
+use topology::{Headers, Position};
 use url::Url;
 use uuid::Uuid;
 
 use super::problem::{Problem, Violation};
-use super::subscriptions::{
-    DEFAULT_TENANT, SubscriptionView, json_response, store_problem, unknown,
-};
+use super::subscriptions::{SubscriptionView, json_response, store_problem, unknown};
 use super::{ApiState, members, read_body};
-use crate::domain::{
-    DecodeError, Event, EventId, Origin, RawEvent, Route, Subscription, SubscriptionId, decode,
-    resolve_target,
-};
+use crate::domain::event::{DEFAULT_TENANT, DecodeError, Event, RawEvent, Route, decode};
+use crate::domain::id::{EventId, SubscriptionId};
+use crate::domain::subscription::Subscription;
 use crate::store::{NewSubscription, StoreError};
 
 /// Headers that go on with an event, in bytes of names and values together: the log's records
@@ -48,7 +46,7 @@ pub struct IngestRecord {
     /// The event's bytes as they came.
     pub value: Bytes,
     /// Names and values; among them `webhook-id`.
-    pub headers: Vec<(String, Option<Bytes>)>,
+    pub headers: Headers,
 }
 
 /// Where a record came to lie.
@@ -75,7 +73,7 @@ pub enum IngestError {
 pub(super) struct Incoming {
     pub value: Bytes,
     /// What of the request goes on with it.
-    pub headers: Vec<(String, Option<Bytes>)>,
+    pub headers: Headers,
     /// The client's id for it.
     pub id: Option<EventId>,
     /// What makes an id where the client has none.
@@ -240,7 +238,7 @@ async fn create(
     };
     match state.store.create(new).await {
         Ok(created) => {
-            state.subscriptions.changed(created.clone());
+            state.subscriptions.changed(created.clone()).await;
             Ok(Some(created))
         }
         // Another request was first, maybe with another URL.
@@ -285,7 +283,7 @@ fn decode_problem(error: &DecodeError) -> Problem {
 
 /// Whether an event's own URL is one that the subscription stands for.
 fn check_origin(subscription: &Subscription, target_url: Option<&Url>) -> Result<(), Problem> {
-    if resolve_target(subscription, target_url).is_ok() {
+    if subscription.target(target_url).is_some() {
         return Ok(());
     }
     let origin = subscription.target_url.origin().ascii_serialization();
@@ -326,7 +324,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
 
 /// The headers of a request that go on with its event: what it is, its trace, and the attributes
 /// of a `CloudEvent` in binary mode, under the names that they have on the log.
-fn carried(headers: &HeaderMap) -> Result<Vec<(String, Option<Bytes>)>, Problem> {
+fn carried(headers: &HeaderMap) -> Result<Headers, Problem> {
     let binary = headers.contains_key("ce-specversion");
     let mut carried = trace(headers);
     let content_type = headers
@@ -363,7 +361,7 @@ fn carried(headers: &HeaderMap) -> Result<Vec<(String, Option<Bytes>)>, Problem>
 }
 
 /// The headers that tie an event to the trace of its sender.
-pub(super) fn trace(headers: &HeaderMap) -> Vec<(String, Option<Bytes>)> {
+pub(super) fn trace(headers: &HeaderMap) -> Headers {
     let given = |name| {
         headers
             .get(name)
@@ -390,19 +388,17 @@ fn is_json(content_type: &[u8]) -> bool {
 }
 
 /// Decodes an event as the pipeline will, but for its place in the log, which it has none yet.
-fn decode_incoming(
-    value: &Bytes,
-    headers: &[(String, Option<Bytes>)],
-) -> Result<Event, DecodeError> {
+fn decode_incoming(value: &Bytes, headers: &Headers) -> Result<Event, DecodeError> {
+    let origin = Position {
+        topic: NOWHERE.into(),
+        partition: 0,
+        offset: 0,
+    };
     decode(&RawEvent {
         value: Some(value),
         headers,
-        origin: Origin {
-            topic: NOWHERE.to_owned(),
-            partition: 0,
-            offset: 0,
-        },
-        namespace: Uuid::nil(),
+        origin: &origin,
         timestamp_ms: 0,
+        namespace: Uuid::nil(),
     })
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::problem::{Problem, Violation};
-use crate::domain::{Secret, SubscriptionId};
+use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::Secret;
 
 /// Longest `name` and `tenant`, in characters.
 const TEXT_CHARS_MAX: usize = 255;

@@ -12,11 +12,11 @@ use super::members::{self, Given, Members};
 use super::problem::{Problem, Violation};
 use super::timestamp::rfc3339;
 use super::{ApiState, read_body};
-use crate::domain::{Subscription, SubscriptionId};
+use crate::domain::event::DEFAULT_TENANT;
+use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::Subscription;
 use crate::store::{NewSubscription, StoreError, SubscriptionPatch};
 
-/// The tenant of whoever names none.
-pub(super) const DEFAULT_TENANT: &str = "default";
 /// Subscriptions on a page of the list: without `limit`, and at most.
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1000;
@@ -67,7 +67,7 @@ impl<'a> SubscriptionView<'a> {
             .first()
             .map(|signing| signing.secret.expose());
         Self {
-            secret: secret.map(|secret| secret.to_string()),
+            secret: secret,
             ..Self::new(subscription)
         }
     }
@@ -103,7 +103,7 @@ pub(super) async fn create(state: Arc<ApiState>, request: Request) -> Result<Res
         .create(new)
         .await
         .map_err(|error| store_problem(&error))?;
-    state.subscriptions.changed(created.clone());
+    state.subscriptions.changed(created.clone()).await;
     let location = format!("/subscription/{}", created.id);
     Ok(show(
         StatusCode::CREATED,
@@ -134,7 +134,7 @@ pub(super) async fn list(state: Arc<ApiState>, request: Request) -> Result<Respo
         limit,
     } = Page::parse(request.uri().query().unwrap_or_default())?;
     // One more than asked for tells whether there is a next page.
-    let found = state.store.list(tenant.as_deref(), after, limit + 1).await;
+    let found = state.store.list(tenant, after, limit + 1).await;
     let mut found = found.map_err(|error| store_problem(&error))?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = found.len() > limit;
@@ -184,7 +184,7 @@ pub(super) async fn update(state: Arc<ApiState>, request: Request) -> Result<Res
     };
     let updated = state.store.update(id, patch, if_match).await;
     let updated = updated.map_err(|error| store_problem(&error))?;
-    state.subscriptions.changed(updated.clone());
+    state.subscriptions.changed(updated.clone()).await;
     Ok(show(
         StatusCode::OK,
         &updated,
@@ -198,7 +198,7 @@ pub(super) async fn delete(state: Arc<ApiState>, request: Request) -> Result<Res
     let if_match = if_match(request.headers())?;
     let version = state.store.delete(id, if_match).await;
     let version = version.map_err(|error| store_problem(&error))?;
-    state.subscriptions.deleted(id, version);
+    state.subscriptions.deleted(id, version).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -233,7 +233,7 @@ pub(super) fn store_problem(error: &StoreError) -> Problem {
             "read it again, and send its ETag as If-Match",
         )
         .with("version", *current),
-        error => {
+        StoreError::Unavailable(_) => {
             tracing::warn!(
                 error = error as &dyn std::error::Error,
                 "store failed a request"

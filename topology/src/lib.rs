@@ -1,1 +1,26 @@
 //! Kafka Streams-style topologies with asynchronous processing and out-of-order completion.
+//!
+//! A [`Topology`] is declared with a [`StreamsBuilder`] and run by [`KafkaStreams`] on a
+//! [`Log`](seam::Log). Records are processed concurrently and complete in any order; the offset
+//! that is committed never passes a record of which anything is still open.
+
+mod builder;
+mod graph;
+pub mod kafka;
+mod lease;
+mod named;
+mod offsets;
+mod record;
+mod runtime;
+pub mod seam;
+#[cfg(feature = "test-util")]
+mod test_driver;
+
+pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
+pub use graph::TopologyError;
+pub use lease::Lease;
+pub use named::{Consumed, MaxInFlight, Named, Produced};
+pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
+pub use runtime::{KafkaStreams, StartError, StreamsConfig};
+#[cfg(feature = "test-util")]
+pub use test_driver::TopologyTestDriver;

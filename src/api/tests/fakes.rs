@@ -8,7 +8,8 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::api::{Appended, Health, HealthReport, Ingest, IngestError, IngestRecord};
-use crate::domain::{Secret, SigningSecret, Subscription, SubscriptionId};
+use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::{Secret, SigningSecret, Subscription};
 use crate::store::{NewSubscription, StoreError, SubscriptionPatch, SubscriptionStore};
 
 #[derive(Debug, Default)]
@@ -53,6 +54,33 @@ fn check(row: &Subscription, if_match: Option<i64>) -> Result<(), StoreError> {
 }
 
 impl SubscriptionStore for FakeStore {
+    fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.answer(|_| Ok(()))
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.answer(|_| Ok(()))
+    }
+
+    fn matching(&self, tenant: String) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+        self.answer(move |rows| {
+            Ok(rows
+                .values()
+                .filter(|row| row.tenant == tenant)
+                .cloned()
+                .collect())
+        })
+    }
+
+    fn disable(
+        &self,
+        _: SubscriptionId,
+        _: String,
+        _: i64,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.answer(|_| Ok(false))
+    }
+
     fn create(&self, new: NewSubscription) -> BoxFuture<'_, Result<Subscription, StoreError>> {
         self.answer(|rows| {
             let id = new.id.unwrap_or_else(SubscriptionId::new_v7);
@@ -88,15 +116,15 @@ impl SubscriptionStore for FakeStore {
         self.answer(|rows| Ok(rows.get(&id).cloned()))
     }
 
-    fn list<'a>(
-        &'a self,
-        tenant: Option<&'a str>,
+    fn list(
+        &self,
+        tenant: Option<String>,
         after: Option<SubscriptionId>,
         limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<Subscription>, StoreError>> {
-        self.answer(|rows| {
+    ) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+        self.answer(move |rows| {
             let wanted = |row: &&Subscription| {
-                tenant.is_none_or(|tenant| row.tenant == tenant)
+                tenant.as_ref().is_none_or(|tenant| row.tenant == *tenant)
                     && after.is_none_or(|after| row.id > after)
             };
             let limit = usize::try_from(limit).unwrap();

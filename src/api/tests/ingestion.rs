@@ -1,7 +1,7 @@
 //! Events over HTTP: what is appended for them, and what is answered when they are not.
 
 use super::*;
-use crate::domain::EventId;
+use crate::domain::id::EventId;
 
 fn header<'a>(record: &'a IngestRecord, name: &str) -> Option<&'a [u8]> {
     let mut named = record.headers.iter().filter(|(header, _)| header == name);

@@ -1,0 +1,325 @@
+//! When and where a failed delivery is tried again. Pure: time and randomness are parameters.
+
+use std::time::Duration;
+
+use super::UnixMillis;
+use super::outcome::Outcome;
+
+/// The most tries a delivery gets after its first attempt.
+pub const TRIES_MAX: u8 = 5;
+
+/// The tiers of `retry_sub`: a property of the topic. A record lies in the tier whose delay its
+/// wait was rounded up to, so due times rise within a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder(Vec<Duration>);
+
+/// A ladder or schedule can not be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ScheduleError(&'static str);
+
+impl Ladder {
+    /// Tiers must begin with zero and rise.
+    pub fn try_new(tiers: Vec<Duration>) -> Result<Self, ScheduleError> {
+        if tiers.first() != Some(&Duration::ZERO) || tiers.len() > 64 {
+            return Err(ScheduleError("tiers must begin with 0s and be at most 64"));
+        }
+        if !tiers.is_sorted_by(|a, b| a < b) {
+            return Err(ScheduleError(
+                "each tier must be longer than the one before",
+            ));
+        }
+        Ok(Self(tiers))
+    }
+
+    /// How many tiers there are; the partitions of the topic are a multiple.
+    pub fn tiers(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The tier of a record with this wait, and the wait rounded up to it. A wait within the
+    /// first delay is of tier 0 and stays as it is; one beyond the last is of the last.
+    pub fn place(&self, wait: Duration) -> (usize, Duration) {
+        let first = self.0.get(1).copied().unwrap_or(Duration::MAX);
+        if wait < first {
+            return (0, wait);
+        }
+        let last = self.0.len().saturating_sub(1);
+        let tier = self
+            .0
+            .iter()
+            .position(|&delay| delay >= wait)
+            .unwrap_or(last);
+        let delay = self.0.get(tier).copied().unwrap_or_default();
+        (tier, wait.max(delay))
+    }
+
+    /// The delay of a tier.
+    pub fn delay(&self, tier: usize) -> Duration {
+        self.0.get(tier).copied().unwrap_or_default()
+    }
+
+    /// The partition for a key in a tier: `T × s + (tier + s) mod T` with the shard
+    /// `s = murmur2(key) mod (P div T)`, so that every member and worker gets a mix of tiers.
+    pub fn partition(&self, key: &[u8], tier: usize, partitions: i32) -> i32 {
+        let tiers = i32::try_from(self.0.len()).unwrap_or(1);
+        let shards = (partitions / tiers).max(1);
+        let shard = (murmur2(key) & i32::MAX) % shards;
+        let tier = i32::try_from(tier).unwrap_or(0);
+        tiers * shard + (tier + shard) % tiers
+    }
+}
+
+/// Kafka's hash of keys: 32-bit murmur2 as `org.apache.kafka.common.utils.Utils` has it.
+pub fn murmur2(data: &[u8]) -> i32 {
+    const M: u32 = 0x5bd1_e995;
+    const SEED: u32 = 0x9747_b28c;
+    let mut h = SEED ^ u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let mut chunks = data.chunks_exact(4);
+    for chunk in &mut chunks {
+        let word = chunk
+            .iter()
+            .rev()
+            .fold(0_u32, |word, &byte| (word << 8) | u32::from(byte));
+        let mut k = word.wrapping_mul(M);
+        k ^= k >> 24;
+        h = h.wrapping_mul(M) ^ k.wrapping_mul(M);
+    }
+    let rest = chunks.remainder();
+    if !rest.is_empty() {
+        h ^= rest
+            .iter()
+            .rev()
+            .fold(0_u32, |word, &byte| (word << 8) | u32::from(byte));
+        h = h.wrapping_mul(M);
+    }
+    h ^= h >> 13;
+    h = h.wrapping_mul(M);
+    (h ^ (h >> 15)).cast_signed()
+}
+
+/// The waits before tries 1–5.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule(Vec<Duration>);
+
+impl Schedule {
+    /// One to five delays.
+    pub fn try_new(delays: Vec<Duration>) -> Result<Self, ScheduleError> {
+        if (1..=usize::from(TRIES_MAX)).contains(&delays.len()) {
+            return Ok(Self(delays));
+        }
+        Err(ScheduleError("a schedule has 1 to 5 delays"))
+    }
+
+    /// The wait before a try, jittered: `jitter` in 0–1 of 10 % of the delay, at most 5 s, is
+    /// added. `None` when there is no such try.
+    pub fn delay(&self, attempt: u8, jitter: f64) -> Option<Duration> {
+        const JITTER_MAX: Duration = Duration::from_secs(5);
+        let delay = *self.0.get(usize::from(attempt).checked_sub(1)?)?;
+        Some(delay + (delay / 10).min(JITTER_MAX).mul_f64(jitter.clamp(0.0, 1.0)))
+    }
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is done.
+    Delivered,
+    /// It is tried again.
+    Retry {
+        /// The number of the next attempt.
+        attempt: u8,
+        /// How long from now.
+        wait: Duration,
+        /// Why.
+        reason: &'static str,
+    },
+    /// It ends here.
+    DeadLetter {
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// When attempts end.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    /// The waits.
+    pub schedule: Schedule,
+    /// Counted from when the event was first read; checked when a delivery would be parked.
+    pub max_age: Duration,
+}
+
+impl RetryPolicy {
+    /// Decides after attempt number `attempt`.
+    pub fn next(&self, attempt: u8, outcome: &Outcome, age: Duration, jitter: f64) -> Next {
+        let (reason, retry_after) = match *outcome {
+            Outcome::Delivered { .. } => return Next::Delivered,
+            Outcome::Gone => return Next::DeadLetter { reason: "gone" },
+            Outcome::Refused { reason } => return Next::DeadLetter { reason },
+            Outcome::Failed {
+                reason,
+                retry_after,
+                ..
+            } => (reason, retry_after),
+        };
+        let attempt = attempt + 1;
+        match self.schedule.delay(attempt, jitter) {
+            None => Next::DeadLetter {
+                reason: "exhausted",
+            },
+            Some(_) if age > self.max_age => Next::DeadLetter { reason: "expired" },
+            Some(delay) => {
+                let wait = delay.max(retry_after.unwrap_or_default());
+                Next::Retry {
+                    attempt,
+                    wait,
+                    reason,
+                }
+            }
+        }
+    }
+}
+
+/// How long after `first_ms` it is.
+pub fn age(first_ms: UnixMillis, now_ms: UnixMillis) -> Duration {
+    Duration::from_millis(u64::try_from(now_ms - first_ms).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ladder() -> Ladder {
+        let tiers = [0, 10, 60, 600, 3_600, 21_600]
+            .map(Duration::from_secs)
+            .to_vec();
+        Ladder::try_new(tiers).unwrap()
+    }
+
+    fn policy() -> RetryPolicy {
+        let delays = [10, 60, 600, 3_600, 21_600]
+            .map(Duration::from_secs)
+            .to_vec();
+        RetryPolicy {
+            schedule: Schedule::try_new(delays).unwrap(),
+            max_age: Duration::from_secs(259_200),
+        }
+    }
+
+    #[test]
+    fn murmur2_is_that_of_kafka() {
+        // Apache Kafka, clients/src/test/…/UtilsTest.java, testMurmur2.
+        let cases: [(&[u8], i32); 7] = [
+            (b"21", -973_932_308),
+            (b"foobar", -790_332_482),
+            (b"a-little-bit-long-string", -985_981_536),
+            (b"a-little-bit-longer-string", -1_486_304_829),
+            (
+                b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
+            (b"abc", 479_470_107),
+            (b"", 275_646_681),
+        ];
+        for (key, hash) in cases {
+            assert_eq!(murmur2(key), hash, "{key:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_partition_belongs_to_one_tier(
+            keys in prop::collection::vec(any::<[u8; 16]>(), 2),
+            tiers in prop::collection::vec(0_usize..6, 2),
+            multiple in 1..8,
+        ) {
+            let partitions = 6 * multiple;
+            let placed: Vec<i32> = (0..2)
+                .map(|i| ladder().partition(&keys[i], tiers[i], partitions))
+                .collect();
+            prop_assert!(placed.iter().all(|p| (0..partitions).contains(p)));
+            prop_assert!(placed[0] != placed[1] || tiers[0] == tiers[1]);
+        }
+
+        #[test]
+        fn a_wait_is_never_rounded_down(seconds in 0_u64..100_000) {
+            let wait = Duration::from_secs(seconds);
+            let (tier, rounded) = ladder().place(wait);
+            prop_assert!(rounded >= wait);
+            prop_assert!(tier == 0 || rounded >= ladder().delay(tier));
+        }
+
+        #[test]
+        fn jitter_only_lengthens_and_at_most_by_five_seconds(attempt in 1_u8..=5, jitter in 0.0..1.0) {
+            let delay = policy().schedule.delay(attempt, 0.0).unwrap();
+            let jittered = policy().schedule.delay(attempt, jitter).unwrap();
+            prop_assert!(jittered >= delay && jittered - delay <= Duration::from_secs(5));
+        }
+    }
+
+    #[test]
+    fn a_wait_of_the_schedule_with_jitter_stays_in_the_tier_above() {
+        let (tier, rounded) = ladder().place(Duration::from_millis(9_999));
+        assert_eq!((tier, rounded), (0, Duration::from_millis(9_999)));
+        assert_eq!(ladder().place(Duration::from_secs(10)).0, 1);
+        assert_eq!(ladder().place(Duration::from_secs(100_000)).0, 5);
+    }
+
+    #[test]
+    fn a_failing_delivery_gets_five_tries_and_then_ends() {
+        let failed = Outcome::Failed {
+            reason: "status",
+            status: Some(500),
+            retry_after: None,
+        };
+        for attempt in 0..5 {
+            let next = policy().next(attempt, &failed, Duration::ZERO, 0.0);
+            assert!(matches!(next, Next::Retry { attempt: n, .. } if n == attempt + 1));
+        }
+        let last = policy().next(5, &failed, Duration::ZERO, 0.0);
+        assert_eq!(
+            last,
+            Next::DeadLetter {
+                reason: "exhausted"
+            }
+        );
+    }
+
+    #[test]
+    fn age_ends_a_delivery_only_when_it_would_be_parked() {
+        let old = Duration::from_secs(300_000);
+        let failed = Outcome::Failed {
+            reason: "timeout",
+            status: None,
+            retry_after: None,
+        };
+        let delivered = Outcome::Delivered { status: 200 };
+        assert_eq!(
+            policy().next(2, &failed, old, 0.0),
+            Next::DeadLetter { reason: "expired" }
+        );
+        assert_eq!(policy().next(2, &delivered, old, 0.0), Next::Delivered);
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_more_time_gets_it() {
+        let wait = Duration::from_secs(120);
+        let failed = Outcome::Failed {
+            reason: "throttled",
+            status: Some(429),
+            retry_after: Some(wait),
+        };
+        let next = policy().next(0, &failed, Duration::ZERO, 0.0);
+        assert_eq!(
+            next,
+            Next::Retry {
+                attempt: 1,
+                wait,
+                reason: "throttled"
+            }
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! Sends one HTTP request to a receiver that is not trusted: the only user of `reqwest`.
+
+mod guard;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use url::Url;
+
+use crate::domain::outcome::{TransportError, parse_retry_after};
+use guard::{Guard, GuardedResolver};
+
+/// How receivers are contacted.
+#[derive(Clone, Debug)]
+pub struct EgressConfig {
+    /// Special ranges that may be contacted all the same.
+    pub allow: Vec<IpNet>,
+    /// The whole exchange: name, connection, TLS, headers and body.
+    pub timeout: Duration,
+    /// Of a response body at most this much is read.
+    pub response_bytes_max: usize,
+}
+
+/// The client can not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client can not be made")]
+pub struct EgressError(#[from] reqwest::Error);
+
+/// An HTTP client with its own connections. One is made for each worker.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    client: reqwest::Client,
+    guard: Guard,
+    response_bytes_max: usize,
+}
+
+/// The parts of a response that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The wait that the receiver asked for.
+    pub retry_after: Option<Duration>,
+}
+
+impl Egress {
+    /// Makes the client: no redirects, no proxy of the environment, no hidden retries.
+    pub fn new(config: &EgressConfig) -> Result<Self, EgressError> {
+        let guard = Guard::new(config.allow.clone());
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .timeout(config.timeout)
+            .connect_timeout(config.timeout.min(Duration::from_secs(5)))
+            .pool_idle_timeout(Duration::from_secs(25))
+            .pool_max_idle_per_host(64)
+            .dns_resolver(GuardedResolver(guard.clone()))
+            .user_agent(concat!("webhook-delivery/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self {
+            client,
+            guard,
+            response_bytes_max: config.response_bytes_max,
+        })
+    }
+
+    /// Posts the body. Ends within the timeout; dropping the future ends the exchange.
+    pub async fn post(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+        now_ms: i64,
+    ) -> Result<Response, TransportError> {
+        if !self.guard.permits_host(&url) {
+            return Err(TransportError::Blocked);
+        }
+        let sent = self
+            .client
+            .post(url)
+            .headers(headers)
+            .body(body)
+            .send()
+            .await;
+        let mut response = sent.map_err(|error| transport_error(&error))?;
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| parse_retry_after(value.to_str().ok()?, now_ms));
+        let status = response.status().as_u16();
+        let mut read = 0;
+        while read < self.response_bytes_max {
+            match response.chunk().await {
+                Ok(Some(chunk)) => read += chunk.len(),
+                Ok(None) => break,
+                Err(error) => return Err(transport_error(&error)),
+            }
+        }
+        Ok(Response {
+            status,
+            retry_after,
+        })
+    }
+}
+
+fn transport_error(error: &reqwest::Error) -> TransportError {
+    if guard::is_refusal(error) {
+        return TransportError::Blocked;
+    }
+    if error.is_timeout() {
+        return TransportError::Timeout;
+    }
+    if error.is_builder() {
+        return TransportError::InvalidRequest;
+    }
+    if guard::is_lookup_failure(error) {
+        return TransportError::Dns;
+    }
+    if error.is_connect() {
+        TransportError::Connect
+    } else {
+        TransportError::Exchange
+    }
+}

@@ -1,0 +1,413 @@
+//! Declares a topology: typed streams, wired per worker when the topology runs.
+//! Knows of no log and no thread; `runtime` gives it both.
+
+mod operators;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use crate::graph::{Graph, NodeKind, TopologyError};
+use crate::lease::Lease;
+use crate::named::{Consumed, DueAt, MaxInFlight, Named, Produced};
+use crate::record::ConsumedRecord;
+use crate::seam::RecordSink;
+use operators::{AsyncNode, BranchNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
+
+/// What operators of one worker are made with.
+#[derive(Clone)]
+pub struct WorkerContext {
+    /// The number of this worker, from 0.
+    pub worker: usize,
+    /// How many workers the instance has.
+    pub workers: usize,
+    pub(crate) sink: Arc<dyn RecordSink>,
+    pub(crate) permits: Rc<std::cell::RefCell<HashMap<usize, Arc<Semaphore>>>>,
+}
+
+impl WorkerContext {
+    pub(crate) fn new(worker: usize, workers: usize, sink: Arc<dyn RecordSink>) -> Self {
+        Self {
+            worker,
+            workers,
+            sink,
+            permits: Rc::default(),
+        }
+    }
+
+    fn semaphore(&self, bound: MaxInFlight) -> Arc<Semaphore> {
+        let share =
+            bound.limit / self.workers + usize::from(self.worker < bound.limit % self.workers);
+        let make = || Arc::new(Semaphore::new(share.max(1)));
+        Arc::clone(
+            self.permits
+                .borrow_mut()
+                .entry(bound.id)
+                .or_insert_with(make),
+        )
+    }
+}
+
+impl std::fmt::Debug for WorkerContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerContext")
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A node as it runs on one worker.
+pub(crate) trait Node<V> {
+    /// Takes over the value and its lease. Never blocks; asynchronous work is spawned.
+    fn process(&self, value: V, lease: Lease);
+}
+
+type Make<V> = Box<dyn Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync>;
+type SharedMake<V> = Arc<Mutex<Option<Make<V>>>>;
+
+pub(crate) struct SourceEntry {
+    pub(crate) topic: Arc<str>,
+    pub(crate) due_at: Option<DueAt>,
+    make: Make<ConsumedRecord>,
+}
+
+impl SourceEntry {
+    pub(crate) fn make(&self, context: &WorkerContext) -> Rc<dyn Node<ConsumedRecord>> {
+        (self.make)(context)
+    }
+}
+
+#[derive(Default)]
+struct Declared {
+    graph: Graph,
+    sources: Vec<SourceEntry>,
+}
+
+/// Collects streams into a [`Topology`].
+#[derive(Clone, Default)]
+pub struct StreamsBuilder {
+    declared: Arc<Mutex<Declared>>,
+}
+
+impl StreamsBuilder {
+    /// An empty builder.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A stream of the records of `topic`.
+    pub fn stream<V: 'static>(&self, topic: &str, consumed: Consumed<V>) -> KStream<V> {
+        let next: SharedMake<V> = SharedMake::default();
+        let (decode, made) = (consumed.decode, Arc::clone(&next));
+        let make: Make<ConsumedRecord> = Box::new(move |context| {
+            let decode = Arc::clone(&decode);
+            Rc::new(MapNode {
+                map: move |record| decode(record),
+                next: instantiate(&made, context),
+            })
+        });
+        let kind = NodeKind::Source {
+            topic: topic.to_owned(),
+        };
+        let mut declared = self.lock();
+        let node = declared.graph.add(consumed.name, kind, None);
+        declared.sources.push(SourceEntry {
+            topic: topic.into(),
+            due_at: consumed.due_at,
+            make,
+        });
+        drop(declared);
+        KStream {
+            builder: self.clone(),
+            node,
+            next,
+        }
+    }
+
+    /// Checks what was declared and makes it a topology.
+    pub fn build(self) -> Result<Topology, TopologyError> {
+        let declared = std::mem::take(&mut *self.lock());
+        declared.graph.validate()?;
+        Ok(Topology {
+            graph: declared.graph,
+            sources: declared.sources,
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Declared> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for StreamsBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamsBuilder").finish_non_exhaustive()
+    }
+}
+
+fn instantiate<V: 'static>(make: &SharedMake<V>, context: &WorkerContext) -> Rc<dyn Node<V>> {
+    match &*make.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(make) => make(context),
+        None => unreachable!("`build` refuses a stream without a consumer"),
+    }
+}
+
+/// A stream of values; each carries the lease of the record that it came from.
+///
+/// Every operator takes the stream, for a value goes to one consumer; [`split`](Self::split) is
+/// how a stream becomes several.
+pub struct KStream<V> {
+    builder: StreamsBuilder,
+    node: usize,
+    next: SharedMake<V>,
+}
+
+impl<V: 'static> KStream<V> {
+    /// Turns each value into another.
+    pub fn map_values<W: 'static>(
+        self,
+        map: impl Fn(V) -> W + Send + Sync + 'static,
+        name: Named,
+    ) -> KStream<W> {
+        let map = Arc::new(map);
+        self.then(name, move |context, next| {
+            let (map, next) = (Arc::clone(&map), instantiate(next, context));
+            Rc::new(MapNode {
+                map: move |value| map(value),
+                next,
+            })
+        })
+    }
+
+    /// Turns each value into any number of others, made lazily; the record is complete when all
+    /// of them are. None at all completes it.
+    pub fn flat_map_values<W: 'static, I: IntoIterator<Item = W>>(
+        self,
+        map: impl Fn(V) -> I + Send + Sync + 'static,
+        name: Named,
+    ) -> KStream<W> {
+        let map = Arc::new(map);
+        self.then(name, move |context, next| {
+            let (map, next) = (Arc::clone(&map), instantiate(next, context));
+            Rc::new(FlatMapNode {
+                map: move |value| map(value),
+                next,
+            })
+        })
+    }
+
+    /// Runs an asynchronous call for each value; results are forwarded as they come, in any order.
+    ///
+    /// `supplier` is called once for each worker, on its thread, so what it makes need not be
+    /// `Send`. `bound` names the limit that a value's call counts against. A call that has not
+    /// begun when its partition is given up is dropped, and the record runs again elsewhere.
+    pub fn process_values_async<W: 'static, P, F>(
+        self,
+        supplier: impl Fn(&WorkerContext) -> P + Send + Sync + 'static,
+        bound: impl Fn(&V) -> MaxInFlight + Send + Sync + 'static,
+        name: Named,
+    ) -> KStream<W>
+    where
+        P: Fn(V) -> F + 'static,
+        F: Future<Output = W> + 'static,
+    {
+        let bound = Arc::new(bound);
+        self.then(name, move |context, next| {
+            let (worker, bound) = (context.clone(), Arc::clone(&bound));
+            Rc::new(AsyncNode {
+                call: Rc::new(supplier(context)),
+                permits: move |value: &V| worker.semaphore(bound(value)),
+                next: instantiate(next, context),
+            })
+        })
+    }
+
+    /// Sends each value to the first branch whose predicate it fits.
+    pub fn split(self, name: Named) -> BranchedKStream<V> {
+        BranchedKStream {
+            stream: self,
+            name,
+            branches: Vec::new(),
+        }
+    }
+
+    /// Ends the stream with `action`; the record is complete when it returns.
+    pub fn for_each(self, action: impl Fn(V) + Send + Sync + 'static, name: Named) {
+        let action = Arc::new(action);
+        self.end(name, NodeKind::Processor { terminal: true }, move |_| {
+            let action = Arc::clone(&action);
+            Rc::new(ForEachNode {
+                action: move |value| action(value),
+            })
+        });
+    }
+
+    /// Ends the stream in a topic; the record is complete when the log has acknowledged what was
+    /// written. A failed write is tried again for as long as the partition is held.
+    pub fn to(self, topic: &str, produced: Produced<V>) {
+        let encode = produced.encode;
+        let kind = NodeKind::Sink {
+            topics: topic.to_owned(),
+        };
+        self.end(produced.name, kind, move |context| {
+            Rc::new(SinkNode {
+                encode: Arc::clone(&encode),
+                sink: Arc::clone(&context.sink),
+            })
+        });
+    }
+
+    fn then<W: 'static>(
+        self,
+        name: Named,
+        make: impl Fn(&WorkerContext, &SharedMake<W>) -> Rc<dyn Node<V>> + Send + Sync + 'static,
+    ) -> KStream<W> {
+        let next: SharedMake<W> = SharedMake::default();
+        let made = Arc::clone(&next);
+        let builder = self.builder.clone();
+        let kind = NodeKind::Processor { terminal: false };
+        let node = self.end(name, kind, move |context| make(context, &made));
+        KStream {
+            builder,
+            node,
+            next,
+        }
+    }
+
+    fn end(
+        self,
+        name: Named,
+        kind: NodeKind,
+        make: impl Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync + 'static,
+    ) -> usize {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(make));
+        self.builder.lock().graph.add(name, kind, Some(self.node))
+    }
+}
+
+impl<V> std::fmt::Debug for KStream<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KStream")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+type Select<V, W> = Arc<dyn Fn(V) -> Result<W, V> + Send + Sync>;
+type MakeBranch<V> =
+    Box<dyn Fn(&WorkerContext) -> Box<dyn Fn(V, Lease) -> Option<(V, Lease)>> + Send + Sync>;
+
+struct DeclaredBranch<V> {
+    suffix: String,
+    make: MakeBranch<V>,
+    started: Box<dyn FnOnce(&StreamsBuilder, usize, &str)>,
+}
+
+/// A stream that is being split; ended by [`default_branch`](Self::default_branch).
+pub struct BranchedKStream<V> {
+    stream: KStream<V>,
+    name: Named,
+    branches: Vec<DeclaredBranch<V>>,
+}
+
+impl<V: 'static> BranchedKStream<V> {
+    /// A branch for the values that `select` accepts (and may narrow to another type); what it
+    /// answers with `Err` goes to the next branch. `then` declares what follows. The branch is
+    /// named after the split and `suffix`.
+    #[must_use]
+    pub fn branch<W: 'static>(
+        mut self,
+        suffix: &str,
+        select: impl Fn(V) -> Result<W, V> + Send + Sync + 'static,
+        then: impl FnOnce(KStream<W>) + 'static,
+    ) -> Self {
+        let select: Select<V, W> = Arc::new(select);
+        let next: SharedMake<W> = SharedMake::default();
+        let made = Arc::clone(&next);
+        let make: MakeBranch<V> = Box::new(move |context| {
+            let (select, next) = (Arc::clone(&select), instantiate(&made, context));
+            Box::new(move |value, lease| match select(value) {
+                Ok(value) => {
+                    next.process(value, lease);
+                    None
+                }
+                Err(value) => Some((value, lease)),
+            })
+        });
+        let started = Box::new(move |builder: &StreamsBuilder, split: usize, name: &str| {
+            let kind = NodeKind::Processor { terminal: false };
+            let node = builder
+                .lock()
+                .graph
+                .add(Named::new(name), kind, Some(split));
+            then(KStream {
+                builder: builder.clone(),
+                node,
+                next,
+            });
+        });
+        self.branches.push(DeclaredBranch {
+            suffix: suffix.to_owned(),
+            make,
+            started,
+        });
+        self
+    }
+
+    /// The branch for everything else.
+    pub fn default_branch(self, suffix: &str, then: impl FnOnce(KStream<V>) + 'static) {
+        let Self {
+            stream,
+            name,
+            branches,
+        } = self.branch(suffix, Ok, then);
+        let builder = stream.builder.clone();
+        let (mut makes, mut starts) = (Vec::new(), Vec::new());
+        for branch in branches {
+            starts.push((format!("{}{}", name.0, branch.suffix), branch.started));
+            makes.push(branch.make);
+        }
+        let split = stream.end(
+            name,
+            NodeKind::Processor { terminal: false },
+            move |context| {
+                Rc::new(BranchNode {
+                    branches: makes.iter().map(|make| make(context)).collect(),
+                })
+            },
+        );
+        for (name, start) in starts {
+            start(&builder, split, &name);
+        }
+    }
+}
+
+impl<V> std::fmt::Debug for BranchedKStream<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BranchedKStream")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A checked topology, ready to run.
+pub struct Topology {
+    graph: Graph,
+    pub(crate) sources: Vec<SourceEntry>,
+}
+
+impl Topology {
+    /// The topology in the text form of Kafka Streams' `TopologyDescription`.
+    pub fn describe(&self) -> String {
+        self.graph.describe()
+    }
+}
+
+impl std::fmt::Debug for Topology {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe())
+    }
+}

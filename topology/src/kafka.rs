@@ -1,0 +1,146 @@
+//! Apache Kafka behind the seam: the only user of `rdkafka`.
+
+mod admin;
+mod sink;
+mod source;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::seam::{Log, RebalanceListener, RecordSink, RecordSource, SourceError};
+pub use admin::{TopicError, TopicSpec};
+use sink::KafkaSink;
+use source::KafkaSource;
+
+/// Settings of the connection to Kafka.
+#[derive(Clone, Debug, Default)]
+pub struct KafkaConfig {
+    /// `host:port`, comma-separated.
+    pub bootstrap_servers: String,
+    /// The static member id (KIP-345). `None`: a dynamic member.
+    pub group_instance_id: Option<String>,
+    /// How long a rebalance waits for records in flight on a partition that is given up.
+    pub rebalance_drain: Duration,
+    /// The largest record that is written, with headers, in bytes.
+    pub max_record_bytes: usize,
+    /// Any other librdkafka setting; those that [`RESERVED`] names are the engine's own.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// The librdkafka settings that the engine owns, for its guarantees depend on them.
+pub const RESERVED: &[&str] = &[
+    "acks",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "group.id",
+    "group.instance.id",
+    "partitioner",
+];
+
+/// A Kafka cluster.
+pub struct KafkaLog {
+    config: KafkaConfig,
+    sink: Arc<KafkaSink>,
+}
+
+impl KafkaLog {
+    /// Prepares clients; connects in the background.
+    pub fn new(config: KafkaConfig) -> Result<Self, SourceError> {
+        let sink = Arc::new(KafkaSink::new(producer_config(&config))?);
+        Ok(Self { config, sink })
+    }
+}
+
+impl Log for KafkaLog {
+    fn subscribe(
+        &self,
+        group: &str,
+        topic: &str,
+        listener: Box<dyn RebalanceListener>,
+    ) -> Result<Box<dyn RecordSource>, SourceError> {
+        let config = consumer_config(&self.config, group);
+        let drain = self.config.rebalance_drain;
+        Ok(Box::new(KafkaSource::subscribe(
+            &config, topic, listener, drain,
+        )?))
+    }
+
+    fn sink(&self) -> Arc<dyn RecordSink> {
+        Arc::clone(&self.sink) as Arc<dyn RecordSink>
+    }
+}
+
+impl std::fmt::Debug for KafkaLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaLog")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+fn fatal(error: &rdkafka::error::KafkaError) -> SourceError {
+    SourceError::Fatal(error.to_string())
+}
+
+fn base_config(config: &KafkaConfig) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    for (key, value) in &config.properties {
+        client.set(key, value);
+    }
+    client.set("bootstrap.servers", &config.bootstrap_servers);
+    client
+}
+
+/// A setting that the operator may override.
+fn default(client: &mut ClientConfig, key: &str, value: &str) {
+    if client.get(key).is_none() {
+        client.set(key, value);
+    }
+}
+
+fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
+    let mut client = base_config(config);
+    default(
+        &mut client,
+        "partition.assignment.strategy",
+        "cooperative-sticky",
+    );
+    default(&mut client, "session.timeout.ms", "10000");
+    // Split queues make this a limit for each partition; a small queue stalls unless the two
+    // waits below are short as well.
+    default(&mut client, "queued.max.messages.kbytes", "4096");
+    default(&mut client, "queued.min.messages", "10000");
+    default(&mut client, "fetch.wait.max.ms", "100");
+    default(&mut client, "fetch.queue.backoff.ms", "10");
+    client.set("group.id", group);
+    client.set("enable.auto.commit", "false");
+    client.set("enable.auto.offset.store", "false");
+    client.set("auto.offset.reset", "earliest");
+    if let Some(id) = &config.group_instance_id {
+        client.set("group.instance.id", id);
+    }
+    client
+}
+
+fn producer_config(config: &KafkaConfig) -> ClientConfig {
+    let mut client = base_config(config);
+    default(&mut client, "linger.ms", "2");
+    default(&mut client, "delivery.timeout.ms", "30000");
+    default(&mut client, "queue.buffering.max.messages", "100000");
+    default(&mut client, "queue.buffering.max.kbytes", "131072");
+    default(
+        &mut client,
+        "message.max.bytes",
+        &config.max_record_bytes.to_string(),
+    );
+    client.set("acks", "all");
+    client.set("enable.idempotence", "true");
+    client.set("partitioner", "murmur2_random");
+    client
+}

@@ -1,0 +1,115 @@
+//! The producer: idempotent, acknowledged by all in-sync replicas.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+
+use super::fatal;
+use crate::record::{Position, ProducerRecord};
+use crate::seam::{RecordSink, SinkError, SourceError};
+
+pub(super) struct KafkaSink {
+    config: ClientConfig,
+    producer: RwLock<FutureProducer>,
+}
+
+impl KafkaSink {
+    pub(super) fn new(config: ClientConfig) -> Result<Self, SourceError> {
+        let producer = config.create().map_err(|error| fatal(&error))?;
+        Ok(Self {
+            config,
+            producer: RwLock::new(producer),
+        })
+    }
+
+    pub(super) fn producer(&self) -> FutureProducer {
+        self.producer
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// A fatal error disables an idempotent producer for good, so another takes its place.
+    /// Records without an acknowledgement are sent again by those who wait for it.
+    fn replace_if_disabled(&self) {
+        let mut current = self
+            .producer
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some((_, reason)) = current.client().fatal_error() else {
+            return;
+        };
+        match self.config.create() {
+            Ok(producer) => {
+                tracing::warn!(reason, "the producer was disabled; another takes its place");
+                *current = producer;
+            }
+            Err(error) => tracing::error!(%error, "a new producer can not be made"),
+        }
+    }
+}
+
+impl RecordSink for KafkaSink {
+    fn send(&self, record: ProducerRecord) -> BoxFuture<'static, Result<Position, SinkError>> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header {
+                key,
+                value: value.as_deref(),
+            });
+        }
+        let mut message: FutureRecord<'_, [u8], [u8]> =
+            FutureRecord::to(&record.topic).headers(headers);
+        message.partition = record.partition;
+        message.key = record.key.as_deref();
+        message.payload = record.value.as_deref();
+        let sent = self
+            .producer()
+            .send_result(message)
+            .map_err(|(error, _)| sink_error(&error));
+        let delivery = match sent {
+            Ok(delivery) => delivery,
+            Err(error) => {
+                self.replace_if_disabled();
+                return futures::future::ready(Err(error)).boxed();
+            }
+        };
+        let topic = record.topic;
+        async move {
+            match delivery.await {
+                Ok(Ok(done)) => Ok(Position {
+                    topic,
+                    partition: done.partition,
+                    offset: done.offset,
+                }),
+                Ok(Err((error, _))) => Err(sink_error(&error)),
+                Err(_) => Err(SinkError::Unacknowledged("the producer was closed".into())),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        const FLUSH: Duration = Duration::from_secs(5);
+        if let Err(error) = self.producer().flush(FLUSH) {
+            tracing::warn!(%error, "records were left unsent");
+        }
+    }
+}
+
+fn sink_error(error: &KafkaError) -> SinkError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+            SinkError::TooLarge(error.to_string())
+        }
+        _ => SinkError::Unacknowledged(error.to_string()),
+    }
+}

@@ -1,0 +1,287 @@
+//! One member of a consumer group. Partitions are split into queues of their own inside the
+//! assignment callback, so no record ever comes through the main queue.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::consumer::base_consumer::PartitionQueue as SplitQueue;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+
+use super::fatal;
+use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
+use crate::seam::{
+    CommitStart, CommitState, Committable, Drain, PartitionQueue, RebalanceListener, RecordSource,
+    SourceError,
+};
+
+const IDLE: u8 = 0;
+const IN_FLIGHT: u8 = 1;
+const FAILED: u8 = 2;
+
+struct Member {
+    listener: Mutex<Box<dyn RebalanceListener>>,
+    consumer: OnceLock<Weak<BaseConsumer<Self>>>,
+    commit: AtomicU8,
+    assigned: AtomicUsize,
+    drain_ms: AtomicU64,
+}
+
+impl ClientContext for Member {}
+
+impl ConsumerContext for Member {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => self.assign(partitions),
+            Rebalance::Revoke(partitions) => self.revoke(consumer, partitions),
+            Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = &result {
+            tracing::debug!(%error, "a commit failed; it is tried again");
+        }
+        self.commit.store(
+            if result.is_ok() { IDLE } else { FAILED },
+            Ordering::Release,
+        );
+    }
+}
+
+impl Member {
+    fn assign(&self, partitions: &TopicPartitionList) {
+        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        let mut queues: Vec<Box<dyn PartitionQueue>> = Vec::with_capacity(partitions.count());
+        for partition in of(partitions) {
+            match consumer.split_partition_queue(&partition.topic, partition.partition) {
+                Some(queue) => queues.push(Box::new(KafkaQueue { partition, queue })),
+                None => tracing::error!(?partition, "an assigned partition has no queue"),
+            }
+        }
+        tracing::info!(partitions = queues.len(), "assigned");
+        self.assigned.fetch_add(queues.len(), Ordering::AcqRel);
+        self.listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .assigned(queues);
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        let partitions = of(partitions);
+        let lost = consumer.assignment_lost();
+        let limit = Duration::from_millis(self.drain_ms.load(Ordering::Acquire));
+        let drain = if lost { Drain::Lost } else { Drain::For(limit) };
+        tracing::info!(partitions = partitions.len(), lost, "revoked");
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let committable = listener.revoked(&partitions, drain);
+        drop(listener);
+        let held = self
+            .assigned
+            .load(Ordering::Acquire)
+            .saturating_sub(partitions.len());
+        self.assigned.store(held, Ordering::Release);
+        if committable.is_empty() {
+            return;
+        }
+        if let Err(error) = consumer.commit(&list_of(&committable), CommitMode::Sync) {
+            tracing::warn!(%error, "the last commit of revoked partitions failed: records repeat");
+        }
+    }
+}
+
+pub(super) struct KafkaSource {
+    consumer: Arc<BaseConsumer<Member>>,
+}
+
+impl KafkaSource {
+    pub(super) fn subscribe(
+        config: &ClientConfig,
+        topic: &str,
+        listener: Box<dyn RebalanceListener>,
+        drain: Duration,
+    ) -> Result<Self, SourceError> {
+        let member = Member {
+            listener: Mutex::new(listener),
+            consumer: OnceLock::new(),
+            commit: AtomicU8::new(IDLE),
+            assigned: AtomicUsize::new(0),
+            drain_ms: AtomicU64::new(millis(drain)),
+        };
+        let consumer: BaseConsumer<Member> = config
+            .create_with_context(member)
+            .map_err(|error| fatal(&error))?;
+        let consumer = Arc::new(consumer);
+        consumer
+            .context()
+            .consumer
+            .get_or_init(|| Arc::downgrade(&consumer));
+        consumer
+            .subscribe(&[topic])
+            .map_err(|error| fatal(&error))?;
+        Ok(Self { consumer })
+    }
+}
+
+impl RecordSource for KafkaSource {
+    fn poll(&mut self, wait: Duration) -> Result<(), SourceError> {
+        match self.consumer.poll(wait) {
+            None => Ok(()),
+            // Running it here would break its order and its ownership; a restart reads it again.
+            Some(Ok(_)) => Err(SourceError::Fatal("a record came on the main queue".into())),
+            Some(Err(error)) => Err(source_error(&self.consumer, &error)),
+        }
+    }
+
+    fn commit(&mut self, offsets: &[Committable]) -> CommitStart {
+        let state = &self.consumer.context().commit;
+        if state.load(Ordering::Acquire) == IN_FLIGHT {
+            return CommitStart::Busy;
+        }
+        state.store(IN_FLIGHT, Ordering::Release);
+        match self.consumer.commit(&list_of(offsets), CommitMode::Async) {
+            Ok(()) => CommitStart::Started,
+            Err(error) => {
+                tracing::debug!(%error, "a commit could not be started; it is tried again");
+                state.store(FAILED, Ordering::Release);
+                CommitStart::Busy
+            }
+        }
+    }
+
+    fn commit_state(&self) -> CommitState {
+        match self.consumer.context().commit.load(Ordering::Acquire) {
+            IN_FLIGHT => CommitState::InFlight,
+            FAILED => CommitState::Failed,
+            _ => CommitState::Done,
+        }
+    }
+
+    fn leave(self: Box<Self>, drain: Duration) {
+        const BROKER: Duration = Duration::from_secs(5);
+        const STEP: Duration = Duration::from_millis(100);
+        let member = self.consumer.context();
+        member.drain_ms.store(millis(drain), Ordering::Release);
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + drain + BROKER;
+        while member.assigned.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            if let Some(Err(error)) = self.consumer.poll(STEP) {
+                tracing::debug!(%error, "while leaving the group");
+            }
+        }
+    }
+}
+
+struct KafkaQueue {
+    partition: TopicPartition,
+    queue: SplitQueue<Member>,
+}
+
+impl PartitionQueue for KafkaQueue {
+    fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    fn poll(&mut self) -> Option<Result<ConsumedRecord, SourceError>> {
+        let polled = self.queue.poll(Duration::ZERO)?;
+        Some(match polled {
+            Ok(message) => Ok(copy(&message, &self.partition)),
+            Err(error) => Err(SourceError::Transient(error.to_string())),
+        })
+    }
+
+    fn set_waker(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.queue.set_nonempty_callback(move || wake());
+    }
+}
+
+impl std::fmt::Debug for KafkaQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaQueue")
+            .field("partition", &self.partition)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Copies a record out of librdkafka's memory: key, value and header values into one buffer.
+fn copy(message: &BorrowedMessage<'_>, partition: &TopicPartition) -> ConsumedRecord {
+    let headers = message.headers();
+    let in_headers: usize = headers.map_or(0, |h| {
+        h.iter().map(|h| h.value.map_or(0, <[u8]>::len)).sum()
+    });
+    let size = message.key_len() + message.payload_len() + in_headers;
+    let mut buffer = BytesMut::with_capacity(size);
+    let mut take = |bytes: Option<&[u8]>| {
+        bytes.map(|bytes| {
+            buffer.extend_from_slice(bytes);
+            buffer.split().freeze()
+        })
+    };
+    let key: Option<Bytes> = take(message.key());
+    let value = take(message.payload());
+    let headers: Headers = headers
+        .map(|headers| {
+            headers
+                .iter()
+                .map(|h| (h.key.to_owned(), take(h.value)))
+                .collect()
+        })
+        .unwrap_or_default();
+    ConsumedRecord {
+        position: Position {
+            topic: Arc::clone(&partition.topic),
+            partition: partition.partition,
+            offset: message.offset(),
+        },
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+        key,
+        value,
+        headers,
+    }
+}
+
+fn of(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    let partition = |e: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| TopicPartition {
+        topic: e.topic().into(),
+        partition: e.partition(),
+    };
+    list.elements().into_iter().map(partition).collect()
+}
+
+/// Made for each call and dropped after it: a list that outlives its consumer makes the
+/// consumer's drop hang (rust-rdkafka issue 453).
+fn list_of(offsets: &[Committable]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for Committable { partition, offset } in offsets {
+        let added = list.add_partition_offset(
+            &partition.topic,
+            partition.partition,
+            Offset::Offset(*offset),
+        );
+        if let Err(error) = added {
+            tracing::error!(?partition, offset, %error, "an offset can not be committed");
+        }
+    }
+    list
+}
+
+fn source_error(consumer: &BaseConsumer<Member>, error: &KafkaError) -> SourceError {
+    let fenced = error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId);
+    match consumer.client().fatal_error() {
+        Some((_, reason)) => SourceError::Fatal(reason),
+        None if fenced => SourceError::Fatal(format!(
+            "{error}: another process uses the same group.instance.id; give each its own data directory"
+        )),
+        None => SourceError::Transient(error.to_string()),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

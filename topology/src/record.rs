@@ -1,0 +1,75 @@
+//! Records as they are read and written: bytes, with no knowledge of what they mean.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// Header names and values in the order in which the producer wrote them; names may repeat.
+pub type Headers = Vec<(String, Option<Bytes>)>;
+
+/// One partition of one topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition, from 0.
+    pub partition: i32,
+}
+
+/// Where a record lies in its log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition, from 0.
+    pub partition: i32,
+    /// The offset within the partition.
+    pub offset: i64,
+}
+
+/// A record read from a log.
+#[derive(Clone, Debug)]
+pub struct ConsumedRecord {
+    /// Where it was read.
+    pub position: Position,
+    /// Milliseconds since the epoch: the log's append time or the producer's, as the topic has it.
+    pub timestamp_ms: i64,
+    /// The key, if there is one.
+    pub key: Option<Bytes>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The headers.
+    pub headers: Headers,
+}
+
+impl ConsumedRecord {
+    /// The memory that the record holds, in bytes, with a flat allowance for its frame.
+    pub fn size(&self) -> usize {
+        const FRAME: usize = 128;
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + len_of(value.as_ref()))
+            .sum();
+        FRAME + len_of(self.key.as_ref()) + len_of(self.value.as_ref()) + headers
+    }
+}
+
+/// A record to be appended to a log. Its timestamp is the time of writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerRecord {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition; `None` leaves it to the partitioner, which hashes the key as Kafka's does.
+    pub partition: Option<i32>,
+    /// The key.
+    pub key: Option<Bytes>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The headers.
+    pub headers: Headers,
+}
+
+fn len_of(bytes: Option<&Bytes>) -> usize {
+    bytes.map_or(0, Bytes::len)
+}

@@ -1,0 +1,175 @@
+//! Runs a topology on a log: one control thread for each sub-topology, which polls its group and
+//! commits, and the workers, each an OS thread on which a record stays from poll to completion.
+
+mod control;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use crate::builder::Topology;
+use crate::seam::{Log, SourceError};
+use control::{Control, Listener};
+use worker::WorkerHandle;
+
+#[cfg(feature = "test-util")]
+pub(crate) use worker::Command;
+pub(crate) use worker::{Limits, Worker};
+
+/// Milliseconds since the epoch, real or virtual.
+pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// How a topology runs.
+#[derive(Clone, Debug)]
+pub struct StreamsConfig {
+    /// The consumer group of every source that `groups` does not name.
+    pub application_id: String,
+    /// Consumer groups by source topic.
+    pub groups: BTreeMap<String, String>,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Records in flight in the instance for each sub-topology, divided over the workers.
+    pub max_in_flight_records: usize,
+    /// Their bytes. A partition with nothing in flight may always take one record.
+    pub max_in_flight_bytes: usize,
+    /// How far reading may run ahead of the lowest open offset of a partition, in offsets.
+    pub window: usize,
+    /// How often offsets are committed while they change.
+    pub commit_interval: Duration,
+    /// How long a shutdown waits for what is in flight.
+    pub shutdown_timeout: Duration,
+}
+
+/// The topology can not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log refused.
+    #[error("the log can not be read")]
+    Source(#[from] SourceError),
+    /// The operating system gave no thread.
+    #[error("a thread can not be started")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What the threads share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    stop: AtomicBool,
+    assigned_once: AtomicUsize,
+    failure: Mutex<Option<String>>,
+    failed: Notify,
+}
+
+impl Shared {
+    fn fail(&self, reason: String) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(reason);
+        self.failed.notify_one();
+    }
+}
+
+/// A running topology.
+#[derive(Debug)]
+pub struct KafkaStreams {
+    shared: Arc<Shared>,
+    controls: Vec<JoinHandle<()>>,
+    workers: Vec<WorkerHandle>,
+    sources: usize,
+}
+
+impl KafkaStreams {
+    /// Starts the threads and joins the groups. Records flow once partitions are assigned.
+    pub fn start(
+        topology: Topology,
+        log: &Arc<dyn Log>,
+        config: &StreamsConfig,
+    ) -> Result<Self, StartError> {
+        let topology = Arc::new(topology);
+        let shared = Arc::new(Shared::default());
+        let count = config.workers.max(1);
+        let limits = Limits {
+            records: (config.max_in_flight_records / count).max(1),
+            bytes: (config.max_in_flight_bytes / count).max(1),
+            window: config.window.max(1),
+        };
+        let workers = (0..count)
+            .map(|number| {
+                Worker::spawn(
+                    number,
+                    count,
+                    limits,
+                    &topology,
+                    log.sink(),
+                    Arc::clone(&shared),
+                )
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut streams = Self {
+            shared,
+            controls: Vec::new(),
+            workers,
+            sources: topology.sources.len(),
+        };
+        for (index, source) in topology.sources.iter().enumerate() {
+            let group = config
+                .groups
+                .get(&*source.topic)
+                .unwrap_or(&config.application_id);
+            let listener = Listener::new(index, &streams.workers, Arc::clone(&streams.shared));
+            let assigned = listener.assigned_partitions();
+            let source = log.subscribe(group, &source.topic, Box::new(listener))?;
+            let control = Control::new(source, assigned, config, Arc::clone(&streams.shared));
+            streams.controls.push(control.spawn(group)?);
+        }
+        Ok(streams)
+    }
+
+    /// Whether every source has seen an assignment.
+    pub fn is_assigned(&self) -> bool {
+        self.shared.assigned_once.load(Ordering::Acquire) >= self.sources
+    }
+
+    /// Resolves when the topology can not go on, with the reason. Cancel-safe.
+    pub async fn failed(&self) -> String {
+        loop {
+            let notified = self.shared.failed.notified();
+            let failure = self
+                .shared
+                .failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            if let Some(reason) = failure {
+                return reason;
+            }
+            notified.await;
+        }
+    }
+
+    /// Stops reading, lets what is in flight end within the shutdown timeout, commits and leaves
+    /// the groups. Blocks its thread; bounded by the timeout plus a few seconds for each group.
+    pub fn close(mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        for control in self.controls.drain(..) {
+            if control.join().is_err() {
+                tracing::error!("a control thread had panicked");
+            }
+        }
+        for worker in self.workers.drain(..) {
+            worker.join();
+        }
+    }
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}

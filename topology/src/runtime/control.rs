@@ -1,0 +1,227 @@
+//! The control side of one source: serves its group, commits, and moves partitions to and from
+//! workers. Runs no user code.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::worker::{Command, WorkerHandle};
+use super::{Shared, StreamsConfig};
+use crate::lease::NOTHING;
+use crate::record::TopicPartition;
+use crate::seam::{
+    CommitStart, CommitState, Committable, Drain, PartitionQueue, RebalanceListener, RecordSource,
+    SourceError,
+};
+
+/// Past the drain deadline, how long workers have to hand queues back.
+const HAND_BACK: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Assigned {
+    committable: Arc<AtomicI64>,
+    committed: i64,
+}
+
+pub(super) type AssignedPartitions = Arc<Mutex<HashMap<TopicPartition, Assigned>>>;
+
+fn lock(assigned: &AssignedPartitions) -> MutexGuard<'_, HashMap<TopicPartition, Assigned>> {
+    assigned.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Spreads partitions over workers: partition modulo workers.
+pub(super) struct Listener {
+    source: usize,
+    workers: Vec<(mpsc::Sender<Command>, Arc<Notify>)>,
+    assigned: AssignedPartitions,
+    shared: Arc<Shared>,
+    seen: bool,
+}
+
+impl Listener {
+    pub(super) fn new(source: usize, workers: &[WorkerHandle], shared: Arc<Shared>) -> Self {
+        let workers = workers
+            .iter()
+            .map(|w| (w.commands.clone(), Arc::clone(&w.wake)))
+            .collect();
+        Self {
+            source,
+            workers,
+            assigned: AssignedPartitions::default(),
+            shared,
+            seen: false,
+        }
+    }
+
+    pub(super) fn assigned_partitions(&self) -> AssignedPartitions {
+        Arc::clone(&self.assigned)
+    }
+
+    fn worker(&self, partition: &TopicPartition) -> &(mpsc::Sender<Command>, Arc<Notify>) {
+        let number = usize::try_from(partition.partition).unwrap_or(0) % self.workers.len().max(1);
+        match self.workers.get(number) {
+            Some(worker) => worker,
+            None => unreachable!("there is at least one worker"),
+        }
+    }
+
+    fn send(&self, partition: &TopicPartition, command: Command) {
+        if self.worker(partition).0.blocking_send(command).is_err() {
+            self.shared
+                .fail(format!("the worker of {partition:?} is gone"));
+        }
+    }
+}
+
+impl RebalanceListener for Listener {
+    fn assigned(&mut self, queues: Vec<Box<dyn PartitionQueue>>) {
+        for mut queue in queues {
+            let partition = queue.partition().clone();
+            let wake = Arc::clone(&self.worker(&partition).1);
+            queue.set_waker(Arc::new(move || wake.notify_one()));
+            let committable = Arc::new(AtomicI64::new(NOTHING));
+            let entry = Assigned {
+                committable: Arc::clone(&committable),
+                committed: NOTHING,
+            };
+            lock(&self.assigned).insert(partition.clone(), entry);
+            self.send(
+                &partition,
+                Command::Assign {
+                    source: self.source,
+                    queue,
+                    committable,
+                },
+            );
+        }
+        if !std::mem::replace(&mut self.seen, true) {
+            self.shared.assigned_once.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition], drain: Drain) -> Vec<Committable> {
+        let (done, returned) = sync_channel(partitions.len().max(1));
+        let held: Vec<_> = partitions
+            .iter()
+            .filter(|p| lock(&self.assigned).remove(p).is_some())
+            .collect();
+        for partition in &held {
+            let partition = (*partition).clone();
+            let command = Command::Revoke {
+                partition: partition.clone(),
+                drain,
+                done: done.clone(),
+            };
+            self.send(&partition, command);
+        }
+        drop(done);
+        let limit = if let Drain::For(limit) = drain {
+            limit
+        } else {
+            Duration::ZERO
+        };
+        let deadline = Instant::now() + limit + HAND_BACK;
+        let mut committable = Vec::new();
+        for _ in &held {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match returned.recv_timeout(left) {
+                Ok(returned) => {
+                    drop(returned.queue);
+                    committable.push(returned.committable);
+                }
+                Err(_) => {
+                    self.shared
+                        .fail("a worker did not hand its partitions back in time".into());
+                    break;
+                }
+            }
+        }
+        committable.retain(|c| c.offset != NOTHING && drain != Drain::Lost);
+        committable
+    }
+}
+
+pub(super) struct Control {
+    source: Box<dyn RecordSource>,
+    assigned: AssignedPartitions,
+    in_flight: Vec<Committable>,
+    commit_interval: Duration,
+    shutdown_timeout: Duration,
+    shared: Arc<Shared>,
+}
+
+impl Control {
+    pub(super) fn new(
+        source: Box<dyn RecordSource>,
+        assigned: AssignedPartitions,
+        config: &StreamsConfig,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            source,
+            assigned,
+            in_flight: Vec::new(),
+            commit_interval: config.commit_interval,
+            shutdown_timeout: config.shutdown_timeout,
+            shared,
+        }
+    }
+
+    pub(super) fn spawn(self, group: &str) -> std::io::Result<JoinHandle<()>> {
+        let name = format!("streams-{group}");
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(move || self.run())
+    }
+
+    fn run(mut self) {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            match self.source.poll(self.commit_interval) {
+                Ok(()) => {}
+                Err(error @ SourceError::Transient(_)) => tracing::warn!(%error, "the log is away"),
+                Err(error @ SourceError::Fatal(_)) => {
+                    self.shared.fail(error.to_string());
+                    break;
+                }
+            }
+            self.commit();
+        }
+        self.source.leave(self.shutdown_timeout);
+    }
+
+    fn commit(&mut self) {
+        match self.source.commit_state() {
+            CommitState::InFlight => return,
+            CommitState::Done => self.record_committed(),
+            CommitState::Failed => self.in_flight.clear(),
+        }
+        let changed: Vec<Committable> = lock(&self.assigned)
+            .iter()
+            .filter_map(|(partition, assigned)| {
+                let offset = assigned.committable.load(Ordering::Acquire);
+                let changed = offset != NOTHING && offset != assigned.committed;
+                changed.then(|| Committable {
+                    partition: partition.clone(),
+                    offset,
+                })
+            })
+            .collect();
+        if !changed.is_empty() && self.source.commit(&changed) == CommitStart::Started {
+            self.in_flight = changed;
+        }
+    }
+
+    fn record_committed(&mut self) {
+        let mut assigned = lock(&self.assigned);
+        for done in self.in_flight.drain(..) {
+            if let Some(entry) = assigned.get_mut(&done.partition) {
+                entry.committed = done.offset;
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The seam between the engine and a log: a source of records and a sink for them.
+//! It knows of no particular log; `kafka` implements it, and the test driver.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::record::{ConsumedRecord, Position, ProducerRecord, TopicPartition};
+
+/// The next offset to read of a partition: everything below it is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committable {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The lowest offset that is not complete.
+    pub offset: i64,
+}
+
+/// A source failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The log answered with an error; the source goes on by itself.
+    #[error("the log answered: {0}")]
+    Transient(String),
+    /// The source can not go on: wrong configuration, fenced, or not authorised.
+    #[error("the log refused this member for good: {0}")]
+    Fatal(String),
+}
+
+/// An append failed. Whether the log has the record is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// It may succeed when tried again.
+    #[error("the log did not acknowledge the record: {0}")]
+    Unacknowledged(String),
+    /// The record is larger than the log takes, and always will be.
+    #[error("the record is too large for the log: {0}")]
+    TooLarge(String),
+}
+
+/// Told of assignments by a source, on the thread that polls the source, from inside
+/// [`RecordSource::poll`] and [`RecordSource::leave`].
+pub trait RebalanceListener: Send {
+    /// Takes over the queues of newly assigned partitions. Must not block.
+    fn assigned(&mut self, queues: Vec<Box<dyn PartitionQueue>>);
+
+    /// Takes back partitions. Blocks until what is in flight on them has ended, at most for the
+    /// drain timeout, and answers what may be committed. After it returns no queue of these
+    /// partitions is alive, and nothing read from them is forwarded any more.
+    fn revoked(&mut self, partitions: &[TopicPartition], drain: Drain) -> Vec<Committable>;
+}
+
+/// How partitions are given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Let what is in flight end, for at most this long.
+    For(Duration),
+    /// Another member owns the partitions already: stop at once.
+    Lost,
+}
+
+/// The records of one assigned partition. Polled by the one worker that owns the partition.
+pub trait PartitionQueue: Send + Debug {
+    /// Which partition this is.
+    fn partition(&self) -> &TopicPartition;
+
+    /// The next record, if one has been fetched. Never blocks.
+    fn poll(&mut self) -> Option<Result<ConsumedRecord, SourceError>>;
+
+    /// Has `wake` called, from any thread, when the queue turns from empty to non-empty.
+    /// The caller polls until nothing comes before it waits for the call.
+    fn set_waker(&mut self, wake: Arc<dyn Fn() + Send + Sync>);
+}
+
+/// A member of a consumer group on one topic. Owned and called by one control thread.
+pub trait RecordSource: Send {
+    /// Serves assignments and errors for at most `wait`.
+    fn poll(&mut self, wait: Duration) -> Result<(), SourceError>;
+
+    /// Starts to commit, in the background; a commit in flight refuses a second one.
+    fn commit(&mut self, offsets: &[Committable]) -> CommitStart;
+
+    /// How the last commit that was started has ended.
+    fn commit_state(&self) -> CommitState;
+
+    /// Leaves the group: revokes everything through the listener, commits what it answers, and
+    /// closes. Bounded by `drain` plus a few seconds.
+    fn leave(self: Box<Self>, drain: Duration);
+}
+
+/// Whether a commit was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitStart {
+    /// It is under way.
+    Started,
+    /// Not now: one is in flight, or the group rebalances.
+    Busy,
+}
+
+/// The state of the latest commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitState {
+    /// None is in flight and the last one succeeded.
+    Done,
+    /// One is in flight.
+    InFlight,
+    /// The last one failed; its offsets are to be committed again.
+    Failed,
+}
+
+/// Appends records. Shared by all workers.
+pub trait RecordSink: Send + Sync {
+    /// Appends one record; resolves when the log has acknowledged it durably.
+    /// Dropping the future does not take the record back.
+    fn send(&self, record: ProducerRecord) -> BoxFuture<'static, Result<Position, SinkError>>;
+}
+
+/// Makes the sources of a log.
+pub trait Log: Send + Sync {
+    /// Joins the group of a sub-topology on its topic.
+    fn subscribe(
+        &self,
+        group: &str,
+        topic: &str,
+        listener: Box<dyn RebalanceListener>,
+    ) -> Result<Box<dyn RecordSource>, SourceError>;
+
+    /// The sink for everything the topology writes.
+    fn sink(&self) -> Arc<dyn RecordSink>;
+}
