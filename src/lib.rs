@@ -1,8 +1,14 @@
 //! Delivers webhooks from Kafka: the service, in reading order.
 
+pub mod pipeline;
+
 pub mod api;
+pub mod app;
 pub mod config;
 pub mod domain;
 pub mod egress;
 pub mod store;
 pub mod subscriptions;
+
+mod clock;
+mod shutdown;

@@ -1,2 +1,68 @@
-//! The `webhook-delivery` program.
-fn main() {}
+//! The `webhook-delivery` program: logs, configuration, run, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use webhook_delivery::app;
+use webhook_delivery::config::Config;
+
+/// The exit code for a wrong configuration (`EX_CONFIG` of BSD's sysexits).
+const EX_CONFIG: u8 = 78;
+
+/// Delivers webhooks from Kafka.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The configuration file; webhook-delivery.toml in the working directory if there is one.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// Sets one member, as in `--set delivery.concurrency=128`; may be repeated.
+    #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = member)]
+    sets: Vec<(String, String)>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the service (the default).
+    Run,
+    /// Brings the store's tables up to date and stops.
+    Migrate,
+}
+
+fn member(text: &str) -> Result<(String, String), String> {
+    let (path, value) = text.split_once('=').ok_or("write it as path=value")?;
+    Ok((path.to_owned(), value.to_owned()))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .init();
+    let config = match Config::load(arguments.config.as_deref(), &arguments.sets) {
+        Ok(config) => config,
+        Err(errors) => {
+            tracing::error!(%errors, "the configuration is wrong");
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    let ended = match arguments.command.unwrap_or(Command::Run) {
+        Command::Run => app::run(config).await,
+        Command::Migrate => app::migrate(&config).await,
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -113,5 +113,7 @@ pub fn open(url: &str) -> Result<Arc<dyn SubscriptionStore>, StoreError> {
     if url.starts_with("sqlite:") {
         return Ok(Arc::new(SqliteStore::open(url)?));
     }
-    Err(StoreError::Unavailable("the store must be sqlite:<path>".into()))
+    Err(StoreError::Unavailable(
+        "the store must be sqlite:<path>".into(),
+    ))
 }

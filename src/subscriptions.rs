@@ -95,12 +95,20 @@ impl Subscriptions {
             }
         }
         let mut loaded = self.load(id).await;
-        if loaded.as_ref().is_ok_and(|e| e.value.is_none() && e.load_begun < read_at) {
+        if loaded
+            .as_ref()
+            .is_ok_and(|e| e.value.is_none() && e.load_begun < read_at)
+        {
             loaded = self.load(id).await;
         }
         match (loaded, cached) {
             (Ok(entry), _) => Ok(entry.value),
-            (Err(_), Some(Entry { value: Some(stale), .. })) => Ok(Some(stale)),
+            (
+                Err(_),
+                Some(Entry {
+                    value: Some(stale), ..
+                }),
+            ) => Ok(Some(stale)),
             (Err(error), _) => Err(error),
         }
     }
@@ -114,7 +122,10 @@ impl Subscriptions {
         read_at: Instant,
     ) -> Result<Many, StoreError> {
         let wanted = |all: &Many| -> Many {
-            all.iter().filter(|subscription| subscription.matches(event_type)).cloned().collect()
+            all.iter()
+                .filter(|subscription| subscription.matches(event_type))
+                .cloned()
+                .collect()
         };
         let cached = self.0.by_tenant.get(tenant).await;
         if let Some(entry) = &cached {
@@ -125,7 +136,10 @@ impl Subscriptions {
             }
         }
         let mut loaded = self.load_tenant(tenant).await;
-        if loaded.as_ref().is_ok_and(|e| wanted(&e.value).is_empty() && e.load_begun < read_at) {
+        if loaded
+            .as_ref()
+            .is_ok_and(|e| wanted(&e.value).is_empty() && e.load_begun < read_at)
+        {
             loaded = self.load_tenant(tenant).await;
         }
         match (loaded, cached) {
@@ -138,7 +152,12 @@ impl Subscriptions {
     /// Takes over a change made by this process.
     pub async fn changed(&self, subscription: Subscription) {
         let tenant = subscription.tenant.clone();
-        self.put(subscription.id, subscription.version, Some(Arc::new(subscription))).await;
+        self.put(
+            subscription.id,
+            subscription.version,
+            Some(Arc::new(subscription)),
+        )
+        .await;
         self.0.by_tenant.invalidate(&tenant).await;
     }
 
@@ -165,11 +184,16 @@ impl Subscriptions {
             }
             Ok(())
         });
-        task.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string().into())))
+        task.await
+            .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string().into())))
     }
 
     async fn put(&self, id: SubscriptionId, version: i64, value: Option<Arc<Subscription>>) -> One {
-        let entry = Entry { value, version, load_begun: Instant::now() };
+        let entry = Entry {
+            value,
+            version,
+            load_begun: Instant::now(),
+        };
         put_if_newer(&self.0.by_id, id, entry).await
     }
 
@@ -182,8 +206,19 @@ impl Subscriptions {
                 lock(&this.0.loads).remove(&id);
                 let value = loaded?.map(Arc::new);
                 // "Not there" has no version of its own and never replaces a known change.
-                let version = value.as_ref().map_or(0, |subscription| subscription.version);
-                Ok(put_if_newer(&this.0.by_id, id, Entry { value, version, load_begun }).await)
+                let version = value
+                    .as_ref()
+                    .map_or(0, |subscription| subscription.version);
+                Ok(put_if_newer(
+                    &this.0.by_id,
+                    id,
+                    Entry {
+                        value,
+                        version,
+                        load_begun,
+                    },
+                )
+                .await)
             });
             joined(task)
         });
@@ -198,7 +233,11 @@ impl Subscriptions {
                 let loaded = this.0.store.matching(tenant.clone()).await;
                 lock(&this.0.tenant_loads).remove(&tenant);
                 let value: Many = loaded?.into_iter().map(Arc::new).collect();
-                let entry = Entry { value, version: 0, load_begun };
+                let entry = Entry {
+                    value,
+                    version: 0,
+                    load_begun,
+                };
                 this.0.by_tenant.insert(tenant, entry.clone()).await;
                 Ok(entry)
             });
@@ -213,7 +252,10 @@ where
     K: std::hash::Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    Cache::builder().max_capacity(config.capacity).time_to_live(config.stale).build()
+    Cache::builder()
+        .max_capacity(config.capacity)
+        .time_to_live(config.stale)
+        .build()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -232,7 +274,10 @@ fn single_flight<K: std::hash::Hash + Eq, T: Clone>(
     key: K,
     start: impl FnOnce() -> BoxFuture<'static, Result<Entry<T>, StoreError>>,
 ) -> Load<T> {
-    lock(loads).entry(key).or_insert_with(|| start().shared()).clone()
+    lock(loads)
+        .entry(key)
+        .or_insert_with(|| start().shared())
+        .clone()
 }
 
 /// Puts the entry unless a newer version is there, and answers what is there then. What is not
@@ -246,7 +291,11 @@ async fn put_if_newer(cache: &Cache<SubscriptionId, One>, id: SubscriptionId, en
                 let by_version = entry.version != 0 && entry.version >= old.version;
                 by_version || (entry.version == 0 && entry.load_begun >= old.load_begun)
             });
-            futures::future::ready(if newer { Op::Put(entry.clone()) } else { Op::Nop })
+            futures::future::ready(if newer {
+                Op::Put(entry.clone())
+            } else {
+                Op::Nop
+            })
         })
         .await;
     kept.into_entry().map_or(entry, moka::Entry::into_value)

@@ -111,13 +111,17 @@ impl Schedule {
         Err(ScheduleError("a schedule has 1 to 5 delays"))
     }
 
-    /// The wait before a try, jittered: `jitter` in 0–1 of 10 % of the delay, at most 5 s, is
-    /// added. `None` when there is no such try.
-    pub fn delay(&self, attempt: u8, jitter: f64) -> Option<Duration> {
-        const JITTER_MAX: Duration = Duration::from_secs(5);
-        let delay = *self.0.get(usize::from(attempt).checked_sub(1)?)?;
-        Some(delay + (delay / 10).min(JITTER_MAX).mul_f64(jitter.clamp(0.0, 1.0)))
+    /// The wait before a try. `None` when there is no such try.
+    pub fn delay(&self, attempt: u8) -> Option<Duration> {
+        self.0.get(usize::from(attempt).checked_sub(1)?).copied()
     }
+}
+
+/// What is added to a wait so that what failed together is not tried together: `random` in 0–1
+/// of 10 % of it, at most 5 s. A wait is never shortened.
+pub fn jitter(wait: Duration, random: f64) -> Duration {
+    const JITTER_MAX: Duration = Duration::from_secs(5);
+    (wait / 10).min(JITTER_MAX).mul_f64(random.clamp(0.0, 1.0))
 }
 
 /// What becomes of a delivery after an attempt.
@@ -152,7 +156,7 @@ pub struct RetryPolicy {
 
 impl RetryPolicy {
     /// Decides after attempt number `attempt`.
-    pub fn next(&self, attempt: u8, outcome: &Outcome, age: Duration, jitter: f64) -> Next {
+    pub fn next(&self, attempt: u8, outcome: &Outcome, age: Duration) -> Next {
         let (reason, retry_after) = match *outcome {
             Outcome::Delivered { .. } => return Next::Delivered,
             Outcome::Gone => return Next::DeadLetter { reason: "gone" },
@@ -164,7 +168,7 @@ impl RetryPolicy {
             } => (reason, retry_after),
         };
         let attempt = attempt + 1;
-        match self.schedule.delay(attempt, jitter) {
+        match self.schedule.delay(attempt) {
             None => Next::DeadLetter {
                 reason: "exhausted",
             },
@@ -253,15 +257,15 @@ mod tests {
         }
 
         #[test]
-        fn jitter_only_lengthens_and_at_most_by_five_seconds(attempt in 1_u8..=5, jitter in 0.0..1.0) {
-            let delay = policy().schedule.delay(attempt, 0.0).unwrap();
-            let jittered = policy().schedule.delay(attempt, jitter).unwrap();
-            prop_assert!(jittered >= delay && jittered - delay <= Duration::from_secs(5));
+        fn jitter_only_lengthens_and_at_most_by_five_seconds(seconds in 0_u64..100_000, random in 0.0..1.0) {
+            let wait = Duration::from_secs(seconds);
+            let added = jitter(wait, random);
+            prop_assert!(added <= Duration::from_secs(5) && added <= wait / 10);
         }
     }
 
     #[test]
-    fn a_wait_of_the_schedule_with_jitter_stays_in_the_tier_above() {
+    fn a_wait_within_the_first_delay_is_of_tier_zero() {
         let (tier, rounded) = ladder().place(Duration::from_millis(9_999));
         assert_eq!((tier, rounded), (0, Duration::from_millis(9_999)));
         assert_eq!(ladder().place(Duration::from_secs(10)).0, 1);
@@ -276,10 +280,10 @@ mod tests {
             retry_after: None,
         };
         for attempt in 0..5 {
-            let next = policy().next(attempt, &failed, Duration::ZERO, 0.0);
+            let next = policy().next(attempt, &failed, Duration::ZERO);
             assert!(matches!(next, Next::Retry { attempt: n, .. } if n == attempt + 1));
         }
-        let last = policy().next(5, &failed, Duration::ZERO, 0.0);
+        let last = policy().next(5, &failed, Duration::ZERO);
         assert_eq!(
             last,
             Next::DeadLetter {
@@ -298,10 +302,10 @@ mod tests {
         };
         let delivered = Outcome::Delivered { status: 200 };
         assert_eq!(
-            policy().next(2, &failed, old, 0.0),
+            policy().next(2, &failed, old),
             Next::DeadLetter { reason: "expired" }
         );
-        assert_eq!(policy().next(2, &delivered, old, 0.0), Next::Delivered);
+        assert_eq!(policy().next(2, &delivered, old), Next::Delivered);
     }
 
     #[test]
@@ -312,7 +316,7 @@ mod tests {
             status: Some(429),
             retry_after: Some(wait),
         };
-        let next = policy().next(0, &failed, Duration::ZERO, 0.0);
+        let next = policy().next(0, &failed, Duration::ZERO);
         assert_eq!(
             next,
             Next::Retry {

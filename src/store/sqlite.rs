@@ -1,7 +1,7 @@
 //! Subscriptions in a SQLite file.
 
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -14,7 +14,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{NewSubscription, StoreError, SubscriptionPatch, SubscriptionStore};
-use crate::domain::UnixMillis;
+use crate::clock::now_ms;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Secret, SigningSecret, Subscription};
 
@@ -72,7 +72,9 @@ impl SqliteStore {
         }
         let secret = new.secret.unwrap_or_else(Secret::generate);
         replace_secret(&mut transaction, id, &secret).await?;
-        let made = load(&mut transaction, id).await?.ok_or(StoreError::NotFound(id))?;
+        let made = load(&mut transaction, id)
+            .await?
+            .ok_or(StoreError::NotFound(id))?;
         transaction.commit().await?;
         Ok(made)
     }
@@ -106,7 +108,10 @@ impl SqliteStore {
             for subscription in page.into_iter().filter(|subscription| subscription.enabled) {
                 let mut connection = self.pool.acquire().await?;
                 let secrets = load_secrets(&mut connection, subscription.id).await?;
-                all.push(Subscription { secrets, ..subscription });
+                all.push(Subscription {
+                    secrets,
+                    ..subscription
+                });
             }
             if !whole {
                 return Ok(all);
@@ -122,11 +127,16 @@ impl SqliteStore {
         if_match: Option<i64>,
     ) -> Result<Subscription, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let old = load(&mut transaction, id).await?.ok_or(StoreError::NotFound(id))?;
+        let old = load(&mut transaction, id)
+            .await?
+            .ok_or(StoreError::NotFound(id))?;
         check_version(&old, if_match)?;
         let enabled = patch.enabled.unwrap_or(old.enabled);
-        let (reason, since) =
-            if enabled { (None, None) } else { (old.disabled_reason, old.disabled_at) };
+        let (reason, since) = if enabled {
+            (None, None)
+        } else {
+            (old.disabled_reason, old.disabled_at)
+        };
         sqlx::query(
             "UPDATE subscriptions SET name = ?2, target_url = ?3, event_types = ?4, enabled = ?5,
                disabled_reason = ?6, disabled_at = ?7, version = version + 1, updated_at = ?8 WHERE id = ?1",
@@ -144,18 +154,18 @@ impl SqliteStore {
         if let Some(secret) = patch.secret {
             replace_secret(&mut transaction, id, &secret).await?;
         }
-        let new = load(&mut transaction, id).await?.ok_or(StoreError::NotFound(id))?;
+        let new = load(&mut transaction, id)
+            .await?
+            .ok_or(StoreError::NotFound(id))?;
         transaction.commit().await?;
         Ok(new)
     }
 
-    async fn remove(
-        &self,
-        id: SubscriptionId,
-        if_match: Option<i64>,
-    ) -> Result<i64, StoreError> {
+    async fn remove(&self, id: SubscriptionId, if_match: Option<i64>) -> Result<i64, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let old = load(&mut transaction, id).await?.ok_or(StoreError::NotFound(id))?;
+        let old = load(&mut transaction, id)
+            .await?
+            .ok_or(StoreError::NotFound(id))?;
         check_version(&old, if_match)?;
         sqlx::query(
             "UPDATE subscriptions SET version = version + 1, updated_at = ?2, deleted_at = ?2 WHERE id = ?1",
@@ -323,20 +333,15 @@ fn from_row(row: &SqliteRow, secrets: Vec<SigningSecret>) -> Result<Subscription
 
 fn check_version(old: &Subscription, if_match: Option<i64>) -> Result<(), StoreError> {
     match if_match {
-        Some(version) if version != old.version => {
-            Err(StoreError::VersionMismatch { current: old.version })
-        }
+        Some(version) if version != old.version => Err(StoreError::VersionMismatch {
+            current: old.version,
+        }),
         _ => Ok(()),
     }
 }
 
 fn to_json(types: &[String]) -> String {
     serde_json::Value::from(types).to_string()
-}
-
-fn now_ms() -> UnixMillis {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn unavailable(error: &dyn std::error::Error) -> StoreError {

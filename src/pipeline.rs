@@ -1,0 +1,84 @@
+//! The whole flow on one screen: from a record of `webhook_payload` or `retry_sub` to a
+//! delivery, a record that waits in `retry_sub`, or a dead letter.
+
+mod deliver;
+mod join;
+mod read;
+mod step;
+mod write;
+
+use std::sync::Arc;
+
+use topology::{Consumed, KStream, MaxInFlight, Named, Produced, StreamsBuilder};
+use topology::{Topology, TopologyError};
+
+pub use step::Pipeline;
+use step::{Parcel, Step};
+
+/// Declares the topology. Its two sub-topologies meet only in the topic `retry_sub`.
+pub fn build(pipeline: &Arc<Pipeline>) -> Result<Topology, TopologyError> {
+    let builder = StreamsBuilder::new();
+    let first = MaxInFlight::new(pipeline.concurrency);
+    let tries = MaxInFlight::new(pipeline.retry_concurrency);
+    if pipeline.deliver {
+        let read = read::event(pipeline);
+        let events = Consumed::with(read, Named::new("webhook-payload"));
+        let stream = builder.stream(&pipeline.topics.payload, events);
+        send(stream, pipeline, "", (first, tries));
+    }
+    if pipeline.retry {
+        let read = read::parked(pipeline);
+        let due = Consumed::with(read, Named::new("retry-sub")).not_before(read::due_ms);
+        let stream = builder.stream(&pipeline.topics.retry, due);
+        send(stream, pipeline, "retry-", (first, tries));
+    }
+    builder.build()
+}
+
+/// Joins with the subscriptions as they are now, attempts, and branches by what came of it.
+fn send(
+    stream: KStream<Parcel>,
+    pipeline: &Arc<Pipeline>,
+    prefix: &str,
+    bounds: (MaxInFlight, MaxInFlight),
+) {
+    let named = |name: &str| Named::new(format!("{prefix}{name}"));
+    let (first, tries) = bounds;
+    let unbounded = MaxInFlight::new(usize::from(u16::MAX));
+    let to_retry = Produced::with(write::parked(pipeline), named("to-retry-sub"));
+    let to_dead_letter = Produced::with(write::dead(pipeline), named("to-dead-letter"));
+    let (retry, dead_letter) = (
+        pipeline.topics.retry.clone(),
+        pipeline.topics.dead_letter.clone(),
+    );
+    let (joined, delivered) = (named("one-per-subscription"), named("count-delivered"));
+    let ended = named("count-unmatched");
+
+    stream
+        .process_values_async(
+            join::supplier(pipeline),
+            move |_| unbounded,
+            named("join-subscriptions"),
+        )
+        .flat_map_values(|steps| steps, joined)
+        .process_values_async(
+            deliver::supplier(pipeline),
+            move |step| match step {
+                Step::Attempt(attempt) if attempt.parcel.meta.attempt == 0 => first,
+                Step::Attempt(_) => tries,
+                _ => unbounded,
+            },
+            named("deliver"),
+        )
+        .split(named("outcome"))
+        .branch("-delivered", Step::into_delivered, |s| {
+            s.for_each(write::log_delivered, delivered)
+        })
+        .branch("-failed", Step::into_parked, move |s| {
+            s.to(&retry, to_retry)
+        })
+        .branch("-dead", Step::into_dead, move |s| {
+            s.to(&dead_letter, to_dead_letter)
+        })
+        .default_branch("-unmatched", |s| s.for_each(write::log_unmatched, ended));
+}

@@ -1,0 +1,137 @@
+//! Makes one attempt and decides what follows.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use topology::WorkerContext;
+
+use super::step::{Attempt, Dead, Delivered, Pipeline, Step};
+use crate::clock::now_ms;
+use crate::domain::UnixMillis;
+use crate::domain::outcome::{Outcome, TransportError, classify};
+use crate::domain::retry::{Next, age};
+use crate::domain::signature::sign;
+use crate::egress::Egress;
+
+type Deliver = Box<dyn Fn(Step) -> Pin<Box<dyn Future<Output = Step>>>>;
+
+/// Each worker has its own client and connections.
+pub(super) fn supplier(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(&WorkerContext) -> Deliver + Send + Sync + 'static {
+    let pipeline = Arc::clone(pipeline);
+    move |_| {
+        let pipeline = Arc::clone(&pipeline);
+        let egress = Egress::new(&pipeline.egress).map_err(Arc::new);
+        Box::new(move |step| {
+            let Step::Attempt(attempt) = step else {
+                return Box::pin(std::future::ready(step));
+            };
+            let (pipeline, egress) = (Arc::clone(&pipeline), egress.clone());
+            Box::pin(async move {
+                match egress {
+                    Ok(egress) => deliver(&pipeline, &egress, *attempt).await,
+                    Err(error) => {
+                        tracing::error!(%error, "no attempt can be made here");
+                        pipeline.park_and_climb(attempt.parcel, "no_client")
+                    }
+                }
+            })
+        })
+    }
+}
+
+async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step {
+    let Attempt {
+        mut parcel,
+        event,
+        subscription,
+        target,
+    } = attempt;
+    let sent_ms = now_ms();
+    let outcome = match request_headers(&parcel.meta.event_id, &event, &subscription, sent_ms) {
+        Some(headers) => classify(
+            egress
+                .post(target, headers, event.body.clone(), sent_ms)
+                .await
+                .map(|response| (response.status, response.retry_after)),
+        ),
+        None => classify(Err(TransportError::InvalidRequest)),
+    };
+    let number = parcel.meta.attempt;
+    let status = match &outcome {
+        Outcome::Delivered { status } => Some(*status),
+        Outcome::Failed { status, .. } => *status,
+        Outcome::Gone => Some(410),
+        Outcome::Refused { .. } => None,
+    };
+    match pipeline
+        .policy
+        .next(number, &outcome, age(parcel.meta.first_ms, now_ms()))
+    {
+        Next::Delivered => Step::Delivered(Box::new(Delivered {
+            meta: parcel.meta,
+            status: status.unwrap_or_default(),
+        })),
+        Next::Retry {
+            attempt,
+            wait,
+            reason,
+        } => {
+            parcel.meta.attempt = attempt;
+            parcel.meta.hop = 0;
+            pipeline.park(parcel, wait, reason)
+        }
+        Next::DeadLetter { reason } => {
+            if outcome == Outcome::Gone {
+                disable(pipeline, &subscription);
+            }
+            let message = format!("{reason} after {} attempts: {outcome:?}", number + 1);
+            reason.clone_into(&mut parcel.meta.reason);
+            let attempts = number + 1;
+            Step::DeadLetter(Box::new(Dead {
+                parcel,
+                attempts,
+                status,
+                message: message.into(),
+            }))
+        }
+    }
+}
+
+/// Off the delivery path; if it fails, the next 410 asks for it again.
+fn disable(pipeline: &Pipeline, subscription: &Arc<crate::domain::subscription::Subscription>) {
+    let (subscriptions, used) = (pipeline.subscriptions.clone(), Arc::clone(subscription));
+    drop(tokio::task::spawn_local(async move {
+        if let Err(error) = subscriptions.disable(&used, "gone").await {
+            tracing::warn!(subscription.id = %used.id, %error, "a subscription that is gone could not be disabled");
+        }
+    }));
+}
+
+/// Standard Webhooks' headers, the content type and those of a binary `CloudEvent`; `None` when
+/// one of them is no header value.
+fn request_headers(
+    id: &crate::domain::id::EventId,
+    event: &crate::domain::event::Event,
+    subscription: &crate::domain::subscription::Subscription,
+    now_ms: UnixMillis,
+) -> Option<HeaderMap> {
+    let timestamp_s = now_ms / 1_000;
+    let signature = sign(&subscription.secrets, now_ms, id, timestamp_s, &event.body);
+    let mut headers = HeaderMap::with_capacity(4 + event.ce_headers.len());
+    for (name, value) in &event.ce_headers {
+        let name = HeaderName::try_from(name.as_str()).ok()?;
+        headers.insert(name, HeaderValue::try_from(value.as_str()).ok()?);
+    }
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::try_from(event.content_type.as_str()).ok()?,
+    );
+    headers.insert("webhook-id", HeaderValue::try_from(id.as_str()).ok()?);
+    headers.insert("webhook-timestamp", HeaderValue::from(timestamp_s));
+    headers.insert("webhook-signature", HeaderValue::try_from(signature).ok()?);
+    Some(headers)
+}

@@ -1,0 +1,152 @@
+//! From records to parcels. Nothing is refused here: what can not be read is content too.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use topology::{ConsumedRecord, ProducerRecord};
+use uuid::Uuid;
+
+use super::step::{Content, Parcel, Pipeline};
+use crate::clock::now_ms;
+use crate::domain::UnixMillis;
+use crate::domain::event::{DecodeError, RawEvent, decode};
+use crate::domain::headers::{DeliveryHeaders, Kind, Parsed, get, strip};
+use crate::domain::id::EventId;
+
+/// Reads `webhook_payload`: whatever `wd-*` headers a producer wrote are removed.
+pub(super) fn event(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(ConsumedRecord) -> Parcel + Send + Sync + 'static {
+    let namespace = pipeline.namespace;
+    move |mut record| {
+        strip(&mut record.headers);
+        fresh(record, namespace, 0)
+    }
+}
+
+/// Reads `retry_sub`. Records without `wd-*` headers are events that somebody else put there:
+/// one attempt was made, try 1 is due.
+pub(super) fn parked(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(ConsumedRecord) -> Parcel + Send + Sync + 'static {
+    let namespace = pipeline.namespace;
+    move |record| match DeliveryHeaders::parse(&record.headers) {
+        Ok(Parsed::Absent) => Parcel {
+            parked_before: true,
+            ..fresh(record, namespace, 1)
+        },
+        Ok(Parsed::Newer(version)) => newer(record, &version, namespace),
+        Ok(Parsed::Version1(meta)) => known(record, *meta, namespace),
+        Err(error) => {
+            let mut parcel = fresh(record, namespace, 0);
+            parcel.content = Content::Unreadable("malformed", error.to_string().into());
+            Parcel {
+                parked_before: true,
+                ..parcel
+            }
+        }
+    }
+}
+
+/// When a record of `retry_sub` is due.
+pub(super) fn due_ms(record: &ConsumedRecord) -> Option<UnixMillis> {
+    get(&record.headers, "wd-due-ms")?.parse().ok()
+}
+
+fn fresh(record: ConsumedRecord, namespace: Uuid, attempt: u8) -> Parcel {
+    let (content, event_id) = content(&record, namespace);
+    let now = now_ms();
+    let meta = DeliveryHeaders {
+        kind: Kind::Event,
+        attempt,
+        due_ms: now,
+        delay_ms: 0,
+        hop: 0,
+        first_ms: now,
+        event_id,
+        event_ms: record.timestamp_ms,
+        key: record.key,
+        origin: record.position,
+        subscription_id: None,
+        after: None,
+        reason: String::new(),
+    };
+    Parcel {
+        value: record.value,
+        headers: record.headers,
+        meta,
+        content,
+        read_at: Instant::now(),
+        parked_before: false,
+    }
+}
+
+fn known(record: ConsumedRecord, meta: DeliveryHeaders, namespace: Uuid) -> Parcel {
+    let content = match content(&record, namespace).0 {
+        Content::Event(event) => {
+            let mut event = Arc::unwrap_or_clone(event);
+            event.id = meta.event_id.clone();
+            Content::Event(Arc::new(event))
+        }
+        other => other,
+    };
+    Parcel {
+        value: record.value,
+        headers: record.headers,
+        meta,
+        content,
+        read_at: Instant::now(),
+        parked_before: true,
+    }
+}
+
+fn newer(record: ConsumedRecord, version: &str, namespace: Uuid) -> Parcel {
+    tracing::error!(
+        version,
+        "a record of a newer version is parked untouched; upgrade this instance"
+    );
+    let untouched = ProducerRecord {
+        topic: Arc::clone(&record.position.topic),
+        partition: None,
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: record.headers.clone(),
+    };
+    let mut parcel = fresh(record, namespace, 0);
+    parcel.content = Content::Newer(Arc::new(untouched));
+    Parcel {
+        parked_before: true,
+        ..parcel
+    }
+}
+
+fn content(record: &ConsumedRecord, namespace: Uuid) -> (Content, EventId) {
+    let raw = RawEvent {
+        value: record.value.as_ref(),
+        headers: &record.headers,
+        origin: &record.position,
+        timestamp_ms: record.timestamp_ms,
+        namespace,
+    };
+    let own = || {
+        let at = &record.position;
+        EventId::for_origin(
+            namespace,
+            &at.topic,
+            at.partition,
+            at.offset,
+            record.timestamp_ms,
+        )
+    };
+    match decode(&raw) {
+        Ok(event) => {
+            let id = event.id.clone();
+            (Content::Event(Arc::new(event)), id)
+        }
+        Err(error) => (unreadable(&error), own()),
+    }
+}
+
+fn unreadable(error: &DecodeError) -> Content {
+    Content::Unreadable(error.reason(), error.to_string().into())
+}

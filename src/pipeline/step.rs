@@ -1,0 +1,189 @@
+//! What flows through the pipeline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use topology::{Headers, ProducerRecord};
+use url::Url;
+use uuid::Uuid;
+
+use crate::clock::now_ms;
+use crate::config::Topics;
+use crate::domain::event::Event;
+use crate::domain::headers::DeliveryHeaders;
+use crate::domain::retry::{Ladder, RetryPolicy, jitter};
+use crate::domain::subscription::Subscription;
+use crate::egress::EgressConfig;
+use crate::subscriptions::Subscriptions;
+
+/// What the pipeline is built from.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Whether `webhook_payload` is read.
+    pub deliver: bool,
+    /// Whether `retry_sub` is read.
+    pub retry: bool,
+    /// The topics.
+    pub topics: Topics,
+    /// First attempts in flight.
+    pub concurrency: usize,
+    /// Tries in flight.
+    pub retry_concurrency: usize,
+    /// When a delivery is tried again.
+    pub policy: RetryPolicy,
+    /// The tiers of `retry_sub`.
+    pub ladder: Ladder,
+    /// How many partitions `retry_sub` has.
+    pub retry_partitions: i32,
+    /// Makes event ids unique over clusters.
+    pub namespace: Uuid,
+    /// The largest record that our topics take, with headers.
+    pub record_bytes_max: usize,
+    /// The subscriptions.
+    pub subscriptions: Subscriptions,
+    /// How many events may wait in place for the database; others are parked.
+    pub database_waits: Arc<Semaphore>,
+    /// How receivers are contacted.
+    pub egress: EgressConfig,
+}
+
+/// A record, and what is known of it.
+#[derive(Clone, Debug)]
+pub(super) struct Parcel {
+    /// The value as the producer wrote it.
+    pub(super) value: Option<Bytes>,
+    /// The headers, without `wd-*` of ours.
+    pub(super) headers: Headers,
+    /// What is known of the delivery, or of the event not yet joined.
+    pub(super) meta: DeliveryHeaders,
+    /// What it holds.
+    pub(super) content: Content,
+    /// When it was read.
+    pub(super) read_at: Instant,
+    /// Whether it came from `retry_sub`.
+    pub(super) parked_before: bool,
+}
+
+/// What a record holds.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// An event.
+    Event(Arc<Event>),
+    /// No event: the reason in one word, and in a sentence.
+    Unreadable(&'static str, Arc<str>),
+    /// Something that a newer version of this service has written.
+    Newer(Arc<ProducerRecord>),
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(super) enum Step {
+    Attempt(Box<Attempt>),
+    Delivered(Box<Delivered>),
+    Park(Box<Parked>),
+    DeadLetter(Box<Dead>),
+    Unmatched(Box<Parcel>),
+}
+
+/// One HTTP request to be made.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) parcel: Parcel,
+    pub(super) event: Arc<Event>,
+    pub(super) subscription: Arc<Subscription>,
+    pub(super) target: Url,
+}
+
+#[derive(Debug)]
+pub(super) struct Delivered {
+    pub(super) meta: DeliveryHeaders,
+    pub(super) status: u16,
+}
+
+/// To be written to `retry_sub`.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) parcel: Parcel,
+    /// The tier that it lies in.
+    pub(super) tier: usize,
+}
+
+/// To be written to the dead-letter topic.
+#[derive(Debug)]
+pub(super) struct Dead {
+    pub(super) parcel: Parcel,
+    pub(super) attempts: u8,
+    pub(super) status: Option<u16>,
+    pub(super) message: Arc<str>,
+}
+
+impl Step {
+    pub(super) fn into_delivered(self) -> Result<Delivered, Self> {
+        if let Self::Delivered(delivered) = self {
+            Ok(*delivered)
+        } else {
+            Err(self)
+        }
+    }
+
+    pub(super) fn into_parked(self) -> Result<Parked, Self> {
+        if let Self::Park(parked) = self {
+            Ok(*parked)
+        } else {
+            Err(self)
+        }
+    }
+
+    pub(super) fn into_dead(self) -> Result<Dead, Self> {
+        if let Self::DeadLetter(dead) = self {
+            Ok(*dead)
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Ends a delivery without a further attempt. `parcel.meta.attempt` is the number of the
+    /// attempt that will not be made, which is how many were.
+    pub(super) fn dead(mut parcel: Parcel, reason: &str, message: impl Into<Arc<str>>) -> Self {
+        reason.clone_into(&mut parcel.meta.reason);
+        let attempts = parcel.meta.attempt;
+        Self::DeadLetter(Box::new(Dead {
+            parcel,
+            attempts,
+            status: None,
+            message: message.into(),
+        }))
+    }
+}
+
+impl Pipeline {
+    /// Parks for `wait`, rounded up to a tier of the topic, plus jitter. The due time is kept by
+    /// the record, so that it is never early.
+    pub(super) fn park(&self, mut parcel: Parcel, wait: Duration, reason: &str) -> Step {
+        let (tier, rounded) = self.ladder.place(wait);
+        let due = rounded + jitter(rounded, random());
+        parcel.meta.due_ms = now_ms() + i64::try_from(due.as_millis()).unwrap_or(i64::MAX);
+        parcel.meta.delay_ms =
+            i64::try_from(self.ladder.delay(tier).as_millis()).unwrap_or(i64::MAX);
+        reason.clone_into(&mut parcel.meta.reason);
+        Step::Park(Box::new(Parked { parcel, tier }))
+    }
+
+    /// Parks what has no due time of its own: 10 s, 1 min, then 10 min for good.
+    pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &str) -> Step {
+        const CLIMB: [u64; 3] = [10, 60, 600];
+        let hop = usize::try_from(parcel.meta.hop).unwrap_or(usize::MAX);
+        let seconds = CLIMB.get(hop).or(CLIMB.last()).copied().unwrap_or_default();
+        parcel.meta.hop = parcel.meta.hop.saturating_add(1);
+        self.park(parcel, Duration::from_secs(seconds), reason)
+    }
+}
+
+/// A number in 0–1 from the random bits of a version 4 UUID.
+fn random() -> f64 {
+    let (high, _) = Uuid::new_v4().as_u64_pair();
+    let bits = u32::try_from(high >> 32).unwrap_or_default();
+    f64::from(bits) / f64::from(u32::MAX)
+}

@@ -1,0 +1,148 @@
+//! From what was decided to records, and to the log.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use topology::{Headers, ProducerRecord};
+
+use super::step::{Content, Dead, Delivered, Parcel, Parked, Pipeline};
+use crate::clock::now_ms;
+use crate::domain::headers::DeliveryHeaders;
+use crate::domain::id::DeliveryId;
+
+/// A record for `retry_sub`, in the partition of its tier.
+pub(super) fn parked(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(Parked) -> ProducerRecord + Send + Sync + 'static {
+    let pipeline = Arc::clone(pipeline);
+    move |Parked { parcel, tier }| {
+        let key = key(&parcel.meta);
+        let partition = pipeline
+            .ladder
+            .partition(&key, tier, pipeline.retry_partitions);
+        if let Content::Newer(untouched) = &parcel.content {
+            return ProducerRecord {
+                partition: Some(partition),
+                ..ProducerRecord::clone(untouched)
+            };
+        }
+        tracing::info!(
+            event.id = %parcel.meta.event_id,
+            attempt = parcel.meta.attempt,
+            due_ms = parcel.meta.due_ms,
+            reason = parcel.meta.reason,
+            "parked"
+        );
+        let mut headers = parcel.headers;
+        parcel.meta.write(&mut headers);
+        ProducerRecord {
+            topic: pipeline.topics.retry.as_str().into(),
+            partition: Some(partition),
+            key: Some(key),
+            value: parcel.value,
+            headers,
+        }
+    }
+}
+
+/// A dead letter: the original bytes, everything that is known, and why. A record that no topic
+/// of ours can hold is replaced by its origin, size and hash.
+pub(super) fn dead(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(Dead) -> ProducerRecord + Send + Sync + 'static {
+    let pipeline = Arc::clone(pipeline);
+    move |dead| {
+        let Dead {
+            parcel:
+                Parcel {
+                    value,
+                    mut headers,
+                    meta,
+                    ..
+                },
+            attempts,
+            status,
+            message,
+        } = dead;
+        tracing::warn!(event.id = %meta.event_id, reason = meta.reason, attempts, "dead letter");
+        meta.write(&mut headers);
+        let origin = &meta.origin;
+        let mut put = |name: &str, text: String| headers.push((name.to_owned(), Some(text.into())));
+        put("wd-attempts", attempts.to_string());
+        put("wd-last-ms", now_ms().to_string());
+        if let Some(status) = status {
+            put("wd-last-status", status.to_string());
+        }
+        put("__streams.errors.exception", meta.reason.clone());
+        put("__streams.errors.message", message.to_string());
+        put("__streams.errors.topic", origin.topic.to_string());
+        put("__streams.errors.partition", origin.partition.to_string());
+        put("__streams.errors.offset", origin.offset.to_string());
+        let known = meta.subscription_id.map(|id| Bytes::from(id.to_string()));
+        let record = ProducerRecord {
+            topic: pipeline.topics.dead_letter.as_str().into(),
+            partition: None,
+            key: known.or_else(|| meta.key.clone()),
+            value,
+            headers,
+        };
+        fit(record, pipeline.record_bytes_max)
+    }
+}
+
+fn fit(record: ProducerRecord, bytes_max: usize) -> ProducerRecord {
+    let in_headers = |headers: &Headers| -> usize {
+        headers
+            .iter()
+            .map(|(n, v)| n.len() + v.as_ref().map_or(0, Bytes::len) + 8)
+            .sum()
+    };
+    let value = record.value.clone().unwrap_or_default();
+    let key = record.key.as_ref().map_or(0, Bytes::len);
+    if value.len() + key + in_headers(&record.headers) <= bytes_max {
+        return record;
+    }
+    let hash: String = Sha256::digest(&value)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let summary = serde_json::json!({ "bytes": value.len(), "sha256": hash });
+    let ours = |name: &str| name.starts_with("wd-") || name.starts_with("__streams.");
+    let headers = record
+        .headers
+        .into_iter()
+        .filter(|(name, _)| ours(name))
+        .collect();
+    ProducerRecord {
+        key: None,
+        value: Some(summary.to_string().into()),
+        headers,
+        ..record
+    }
+}
+
+/// A delivery's key is its subscription; an event's, which has none yet, is its own id.
+fn key(meta: &DeliveryHeaders) -> Bytes {
+    let id = meta.subscription_id.map(|id| id.to_string());
+    Bytes::from(id.unwrap_or_else(|| meta.event_id.to_string()))
+}
+
+pub(super) fn log_delivered(Delivered { meta, status }: Delivered) {
+    let delivery = meta
+        .subscription_id
+        .map(|id| DeliveryId::of(id, &meta.event_id).to_string());
+    tracing::debug!(
+        delivery.id = delivery.as_deref(),
+        event.id = %meta.event_id,
+        attempt = meta.attempt,
+        status,
+        "delivered"
+    );
+}
+
+pub(super) fn log_unmatched(step: super::Step) {
+    if let super::Step::Unmatched(parcel) = step {
+        tracing::info!(event.id = %parcel.meta.event_id, "no subscription wants this event");
+    }
+}
