@@ -67,7 +67,7 @@ impl<'a> SubscriptionView<'a> {
             .first()
             .map(|signing| signing.secret.expose());
         Self {
-            secret: secret,
+            secret,
             ..Self::new(subscription)
         }
     }
