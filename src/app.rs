@@ -1,5 +1,6 @@
 //! Builds the service from its configuration and runs it until it is told to stop.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,10 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = member::lock_data_dir(&config)?;
     let store = store::open(&config.store).context("the store can not be opened")?;
-    let log = Arc::new(KafkaLog::new(kafka_config(&config)?)?);
+    let log = Arc::new(KafkaLog::new(kafka_config(
+        &config,
+        Some(member::id(&config)?),
+    ))?);
     let subscriptions = Subscriptions::new(
         Arc::clone(&store),
         CacheConfig::default(),
@@ -124,6 +128,19 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
         .context("the migrations can not be applied")
 }
 
+/// Prints the topology as Kafka Streams would.
+pub fn print_topology(config: &Config) -> anyhow::Result<()> {
+    let store = store::open(&config.store).context("the store can not be opened")?;
+    let subscriptions = Subscriptions::new(store, CacheConfig::default(), Handle::current());
+    let partitions = config.kafka.topics.retry_partitions;
+    let pipeline = plan(config, subscriptions, partitions, Uuid::nil())?;
+    let text = pipeline::build(&Arc::new(pipeline))?.describe();
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .context("stdout is gone")
+}
+
 /// Waits for the log and the database, saying so, and brings both up to date.
 async fn prepare(
     config: &Config,
@@ -162,7 +179,23 @@ async fn start(
     let namespace = given
         .or_else(|| cluster.map(|id| Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())))
         .context("the cluster tells no id; set kafka.id_namespace to a uuid of your own")?;
-    let pipeline = Pipeline {
+    let pipeline = plan(config, subscriptions, retry_partitions?, namespace)?;
+    let topology = pipeline::build(&Arc::new(pipeline))?;
+    let log: Arc<dyn Log> = Arc::clone(log) as Arc<dyn Log>;
+    Ok(KafkaStreams::start(
+        topology,
+        &log,
+        &streams_config(config),
+    )?)
+}
+
+fn plan(
+    config: &Config,
+    subscriptions: Subscriptions,
+    retry_partitions: i32,
+    namespace: Uuid,
+) -> anyhow::Result<Pipeline> {
+    Ok(Pipeline {
         deliver: config.roles.contains(&Role::Deliver),
         retry: config.roles.contains(&Role::Retry),
         topics: config.kafka.topics.clone(),
@@ -173,7 +206,7 @@ async fn start(
             max_age: config.delivery.max_age,
         },
         ladder: Ladder::try_new(config.retry.tiers.clone())?,
-        retry_partitions: retry_partitions?,
+        retry_partitions,
         namespace,
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions,
@@ -183,12 +216,5 @@ async fn start(
             timeout: config.delivery.timeout,
             response_bytes_max: 64 * 1_024,
         },
-    };
-    let topology = pipeline::build(&Arc::new(pipeline))?;
-    let log: Arc<dyn Log> = Arc::clone(log) as Arc<dyn Log>;
-    Ok(KafkaStreams::start(
-        topology,
-        &log,
-        &streams_config(config),
-    )?)
+    })
 }

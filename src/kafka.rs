@@ -6,7 +6,6 @@ use topology::StreamsConfig;
 use topology::kafka::{KafkaConfig, TopicSpec};
 
 use crate::config::Config;
-use crate::member;
 
 /// What a source topic takes by Kafka's default, and what ours take: that and room for headers.
 const SOURCE_BYTES_MAX: usize = 1_048_588;
@@ -29,15 +28,15 @@ pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
     }
 }
 
-pub(crate) fn kafka_config(config: &Config) -> anyhow::Result<KafkaConfig> {
-    let given = config.kafka.group_instance_id.clone();
-    Ok(KafkaConfig {
+/// `group_instance_id`: the static member id, for processes that join groups.
+pub(crate) fn kafka_config(config: &Config, group_instance_id: Option<String>) -> KafkaConfig {
+    KafkaConfig {
         bootstrap_servers: config.kafka.bootstrap_servers.clone(),
-        group_instance_id: Some(given.map_or_else(|| member::kept_id(config), Ok)?),
+        group_instance_id,
         rebalance_drain: Duration::from_secs(5),
         max_record_bytes: RECORD_BYTES_MAX,
         properties: config.kafka.properties.clone(),
-    })
+    }
 }
 
 pub(crate) fn topics(config: &Config) -> Vec<TopicSpec> {

@@ -7,6 +7,8 @@ pub mod app;
 pub mod config;
 pub mod domain;
 pub mod egress;
+pub mod listen;
+pub mod redrive;
 pub mod store;
 pub mod subscriptions;
 

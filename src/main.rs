@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-use webhook_delivery::app;
 use webhook_delivery::config::Config;
+use webhook_delivery::{app, listen, redrive};
 
 /// The exit code for a wrong configuration (`EX_CONFIG` of BSD's sysexits).
 const EX_CONFIG: u8 = 78;
@@ -31,6 +31,29 @@ enum Command {
     Run,
     /// Brings the store's tables up to date and stops.
     Migrate,
+    /// Prints the topology in the text form of Kafka Streams and stops.
+    Topology,
+    /// Receives deliveries on loopback and prints them, to try the service with.
+    Listen {
+        /// The port.
+        #[arg(long, default_value_t = 9000)]
+        port: u16,
+        /// Verifies signatures with this secret (whsec_…).
+        #[arg(long)]
+        secret: Option<String>,
+        /// The status to answer with.
+        #[arg(long, default_value_t = 200)]
+        status: u16,
+    },
+    /// Sends a dead letter again: to its subscription alone, as a first attempt.
+    Redrive {
+        /// The partition of the dead letter.
+        #[arg(long)]
+        partition: i32,
+        /// Its offset.
+        #[arg(long)]
+        offset: i64,
+    },
 }
 
 fn member(text: &str) -> Result<(String, String), String> {
@@ -57,6 +80,13 @@ async fn main() -> ExitCode {
     let ended = match arguments.command.unwrap_or(Command::Run) {
         Command::Run => app::run(config).await,
         Command::Migrate => app::migrate(&config).await,
+        Command::Topology => app::print_topology(&config),
+        Command::Listen {
+            port,
+            secret,
+            status,
+        } => listen::run(port, secret, status).await,
+        Command::Redrive { partition, offset } => redrive::run(&config, partition, offset).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

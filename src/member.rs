@@ -22,9 +22,12 @@ pub(crate) fn lock_data_dir(config: &Config) -> anyhow::Result<File> {
     Ok(lock)
 }
 
-/// The member id kept in the data directory: it brings a killed instance back to its partitions
+/// The member id that is configured, or else kept in the data directory: it brings a killed instance back to its partitions
 /// at once. A directory that was copied to another host or path gets another id.
-pub(crate) fn kept_id(config: &Config) -> anyhow::Result<String> {
+pub(crate) fn id(config: &Config) -> anyhow::Result<String> {
+    if let Some(id) = &config.kafka.group_instance_id {
+        return Ok(id.clone());
+    }
     let path = config.data_dir.join("member-id");
     let folder = config.data_dir.canonicalize()?;
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();

@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::UnixMillis;
 use super::id::EventId;
-use super::subscription::SigningSecret;
+use super::subscription::{Secret, SigningSecret};
 
 /// The value of `webhook-signature`: one entry for each secret that has not expired.
 pub fn sign(
@@ -20,18 +20,39 @@ pub fn sign(
     let live = secrets
         .iter()
         .filter(|secret| secret.expires_at.is_none_or(|at| at > now_ms));
-    let prefix = format!("{id}.{timestamp_s}.");
+    let timestamp = timestamp_s.to_string();
     let entries: Vec<String> = live
         .map(|secret| {
-            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.secret.key()) else {
-                unreachable!("HMAC takes keys of any length")
-            };
-            mac.update(prefix.as_bytes());
-            mac.update(body);
-            format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+            let tag = mac(&secret.secret, id.as_str(), &timestamp, body)
+                .finalize()
+                .into_bytes();
+            format!("v1,{}", STANDARD.encode(tag))
         })
         .collect();
     entries.join(" ")
+}
+
+/// Whether one of the entries of a `webhook-signature` is this secret's, compared in constant time.
+pub fn verify(secret: &Secret, id: &str, timestamp_s: &str, body: &[u8], signature: &str) -> bool {
+    let entries = signature
+        .split(' ')
+        .filter_map(|entry| entry.strip_prefix("v1,"));
+    let mut decoded = entries.filter_map(|entry| STANDARD.decode(entry).ok());
+    decoded.any(|tag| {
+        mac(secret, id, timestamp_s, body)
+            .verify_slice(&tag)
+            .is_ok()
+    })
+}
+
+fn mac(secret: &Secret, id: &str, timestamp_s: &str, body: &[u8]) -> Hmac<Sha256> {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.key()) else {
+        unreachable!("HMAC takes keys of any length")
+    };
+    for part in [id.as_bytes(), b".", timestamp_s.as_bytes(), b".", body] {
+        mac.update(part);
+    }
+    mac
 }
 
 #[cfg(test)]
@@ -39,7 +60,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::subscription::Secret;
 
     fn secret(expires_at: Option<UnixMillis>) -> SigningSecret {
         SigningSecret {
@@ -74,6 +94,43 @@ mod tests {
         headers.insert("webhook-timestamp", seconds.to_string().parse().unwrap());
         headers.insert("webhook-signature", signature.parse().unwrap());
         headers
+    }
+
+    #[test]
+    fn what_is_signed_verifies_with_that_secret_and_body_only() {
+        let (one, other) = (secret(None), secret(None));
+        let id = EventId::new_v7();
+        let signature = sign(&[one.clone(), other.clone()], 0, &id, 7, b"body");
+        for secret in [&one, &other] {
+            assert!(verify(
+                &secret.secret,
+                id.as_str(),
+                "7",
+                b"body",
+                &signature
+            ));
+            assert!(!verify(
+                &secret.secret,
+                id.as_str(),
+                "8",
+                b"body",
+                &signature
+            ));
+            assert!(!verify(
+                &secret.secret,
+                id.as_str(),
+                "7",
+                b"Body",
+                &signature
+            ));
+        }
+        assert!(!verify(
+            &Secret::generate(),
+            id.as_str(),
+            "7",
+            b"body",
+            &signature
+        ));
     }
 
     #[test]

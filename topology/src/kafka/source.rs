@@ -178,7 +178,7 @@ impl std::fmt::Debug for KafkaQueue {
 }
 
 /// Copies a record out of librdkafka's memory: key, value and header values into one buffer.
-fn copy(message: &BorrowedMessage<'_>, partition: &TopicPartition) -> ConsumedRecord {
+pub(super) fn copy(message: &BorrowedMessage<'_>, partition: &TopicPartition) -> ConsumedRecord {
     let headers = message.headers();
     let in_headers: usize = headers.map_or(0, |h| {
         h.iter().map(|h| h.value.map_or(0, <[u8]>::len)).sum()

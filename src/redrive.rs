@@ -1,0 +1,81 @@
+//! Sends a dead letter again, through `retry_sub`: its ids stay, and only its own subscription is
+//! served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use topology::kafka::KafkaLog;
+use topology::seam::Log;
+use topology::{ConsumedRecord, Position, ProducerRecord};
+
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::domain::headers::{DeliveryHeaders, Parsed, strip};
+use crate::domain::retry::Ladder;
+use crate::kafka::kafka_config;
+
+/// How long Kafka has to acknowledge.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Redrives the dead letter at this place, and prints where it went.
+pub async fn run(config: &Config, partition: i32, offset: i64) -> anyhow::Result<()> {
+    let log = Arc::new(KafkaLog::new(kafka_config(config, None))?);
+    let topic = config.kafka.topics.dead_letter.as_str().into();
+    let at = Position {
+        topic,
+        partition,
+        offset,
+    };
+    let (reader, retry) = (Arc::clone(&log), config.kafka.topics.retry.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        Ok::<_, topology::kafka::TopicError>((reader.read_one(&at)?, reader.partitions(&retry)?))
+    });
+    let (letter, partitions) = read.await??;
+    let letter =
+        letter.with_context(|| format!("there is no dead letter at {partition}/{offset}"))?;
+    let ladder = Ladder::try_new(config.retry.tiers.clone())?;
+    let record = again(letter, &config.kafka.topics.retry, &ladder, partitions)?;
+    let sent = tokio::time::timeout(LIMIT, log.sink().send(record)).await;
+    let sent = sent.context("Kafka did not acknowledge in 30 s; it may be sent again")??;
+    tracing::info!(
+        topic = &*sent.topic,
+        partition = sent.partition,
+        offset = sent.offset,
+        "redriven"
+    );
+    Ok(())
+}
+
+fn again(
+    letter: ConsumedRecord,
+    topic: &str,
+    ladder: &Ladder,
+    partitions: i32,
+) -> anyhow::Result<ProducerRecord> {
+    let mut meta = match DeliveryHeaders::parse(&letter.headers)? {
+        Parsed::Version1(meta) => *meta,
+        Parsed::Absent => bail!("the record has no wd-* headers: it is no dead letter of ours"),
+        Parsed::Newer(version) => bail!("its headers are of version {version}; use that version"),
+    };
+    let now = now_ms();
+    meta.attempt = 0;
+    meta.hop = 0;
+    meta.due_ms = now;
+    meta.delay_ms = 0;
+    meta.first_ms = now;
+    "redrive".clone_into(&mut meta.reason);
+    let mut headers = letter.headers;
+    strip(&mut headers);
+    headers.retain(|(name, _)| !name.starts_with("__streams.errors."));
+    meta.write(&mut headers);
+    let id = meta.subscription_id.map(|id| id.to_string());
+    let key = id.unwrap_or_else(|| meta.event_id.to_string());
+    Ok(ProducerRecord {
+        topic: topic.into(),
+        partition: Some(ladder.partition(key.as_bytes(), 0, partitions)),
+        key: Some(key.into()),
+        value: letter.value,
+        headers,
+    })
+}
