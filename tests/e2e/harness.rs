@@ -141,8 +141,6 @@ impl Service {
             ("store".to_owned(), store),
             ("data_dir".to_owned(), data.path().display().to_string()),
             ("kafka.bootstrap_servers".to_owned(), kafka.clone()),
-            // A static member that comes back takes its partitions over at once.
-            ("kafka.group_instance_id".to_owned(), "one".to_owned()),
             ("kafka.topics.payload".to_owned(), format!("{name}-payload")),
             ("kafka.topics.retry".to_owned(), format!("{name}-retry")),
             (

@@ -24,8 +24,8 @@ use receiver::{Answer, Received, Receiver};
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Produced and posted at once.
 const CONCURRENCY: usize = 500;
-/// What a commit may be behind: its interval and a round trip, with room for two busy cores.
-const COMMIT_LAG: Duration = Duration::from_secs(2);
+/// What a commit may be behind: its interval and a round trip, with room for few and busy cores.
+const COMMIT_LAG: Duration = Duration::from_secs(1);
 
 /// The body that event `number` of a test has: in every byte its own, and not what a serialiser
 /// would write.
