@@ -1,47 +1,111 @@
 //! Builds the service from its configuration and runs it until it is told to stop.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use poem::Server;
+use poem::listener::{Listener, TcpListener};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use topology::kafka::{KafkaConfig, KafkaLog, TopicError, TopicSpec};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use topology::KafkaStreams;
+use topology::kafka::{KafkaLog, TopicError};
 use topology::seam::Log;
-use topology::{KafkaStreams, StreamsConfig};
 use uuid::Uuid;
 
+use crate::api::{self, ApiState, Health};
 use crate::config::{Config, Role};
 use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
 use crate::egress::EgressConfig;
+use crate::health::Readiness;
+use crate::ingest::LogIngest;
+use crate::kafka::{RECORD_BYTES_MAX, SHUTDOWN, kafka_config, streams_config, topics};
+use crate::member;
 use crate::pipeline::{self, Pipeline};
 use crate::shutdown;
 use crate::store::{self, SubscriptionStore};
 use crate::subscriptions::{CacheConfig, Subscriptions};
 
-/// What a source topic takes by Kafka's default, and what ours take: that and room for headers.
-const SOURCE_BYTES_MAX: usize = 1_048_588;
-const RECORD_BYTES_MAX: usize = SOURCE_BYTES_MAX + 64 * 1_024;
-const SHUTDOWN: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Runs until SIGTERM or SIGINT, or until a part fails, which is an error.
+/// Runs until SIGTERM or SIGINT, or until a part fails, which is an error. The first part that
+/// ends stops the others.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let _lock = lock_data_dir(&config)?;
+    let _lock = member::lock_data_dir(&config)?;
     let store = store::open(&config.store).context("the store can not be opened")?;
     let log = Arc::new(KafkaLog::new(kafka_config(&config)?)?);
-    tokio::select! {
-        ready = prepare(&config, &log, &*store) => ready?,
-        stop = shutdown::requested() => return stop.context("signals can not be heard"),
+    let subscriptions = Subscriptions::new(
+        Arc::clone(&store),
+        CacheConfig::default(),
+        Handle::current(),
+    );
+    let health = Arc::new(Readiness::default());
+    let cancel = CancellationToken::new();
+    let mut parts = JoinSet::new();
+    if config.roles.contains(&Role::Api) {
+        let state = ApiState {
+            subscriptions: subscriptions.clone(),
+            store: Arc::clone(&store),
+            ingest: Arc::new(LogIngest::new(log.sink(), &config.kafka.topics.payload)),
+            health: Arc::clone(&health) as Arc<dyn Health>,
+            config: config.api.clone(),
+        };
+        parts.spawn(serve(state, cancel.clone()));
     }
-    let subscriptions = Subscriptions::new(store, CacheConfig::default(), Handle::current());
-    let streams = start(&config, &log, subscriptions).await?;
-    tracing::info!("running");
+    let stop = cancel.clone();
+    parts.spawn(async move { stream(&config, &log, store, subscriptions, &health, stop).await });
+    let mut ended = tokio::select! {
+        asked = shutdown::requested() => asked.context("signals can not be heard"),
+        Some(part) = parts.join_next() => part.context("a part panicked").and_then(|part| part),
+    };
+    cancel.cancel();
+    while let Some(part) = parts.join_next().await {
+        ended = ended.and(part.context("a part panicked").and_then(|part| part));
+    }
+    ended
+}
+
+/// Serves the HTTP API.
+async fn serve(state: ApiState, cancel: CancellationToken) -> anyhow::Result<()> {
+    const CONNECTIONS: Duration = Duration::from_secs(10);
+    let address = state.config.listen;
+    let acceptor = TcpListener::bind(address).into_acceptor().await;
+    let acceptor = acceptor.with_context(|| format!("api.listen {address} can not be bound"))?;
+    tracing::info!(%address, "serving the HTTP API");
+    Server::new_with_acceptor(acceptor)
+        .idle_timeout(Duration::from_secs(60))
+        .run_with_graceful_shutdown(
+            api::routes(state),
+            cancel.cancelled_owned(),
+            Some(CONNECTIONS),
+        )
+        .await
+        .context("the HTTP API failed")
+}
+
+/// Runs the topology, once Kafka and the database are there.
+async fn stream(
+    config: &Config,
+    log: &Arc<KafkaLog>,
+    store: Arc<dyn SubscriptionStore>,
+    subscriptions: Subscriptions,
+    health: &Readiness,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        ready = prepare(config, log, &*store) => ready?,
+        () = cancel.cancelled() => return Ok(()),
+    }
+    health.topics_are_ready();
+    let streams = start(config, log, subscriptions).await?;
+    health.runs(streams.assignment());
     let ended = tokio::select! {
         reason = streams.failed() => Err(anyhow::anyhow!(reason)),
-        stop = shutdown::requested() => stop.context("signals can not be heard"),
+        () = cancel.cancelled() => Ok(()),
     };
+    health.stops();
     tracing::info!("stopping: what is in flight may end");
     let closed = tokio::task::spawn_blocking(move || streams.close());
     let limit = SHUTDOWN * 2;
@@ -127,102 +191,4 @@ async fn start(
         &log,
         &streams_config(config),
     )?)
-}
-
-fn streams_config(config: &Config) -> StreamsConfig {
-    let id = &config.application_id;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    StreamsConfig {
-        application_id: id.clone(),
-        groups: [(config.kafka.topics.retry.clone(), format!("{id}-retry"))].into(),
-        workers: config.delivery.workers.unwrap_or(cores),
-        max_in_flight_records: config.delivery.window,
-        max_in_flight_bytes: config.delivery.in_flight_bytes,
-        window: config.delivery.window,
-        commit_interval: Duration::from_millis(20),
-        shutdown_timeout: SHUTDOWN,
-    }
-}
-
-fn kafka_config(config: &Config) -> anyhow::Result<KafkaConfig> {
-    let given = config.kafka.group_instance_id.clone();
-    Ok(KafkaConfig {
-        bootstrap_servers: config.kafka.bootstrap_servers.clone(),
-        group_instance_id: Some(given.map_or_else(|| kept_member_id(config), Ok)?),
-        rebalance_drain: Duration::from_secs(5),
-        max_record_bytes: RECORD_BYTES_MAX,
-        properties: config.kafka.properties.clone(),
-    })
-}
-
-fn topics(config: &Config) -> Vec<TopicSpec> {
-    let topics = &config.kafka.topics;
-    let tiers = i32::try_from(config.retry.tiers.len()).unwrap_or(1);
-    let ours = [
-        ("max.message.bytes".to_owned(), RECORD_BYTES_MAX.to_string()),
-        ("retention.bytes".to_owned(), "-1".to_owned()),
-    ];
-    let kept = (
-        "retention.ms".to_owned(),
-        Duration::from_hours(24 * 14).as_millis().to_string(),
-    );
-    let appended = (
-        "message.timestamp.type".to_owned(),
-        "LogAppendTime".to_owned(),
-    );
-    let spec = |name: &String, partitions, partitions_of, settings: Vec<(String, String)>| {
-        let deleted = [("cleanup.policy".to_owned(), "delete".to_owned())];
-        TopicSpec {
-            name: name.clone(),
-            partitions,
-            partitions_of,
-            replication_factor: topics.replication_factor,
-            settings: deleted.into_iter().chain(settings).collect(),
-        }
-    };
-    let retry: Vec<_> = ours
-        .clone()
-        .into_iter()
-        .chain([kept.clone(), appended])
-        .collect();
-    let dead: Vec<_> = ours.into_iter().chain([kept]).collect();
-    vec![
-        spec(&topics.payload, topics.payload_partitions, 1, Vec::new()),
-        spec(&topics.retry, topics.retry_partitions, tiers, retry),
-        spec(&topics.dead_letter, topics.payload_partitions, 1, dead),
-    ]
-}
-
-/// Two processes on one data directory would share a member id and fence each other off.
-fn lock_data_dir(config: &Config) -> anyhow::Result<File> {
-    let folder = &config.data_dir;
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("data_dir {} can not be made", folder.display()))?;
-    let lock = File::create(folder.join("lock"))?;
-    lock.try_lock().with_context(|| {
-        format!(
-            "another process uses data_dir {}; give each its own",
-            folder.display()
-        )
-    })?;
-    Ok(lock)
-}
-
-/// The member id kept in the data directory: it brings a killed instance back to its partitions
-/// at once. A directory that was copied to another host or path gets another id.
-fn kept_member_id(config: &Config) -> anyhow::Result<String> {
-    let path = config.data_dir.join("member-id");
-    let folder = config.data_dir.canonicalize()?;
-    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-    let bound = format!("{} {}", host.trim(), folder.display());
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    if let Some((id, to)) = kept.trim_end().split_once(' ')
-        && to == bound
-    {
-        return Ok(id.to_owned());
-    }
-    let id = format!("{}-{}", config.application_id, Uuid::now_v7());
-    std::fs::write(&path, format!("{id} {bound}\n"))
-        .with_context(|| format!("{} can not be written", path.display()))?;
-    Ok(id)
 }

@@ -2,6 +2,7 @@
 
 pub mod pipeline;
 
+pub mod api;
 pub mod app;
 pub mod config;
 pub mod domain;
@@ -10,4 +11,8 @@ pub mod store;
 pub mod subscriptions;
 
 mod clock;
+mod health;
+mod ingest;
+mod kafka;
+mod member;
 mod shutdown;

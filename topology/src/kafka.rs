@@ -112,6 +112,8 @@ fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
         "cooperative-sticky",
     );
     default(&mut client, "session.timeout.ms", "10000");
+    // Bounds a commit, which the control thread waits for.
+    default(&mut client, "socket.timeout.ms", "10000");
     // Split queues make this a limit for each partition; a small queue stalls unless the two
     // waits below are short as well.
     default(&mut client, "queued.max.messages.kbytes", "4096");

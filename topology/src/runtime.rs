@@ -129,9 +129,10 @@ impl KafkaStreams {
         Ok(streams)
     }
 
-    /// Whether every source has seen an assignment.
-    pub fn is_assigned(&self) -> bool {
-        self.shared.assigned_once.load(Ordering::Acquire) >= self.sources
+    /// Tells, whenever it is called, whether every source has seen an assignment.
+    pub fn assignment(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let (shared, sources) = (Arc::clone(&self.shared), self.sources);
+        move || shared.assigned_once.load(Ordering::Acquire) >= sources
     }
 
     /// Resolves when the topology can not go on, with the reason. Cancel-safe.

@@ -79,35 +79,13 @@ pub trait RecordSource: Send {
     /// Serves assignments and errors for at most `wait`.
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError>;
 
-    /// Starts to commit, in the background; a commit in flight refuses a second one.
-    fn commit(&mut self, offsets: &[Committable]) -> CommitStart;
-
-    /// How the last commit that was started has ended.
-    fn commit_state(&self) -> CommitState;
+    /// Commits, and waits until the log has answered; bounded by its request timeout. After an
+    /// error the offsets are to be committed again: nothing is lost meanwhile, but more repeats.
+    fn commit(&mut self, offsets: &[Committable]) -> Result<(), SourceError>;
 
     /// Leaves the group: revokes everything through the listener, commits what it answers, and
     /// closes. Bounded by `drain` plus a few seconds.
     fn leave(self: Box<Self>, drain: Duration);
-}
-
-/// Whether a commit was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommitStart {
-    /// It is under way.
-    Started,
-    /// Not now: one is in flight, or the group rebalances.
-    Busy,
-}
-
-/// The state of the latest commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommitState {
-    /// None is in flight and the last one succeeded.
-    Done,
-    /// One is in flight.
-    InFlight,
-    /// The last one failed; its offsets are to be committed again.
-    Failed,
 }
 
 /// Appends records. Shared by all workers.

@@ -1,32 +1,26 @@
 //! One member of a consumer group. Partitions are split into queues of their own inside the
 //! assignment callback, so no record ever comes through the main queue.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rdkafka::consumer::base_consumer::PartitionQueue as SplitQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::fatal;
 use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
 use crate::seam::{
-    CommitStart, CommitState, Committable, Drain, PartitionQueue, RebalanceListener, RecordSource,
-    SourceError,
+    Committable, Drain, PartitionQueue, RebalanceListener, RecordSource, SourceError,
 };
-
-const IDLE: u8 = 0;
-const IN_FLIGHT: u8 = 1;
-const FAILED: u8 = 2;
 
 struct Member {
     listener: Mutex<Box<dyn RebalanceListener>>,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
-    commit: AtomicU8,
     assigned: AtomicUsize,
     drain_ms: AtomicU64,
 }
@@ -40,16 +34,6 @@ impl ConsumerContext for Member {
             Rebalance::Revoke(partitions) => self.revoke(consumer, partitions),
             Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = &result {
-            tracing::debug!(%error, "a commit failed; it is tried again");
-        }
-        self.commit.store(
-            if result.is_ok() { IDLE } else { FAILED },
-            Ordering::Release,
-        );
     }
 }
 
@@ -110,7 +94,6 @@ impl KafkaSource {
         let member = Member {
             listener: Mutex::new(listener),
             consumer: OnceLock::new(),
-            commit: AtomicU8::new(IDLE),
             assigned: AtomicUsize::new(0),
             drain_ms: AtomicU64::new(millis(drain)),
         };
@@ -139,28 +122,11 @@ impl RecordSource for KafkaSource {
         }
     }
 
-    fn commit(&mut self, offsets: &[Committable]) -> CommitStart {
-        let state = &self.consumer.context().commit;
-        if state.load(Ordering::Acquire) == IN_FLIGHT {
-            return CommitStart::Busy;
-        }
-        state.store(IN_FLIGHT, Ordering::Release);
-        match self.consumer.commit(&list_of(offsets), CommitMode::Async) {
-            Ok(()) => CommitStart::Started,
-            Err(error) => {
-                tracing::debug!(%error, "a commit could not be started; it is tried again");
-                state.store(FAILED, Ordering::Release);
-                CommitStart::Busy
-            }
-        }
-    }
-
-    fn commit_state(&self) -> CommitState {
-        match self.consumer.context().commit.load(Ordering::Acquire) {
-            IN_FLIGHT => CommitState::InFlight,
-            FAILED => CommitState::Failed,
-            _ => CommitState::Done,
-        }
+    /// Synchronous: the result of an asynchronous commit never reaches `commit_callback`, for
+    /// rdkafka 0.39 enables the event but librdkafka posts it only where a callback is set in C.
+    fn commit(&mut self, offsets: &[Committable]) -> Result<(), SourceError> {
+        let committed = self.consumer.commit(&list_of(offsets), CommitMode::Sync);
+        committed.map_err(|error| SourceError::Transient(error.to_string()))
     }
 
     fn leave(self: Box<Self>, drain: Duration) {

@@ -15,8 +15,7 @@ use super::{Shared, StreamsConfig};
 use crate::lease::NOTHING;
 use crate::record::TopicPartition;
 use crate::seam::{
-    CommitStart, CommitState, Committable, Drain, PartitionQueue, RebalanceListener, RecordSource,
-    SourceError,
+    Committable, Drain, PartitionQueue, RebalanceListener, RecordSource, SourceError,
 };
 
 /// Past the drain deadline, how long workers have to hand queues back.
@@ -149,7 +148,6 @@ impl RebalanceListener for Listener {
 pub(super) struct Control {
     source: Box<dyn RecordSource>,
     assigned: AssignedPartitions,
-    in_flight: Vec<Committable>,
     commit_interval: Duration,
     shutdown_timeout: Duration,
     shared: Arc<Shared>,
@@ -165,7 +163,6 @@ impl Control {
         Self {
             source,
             assigned,
-            in_flight: Vec::new(),
             commit_interval: config.commit_interval,
             shutdown_timeout: config.shutdown_timeout,
             shared,
@@ -195,11 +192,6 @@ impl Control {
     }
 
     fn commit(&mut self) {
-        match self.source.commit_state() {
-            CommitState::InFlight => return,
-            CommitState::Done => self.record_committed(),
-            CommitState::Failed => self.in_flight.clear(),
-        }
         let changed: Vec<Committable> = lock(&self.assigned)
             .iter()
             .filter_map(|(partition, assigned)| {
@@ -211,14 +203,15 @@ impl Control {
                 })
             })
             .collect();
-        if !changed.is_empty() && self.source.commit(&changed) == CommitStart::Started {
-            self.in_flight = changed;
+        if changed.is_empty() {
+            return;
         }
-    }
-
-    fn record_committed(&mut self) {
+        if let Err(error) = self.source.commit(&changed) {
+            tracing::warn!(%error, "a commit failed; it is tried again");
+            return;
+        }
         let mut assigned = lock(&self.assigned);
-        for done in self.in_flight.drain(..) {
+        for done in changed {
             if let Some(entry) = assigned.get_mut(&done.partition) {
                 entry.committed = done.offset;
             }

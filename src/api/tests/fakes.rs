@@ -1,0 +1,222 @@
+//! A store in memory that can be down or hang, and a log that keeps what it was given.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use crate::api::{Appended, Health, HealthReport, Ingest, IngestError, IngestRecord};
+use crate::domain::id::SubscriptionId;
+use crate::domain::subscription::{Secret, SigningSecret, Subscription};
+use crate::store::{NewSubscription, StoreError, SubscriptionPatch, SubscriptionStore};
+
+#[derive(Debug, Default)]
+pub(super) struct FakeStore {
+    rows: Mutex<BTreeMap<SubscriptionId, Subscription>>,
+    down: AtomicBool,
+    hanging: AtomicBool,
+}
+
+impl FakeStore {
+    pub(super) fn take_down(&self) {
+        self.down.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn hang(&self) {
+        self.hanging.store(true, Ordering::SeqCst);
+    }
+
+    fn answer<T: Send + 'static>(
+        &self,
+        of: impl FnOnce(&mut BTreeMap<SubscriptionId, Subscription>) -> Result<T, StoreError>,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        if self.hanging.load(Ordering::SeqCst) {
+            return futures::future::pending().boxed();
+        }
+        let answer = if self.down.load(Ordering::SeqCst) {
+            Err(StoreError::Unavailable("down".into()))
+        } else {
+            of(&mut self.rows.lock().unwrap())
+        };
+        futures::future::ready(answer).boxed()
+    }
+}
+
+fn check(row: &Subscription, if_match: Option<i64>) -> Result<(), StoreError> {
+    match if_match {
+        Some(version) if version != row.version => Err(StoreError::VersionMismatch {
+            current: row.version,
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl SubscriptionStore for FakeStore {
+    fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.answer(|_| Ok(()))
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.answer(|_| Ok(()))
+    }
+
+    fn matching(&self, tenant: String) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+        self.answer(move |rows| {
+            Ok(rows
+                .values()
+                .filter(|row| row.tenant == tenant)
+                .cloned()
+                .collect())
+        })
+    }
+
+    fn disable(
+        &self,
+        _: SubscriptionId,
+        _: String,
+        _: i64,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.answer(|_| Ok(false))
+    }
+
+    fn create(&self, new: NewSubscription) -> BoxFuture<'_, Result<Subscription, StoreError>> {
+        self.answer(|rows| {
+            let id = new.id.unwrap_or_else(SubscriptionId::new_v7);
+            if rows.contains_key(&id) {
+                return Err(StoreError::Taken(id));
+            }
+            let made = || Secret::parse("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz").unwrap();
+            let secret = new.secret.unwrap_or_else(made);
+            let row = Subscription {
+                id,
+                name: new.name,
+                target_url: new.target_url,
+                tenant: new.tenant,
+                event_types: new.event_types,
+                enabled: new.enabled,
+                disabled_reason: None,
+                disabled_at: None,
+                version: 1,
+                created_at: 0,
+                updated_at: 0,
+                secrets: vec![SigningSecret {
+                    key_id: "1".to_owned(),
+                    secret,
+                    expires_at: None,
+                }],
+            };
+            rows.insert(id, row.clone());
+            Ok(row)
+        })
+    }
+
+    fn get(&self, id: SubscriptionId) -> BoxFuture<'_, Result<Option<Subscription>, StoreError>> {
+        self.answer(|rows| Ok(rows.get(&id).cloned()))
+    }
+
+    fn list(
+        &self,
+        tenant: Option<String>,
+        after: Option<SubscriptionId>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+        self.answer(move |rows| {
+            let wanted = |row: &&Subscription| {
+                tenant.as_ref().is_none_or(|tenant| row.tenant == *tenant)
+                    && after.is_none_or(|after| row.id > after)
+            };
+            let limit = usize::try_from(limit).unwrap();
+            Ok(rows.values().filter(wanted).take(limit).cloned().collect())
+        })
+    }
+
+    fn update(
+        &self,
+        id: SubscriptionId,
+        patch: SubscriptionPatch,
+        if_match: Option<i64>,
+    ) -> BoxFuture<'_, Result<Subscription, StoreError>> {
+        self.answer(|rows| {
+            let row = rows.get_mut(&id).ok_or(StoreError::NotFound(id))?;
+            check(row, if_match)?;
+            row.version += 1;
+            row.name = patch.name.unwrap_or(row.name.take());
+            row.event_types = patch
+                .event_types
+                .unwrap_or(std::mem::take(&mut row.event_types));
+            row.target_url = patch.target_url.unwrap_or(row.target_url.clone());
+            row.enabled = patch.enabled.unwrap_or(row.enabled);
+            Ok(row.clone())
+        })
+    }
+
+    fn delete(
+        &self,
+        id: SubscriptionId,
+        if_match: Option<i64>,
+    ) -> BoxFuture<'_, Result<i64, StoreError>> {
+        self.answer(|rows| {
+            let row = rows.get(&id).ok_or(StoreError::NotFound(id))?;
+            check(row, if_match)?;
+            let version = row.version + 1;
+            rows.remove(&id);
+            Ok(version)
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FakeIngest {
+    records: Mutex<Vec<IngestRecord>>,
+    failing: AtomicBool,
+    hanging: AtomicBool,
+}
+
+impl FakeIngest {
+    pub(super) fn records(&self) -> Vec<IngestRecord> {
+        self.records.lock().unwrap().clone()
+    }
+
+    pub(super) fn fail(&self) {
+        self.failing.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn hang(&self) {
+        self.hanging.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Ingest for FakeIngest {
+    fn append(&self, record: IngestRecord) -> BoxFuture<'_, Result<Appended, IngestError>> {
+        if self.hanging.load(Ordering::SeqCst) {
+            return futures::future::pending().boxed();
+        }
+        if self.failing.load(Ordering::SeqCst) {
+            let error = IngestError::OutcomeUnknown("no leader".to_owned());
+            return futures::future::ready(Err(error)).boxed();
+        }
+        let mut records = self.records.lock().unwrap();
+        records.push(record);
+        let offset = i64::try_from(records.len()).unwrap() - 1;
+        let appended = Appended {
+            topic: "webhook_payload".to_owned(),
+            partition: 0,
+            offset,
+        };
+        futures::future::ready(Ok(appended)).boxed()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct FakeHealth;
+
+impl Health for FakeHealth {
+    fn report(&self) -> HealthReport {
+        HealthReport {
+            ready: false,
+            checks: vec![("log".to_owned(), "waiting".to_owned())],
+        }
+    }
+}
