@@ -1,4 +1,4 @@
-//! Runs the real binary against real servers, with topics, a database and a data directory that
+//! Runs the real binary against real servers, with topics and a data directory that
 //! no other test knows. It must not assert anything about deliveries: that is for the tests.
 
 use std::collections::HashSet;
@@ -15,7 +15,6 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
-use sqlx::Connection;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -122,23 +121,20 @@ pub(crate) struct Service {
     log: PathBuf,
     child: Option<Child>,
     client: reqwest::Client,
-    /// The server and the name of a database to be dropped in the end.
-    database: Option<(String, String)>,
     _data: TempDir,
 }
 
 impl Service {
     /// Starts the binary with `settings` (`section.key` and its text) beyond the harness's own,
-    /// and waits until it is ready. Subscriptions are on the database
-    /// server where there is one.
+    /// and waits until it is ready.
     pub(crate) async fn start(kafka: String, test: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("e2e-{test}-{}", Uuid::now_v7().simple());
         let data = tempfile::tempdir().unwrap();
-        let (store, database) = make_store(&name, &data).await;
+        let store = data.path().join("subscriptions.db");
         let address = format!("127.0.0.1:{}", free_port());
         let mut all = vec![
             ("application_id".to_owned(), name.clone()),
-            ("store".to_owned(), store),
+            ("store".to_owned(), format!("sqlite:{}", store.display())),
             ("data_dir".to_owned(), data.path().display().to_string()),
             ("kafka.bootstrap_servers".to_owned(), kafka.clone()),
             ("kafka.topics.payload".to_owned(), format!("{name}-payload")),
@@ -162,7 +158,6 @@ impl Service {
             log,
             child: None,
             client: reqwest::Client::builder().build().unwrap(),
-            database,
             _data: data,
         };
         service.spawn();
@@ -209,7 +204,7 @@ impl Service {
         child.wait().unwrap();
     }
 
-    /// Ends the process as a supervisor does, waits for it, and drops what was made for the test.
+    /// Ends the process as a supervisor does and waits for it.
     pub(crate) async fn finish(mut self) {
         let mut child = self.child.take().unwrap();
         let asked = Command::new("kill").arg(child.id().to_string()).status();
@@ -223,9 +218,6 @@ impl Service {
             "{ended}; its log is {}",
             self.log.display()
         );
-        if let Some((server, name)) = self.database.take() {
-            on_server(&server, format!("DROP DATABASE `{name}`")).await;
-        }
     }
 
     /// Subscribes `url` to the events that name the subscription.
@@ -344,30 +336,6 @@ impl Drop for Service {
             drop(child.wait());
         }
     }
-}
-
-/// A database of its own on the server of `MYSQL_URL`, else a file.
-async fn make_store(name: &str, data: &TempDir) -> (String, Option<(String, String)>) {
-    let Some(url) = std::env::var("MYSQL_URL")
-        .ok()
-        .filter(|url| !url.is_empty())
-    else {
-        println!("{name}: MYSQL_URL is not set; subscriptions are in SQLite");
-        let file = data.path().join("subscriptions.db");
-        return (format!("sqlite:{}", file.display()), None);
-    };
-    // Names of databases have at most 64 characters.
-    let database = name.replace('-', "_");
-    on_server(&url, format!("CREATE DATABASE `{database}`")).await;
-    let mut own = url::Url::parse(&url).unwrap();
-    own.set_path(&database);
-    (own.into(), Some((url, database)))
-}
-
-async fn on_server(url: &str, statement: String) {
-    let mut connection = sqlx::MySqlConnection::connect(url).await.unwrap();
-    let statement = sqlx::raw_sql(sqlx::AssertSqlSafe(statement));
-    statement.execute(&mut connection).await.unwrap();
 }
 
 fn free_port() -> u16 {

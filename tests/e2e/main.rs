@@ -1,5 +1,5 @@
-//! The service as its users have it: the real binary on a real Kafka, and on a database server
-//! where there is one. `scripts/test` starts what these tests need.
+//! The service as its users have it: the real binary on a real Kafka. `scripts/test` starts what
+//! these tests need.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
