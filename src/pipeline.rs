@@ -72,13 +72,13 @@ fn send(
         )
         .split(named("outcome"))
         .branch("-delivered", Step::into_delivered, |s| {
-            s.for_each(write::log_delivered, delivered)
+            s.for_each(write::log_delivered, delivered);
         })
         .branch("-failed", Step::into_parked, move |s| {
-            s.to(&retry, to_retry)
+            s.to(&retry, to_retry);
         })
         .branch("-dead", Step::into_dead, move |s| {
-            s.to(&dead_letter, to_dead_letter)
+            s.to(&dead_letter, to_dead_letter);
         })
         .default_branch("-unmatched", |s| s.for_each(write::log_unmatched, ended));
 }

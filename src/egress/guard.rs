@@ -60,22 +60,22 @@ fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     const AZURE_HOST: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
-    let refused = match address.octets() {
+    let refused = matches!(
+        address.octets(),
         [0 | 10 | 127 | 224..=255, ..]
-        | [100, 64..=127, ..]
-        | [169, 254, ..]
-        | [172, 16..=31, ..]
-        | [192, 0, 0 | 2, _]
-        | [192, 31, 196, _]
-        | [192, 52, 193, _]
-        | [192, 88, 99, _]
-        | [192, 168, ..]
-        | [192, 175, 48, _]
-        | [198, 18 | 19, ..]
-        | [198, 51, 100, _]
-        | [203, 0, 113, _] => true,
-        _ => false,
-    };
+            | [100, 64..=127, ..]
+            | [169, 254, ..]
+            | [172, 16..=31, ..]
+            | [192, 0, 0 | 2, _]
+            | [192, 31, 196, _]
+            | [192, 52, 193, _]
+            | [192, 88, 99, _]
+            | [192, 168, ..]
+            | [192, 175, 48, _]
+            | [198, 18 | 19, ..]
+            | [198, 51, 100, _]
+            | [203, 0, 113, _]
+    );
     !refused && address != AZURE_HOST
 }
 
@@ -88,10 +88,7 @@ impl Resolve for GuardedResolver {
         let guard = self.0.clone();
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let addresses: Vec<SocketAddr> = found.map_err(|_| LookupFailure)?.collect();
-            if addresses.is_empty() {
-                return Err(LookupFailure.into());
-            }
+            let addresses: Vec<SocketAddr> = found.map_err(LookupFailure)?.collect();
             if addresses.iter().any(|address| !guard.permits(address.ip())) {
                 return Err(Refusal.into());
             }
@@ -103,7 +100,7 @@ impl Resolve for GuardedResolver {
 #[derive(Debug)]
 struct Refusal;
 #[derive(Debug)]
-struct LookupFailure;
+struct LookupFailure(std::io::Error);
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,7 +110,7 @@ impl fmt::Display for Refusal {
 
 impl fmt::Display for LookupFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name does not resolve")
+        write!(f, "the name does not resolve: {}", self.0)
     }
 }
 

@@ -146,9 +146,9 @@ fn fan_out(
         .iter()
         .filter(|s| parcel.meta.after.is_none_or(|after| s.id > after))
         .collect();
-    let page = left.iter().take(INLINE_MAX);
-    let mut steps: Vec<Step> = page
-        .clone()
+    let mut steps: Vec<Step> = left
+        .iter()
+        .take(INLINE_MAX)
         .map(|subscription| {
             one(
                 parcel,
@@ -163,7 +163,7 @@ fn fan_out(
     }
     if left.len() > INLINE_MAX {
         let mut rest = parcel.clone();
-        rest.meta.after = page.last().map(|subscription| subscription.id);
+        rest.meta.after = left.get(INLINE_MAX - 1).map(|subscription| subscription.id);
         rest.meta.attempt = 0;
         steps.push(pipeline.park(rest, Duration::ZERO, "fan_out"));
     }

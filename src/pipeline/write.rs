@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use topology::{Headers, ProducerRecord};
@@ -103,11 +105,8 @@ fn fit(record: ProducerRecord, bytes_max: usize) -> ProducerRecord {
     if value.len() + key + in_headers(&record.headers) <= bytes_max {
         return record;
     }
-    let hash: String = Sha256::digest(&value)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let summary = serde_json::json!({ "bytes": value.len(), "sha256": hash });
+    let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(&value));
+    let summary = serde_json::json!({ "bytes": value.len(), "sha256_base64url": hash });
     let ours = |name: &str| name.starts_with("wd-") || name.starts_with("__streams.");
     let headers = record
         .headers

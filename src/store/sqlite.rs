@@ -1,4 +1,4 @@
-//! Subscriptions in a SQLite file.
+//! Subscriptions in a file of `SQLite`.
 
 use std::str::FromStr;
 use std::time::Duration;

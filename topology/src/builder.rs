@@ -101,12 +101,12 @@ impl StreamsBuilder {
     /// A stream of the records of `topic`.
     pub fn stream<V: 'static>(&self, topic: &str, consumed: Consumed<V>) -> KStream<V> {
         let next: SharedMake<V> = SharedMake::default();
-        let (decode, made) = (consumed.decode, Arc::clone(&next));
+        let (decode, after) = (consumed.decode, Arc::clone(&next));
         let make: Make<ConsumedRecord> = Box::new(move |context| {
             let decode = Arc::clone(&decode);
             Rc::new(MapNode {
                 map: move |record| decode(record),
-                next: instantiate(&made, context),
+                next: instantiate(&after, context),
             })
         });
         let kind = NodeKind::Source {
@@ -266,10 +266,10 @@ impl<V: 'static> KStream<V> {
         make: impl Fn(&WorkerContext, &SharedMake<W>) -> Rc<dyn Node<V>> + Send + Sync + 'static,
     ) -> KStream<W> {
         let next: SharedMake<W> = SharedMake::default();
-        let made = Arc::clone(&next);
+        let after = Arc::clone(&next);
         let builder = self.builder.clone();
         let kind = NodeKind::Processor { terminal: false };
-        let node = self.end(name, kind, move |context| make(context, &made));
+        let node = self.end(name, kind, move |context| make(context, &after));
         KStream {
             builder,
             node,
@@ -297,13 +297,14 @@ impl<V> std::fmt::Debug for KStream<V> {
 }
 
 type Select<V, W> = Arc<dyn Fn(V) -> Result<W, V> + Send + Sync>;
+type StartBranch = Box<dyn FnOnce(&StreamsBuilder, usize, &str)>;
 type MakeBranch<V> =
     Box<dyn Fn(&WorkerContext) -> Box<dyn Fn(V, Lease) -> Option<(V, Lease)>> + Send + Sync>;
 
 struct DeclaredBranch<V> {
     suffix: String,
     make: MakeBranch<V>,
-    started: Box<dyn FnOnce(&StreamsBuilder, usize, &str)>,
+    started: StartBranch,
 }
 
 /// A stream that is being split; ended by [`default_branch`](Self::default_branch).
@@ -326,9 +327,9 @@ impl<V: 'static> BranchedKStream<V> {
     ) -> Self {
         let select: Select<V, W> = Arc::new(select);
         let next: SharedMake<W> = SharedMake::default();
-        let made = Arc::clone(&next);
+        let after = Arc::clone(&next);
         let make: MakeBranch<V> = Box::new(move |context| {
-            let (select, next) = (Arc::clone(&select), instantiate(&made, context));
+            let (select, next) = (Arc::clone(&select), instantiate(&after, context));
             Box::new(move |value, lease| match select(value) {
                 Ok(value) => {
                     next.process(value, lease);

@@ -87,16 +87,21 @@ impl Graph {
     /// The topology in the text form of Kafka Streams' `TopologyDescription`. Names in arrow lists
     /// are sorted, where Java's order is that of a hash map.
     pub(crate) fn describe(&self) -> String {
-        let mut text = String::from("Topologies:\n ");
-        for (number, mut members) in self.sub_topologies().into_iter().enumerate() {
+        let block = |(number, mut members): (usize, Vec<usize>)| {
             members.sort_by_key(|&id| (std::cmp::Reverse(self.size(id)), self.name(id)));
-            text += &format!("  Sub-topology: {number}\n");
-            for id in members {
-                text += &self.describe_node(id);
-            }
-            text.push('\n');
-        }
-        text
+            let nodes: String = members
+                .into_iter()
+                .map(|id| self.describe_node(id))
+                .collect();
+            format!("  Sub-topology: {number}\n{nodes}\n")
+        };
+        let blocks: Vec<String> = self
+            .sub_topologies()
+            .into_iter()
+            .enumerate()
+            .map(block)
+            .collect();
+        format!("Topologies:\n {}", blocks.concat())
     }
 
     fn describe_node(&self, id: usize) -> String {

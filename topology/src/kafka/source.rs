@@ -44,9 +44,11 @@ impl Member {
         };
         let mut queues: Vec<Box<dyn PartitionQueue>> = Vec::with_capacity(partitions.count());
         for partition in of(partitions) {
-            match consumer.split_partition_queue(&partition.topic, partition.partition) {
-                Some(queue) => queues.push(Box::new(KafkaQueue { partition, queue })),
-                None => tracing::error!(?partition, "an assigned partition has no queue"),
+            let split = consumer.split_partition_queue(&partition.topic, partition.partition);
+            if let Some(queue) = split {
+                queues.push(Box::new(KafkaQueue { partition, queue }));
+            } else {
+                tracing::error!(?partition, "an assigned partition has no queue");
             }
         }
         tracing::info!(partitions = queues.len(), "assigned");

@@ -128,17 +128,13 @@ impl RebalanceListener for Listener {
         let mut committable = Vec::new();
         for _ in &held {
             let left = deadline.saturating_duration_since(Instant::now());
-            match returned.recv_timeout(left) {
-                Ok(returned) => {
-                    drop(returned.queue);
-                    committable.push(returned.committable);
-                }
-                Err(_) => {
-                    self.shared
-                        .fail("a worker did not hand its partitions back in time".into());
-                    break;
-                }
-            }
+            let Ok(returned) = returned.recv_timeout(left) else {
+                self.shared
+                    .fail("a worker did not hand its partitions back in time".into());
+                break;
+            };
+            drop(returned.queue);
+            committable.push(returned.committable);
         }
         committable.retain(|c| c.offset != NOTHING && drain != Drain::Lost);
         committable
