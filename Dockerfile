@@ -8,11 +8,10 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --create-home --home-dir /var/lib/webhook-delivery webhook-delivery \
-    && install -d -o webhook-delivery /var/lib/webhook-delivery/data
+    && useradd --system --create-home --home-dir /var/lib/webhook-delivery webhook-delivery
 COPY --from=build /build/target/release/webhook-delivery /usr/local/bin/
 USER webhook-delivery
 WORKDIR /var/lib/webhook-delivery
-VOLUME /var/lib/webhook-delivery/data
+VOLUME /var/lib/webhook-delivery
 EXPOSE 8000
 ENTRYPOINT ["webhook-delivery"]
