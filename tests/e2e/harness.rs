@@ -1,4 +1,4 @@
-//! Runs the real binary against real servers, with topics, a database and a data directory that
+//! Runs the real binary against real servers, with topics and a data directory that
 //! no other test knows. It must not assert anything about deliveries: that is for the tests.
 
 use std::collections::HashSet;
@@ -121,26 +121,22 @@ pub(crate) struct Service {
     log: PathBuf,
     child: Option<Child>,
     client: reqwest::Client,
-    /// The server and the name of a database to be dropped in the end.
     _data: TempDir,
 }
 
 impl Service {
     /// Starts the binary with `settings` (`section.key` and its text) beyond the harness's own,
-    /// and waits until it is ready. Subscriptions are on the database
-    /// server where there is one.
+    /// and waits until it is ready.
     pub(crate) async fn start(kafka: String, test: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("e2e-{test}-{}", Uuid::now_v7().simple());
         let data = tempfile::tempdir().unwrap();
-        let store = format!("sqlite:{}", data.path().join("subscriptions.db").display());
+        let store = data.path().join("subscriptions.db");
         let address = format!("127.0.0.1:{}", free_port());
         let mut all = vec![
             ("application_id".to_owned(), name.clone()),
-            ("store".to_owned(), store),
+            ("store".to_owned(), format!("sqlite:{}", store.display())),
             ("data_dir".to_owned(), data.path().display().to_string()),
             ("kafka.bootstrap_servers".to_owned(), kafka.clone()),
-            // A static member that comes back takes its partitions over at once.
-            ("kafka.group_instance_id".to_owned(), "one".to_owned()),
             ("kafka.topics.payload".to_owned(), format!("{name}-payload")),
             ("kafka.topics.retry".to_owned(), format!("{name}-retry")),
             (
@@ -208,7 +204,7 @@ impl Service {
         child.wait().unwrap();
     }
 
-    /// Ends the process as a supervisor does, waits for it, and drops what was made for the test.
+    /// Ends the process as a supervisor does and waits for it.
     pub(crate) async fn finish(mut self) {
         let mut child = self.child.take().unwrap();
         let asked = Command::new("kill").arg(child.id().to_string()).status();

@@ -1,5 +1,5 @@
-//! The service as its users have it: the real binary on a real Kafka, and on a database server
-//! where there is one. `scripts/test` starts what these tests need.
+//! The service as its users have it: the real binary on a real Kafka. `scripts/test` starts what
+//! these tests need.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -24,8 +24,8 @@ use receiver::{Answer, Received, Receiver};
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Produced and posted at once.
 const CONCURRENCY: usize = 500;
-/// What a commit may be behind: its interval and a round trip, with room for two busy cores.
-const COMMIT_LAG: Duration = Duration::from_millis(250);
+/// What a commit may be behind: its interval and a round trip, with room for few and busy cores.
+const COMMIT_LAG: Duration = Duration::from_millis(200);
 
 /// The body that event `number` of a test has: in every byte its own, and not what a serialiser
 /// would write.
@@ -258,14 +258,14 @@ async fn what_can_not_be_delivered_is_a_dead_letter_with_its_reason() {
         r#"{{"id":"{}","target_url":"http://169.254.169.254/","payload":1}}"#,
         subscription.id
     );
-    let refused: [(&str, Option<&[u8]>); 4] = [
-        ("unknown", Some(unknown)),
-        ("malformed", Some(b"{\"id\": ")),
-        ("null", None),
-        ("elsewhere", Some(elsewhere.as_bytes())),
+    let refused: [(&str, &str, Option<&[u8]>); 4] = [
+        ("unknown", "unknown_subscription", Some(unknown)),
+        ("malformed", "malformed", Some(b"{\"id\": ")),
+        ("null", "malformed", None),
+        ("elsewhere", "target_origin", Some(elsewhere.as_bytes())),
     ];
     let producer = service.producer("none");
-    for (id, value) in refused {
+    for (id, _, value) in refused {
         service.produce(&producer, id, value).await;
     }
     service
@@ -287,14 +287,8 @@ async fn what_can_not_be_delivered_is_a_dead_letter_with_its_reason() {
         })
         .collect();
     assert_eq!(letters.len(), refused.len(), "{letters:?}");
-    for (id, value) in refused {
-        assert_eq!(reasons[id].1, value, "the bytes of {id}");
-        assert_ne!(reasons[id].0, "", "the reason of {id}");
+    for (id, reason, value) in refused {
+        assert_eq!(reasons[id], (reason, value), "{id}");
     }
-    assert!(
-        reasons["elsewhere"].0.contains("target_origin"),
-        "{reasons:?}"
-    );
-    println!("reasons: {reasons:?}");
     service.finish().await;
 }
