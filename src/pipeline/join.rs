@@ -106,6 +106,7 @@ fn one(
     let tried_before = parcel.meta.kind == Kind::Delivery;
     parcel.meta.kind = Kind::Delivery;
     parcel.meta.subscription_id = Some(id);
+    parcel.meta.after = None;
     let Some(subscription) = found else {
         let message = format!("there is no subscription {id}; create it, then redrive");
         return Step::dead(parcel, "unknown_subscription", message);
