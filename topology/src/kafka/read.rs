@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -28,17 +28,19 @@ impl KafkaLog {
             partition: at.partition,
         };
         let deadline = Instant::now() + LIMIT;
+        let mut last = None;
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match consumer.poll(left.min(Duration::from_millis(500))) {
                 None => {}
                 Some(Ok(message)) if message.offset() == at.offset => {
                     return Ok(Some(copy(&message, &partition)));
                 }
-                Some(Ok(_) | Err(rdkafka::error::KafkaError::PartitionEOF(_))) => return Ok(None),
-                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+                Some(Err(error)) if is_out_of_range(&error) => return Ok(None),
+                Some(Err(error)) => last = Some(error),
             }
         }
-        Ok(None)
+        last.map_or(Ok(None), |error| Err(error.into()))
     }
 }
 
@@ -46,4 +48,8 @@ fn assign(consumer: &BaseConsumer, at: &Position) -> KafkaResult<()> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&at.topic, at.partition, Offset::Offset(at.offset))?;
     consumer.assign(&list)
+}
+
+fn is_out_of_range(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset)
 }
