@@ -30,7 +30,7 @@ pub struct Config {
     pub application_id: String,
     /// `log`: where events are kept until they are delivered. Default `kafka`.
     pub log: Log,
-    /// `store`: where subscriptions are kept, `sqlite:<path>`.
+    /// `store`: where subscriptions are kept, `sqlite:<path>` or `mysql://user:password@host/db`.
     /// Default `sqlite:data/subscriptions.db`. Holds a password: not for logs.
     pub store: String,
     /// `data_dir`: the directory for everything else that is kept. Default `data`.
@@ -112,9 +112,11 @@ impl Config {
             (parse::text(value)? == "kafka").then_some(Log::Kafka)
         });
         let store = reader
-            .take_secret("store", "sqlite:<path>", |value| {
-                parse::text(value).filter(|url| is_store(url))
-            })
+            .take_secret(
+                "store",
+                "sqlite:<path> or mysql://user:password@host/database",
+                |value| parse::text(value).filter(|url| is_store(url)),
+            )
             .unwrap_or_else(|| "sqlite:data/subscriptions.db".to_owned());
         let data_dir = reader.take("data_dir", "a path", PathBuf::from("data"), |value| {
             parse::text(value)
@@ -192,8 +194,11 @@ fn variable((name, text): (String, String)) -> Option<Setting> {
 }
 
 fn is_store(url: &str) -> bool {
-    url.strip_prefix("sqlite:")
-        .is_some_and(|path| !path.is_empty())
+    match url.split_once(':') {
+        Some(("sqlite", path)) => !path.is_empty(),
+        Some(("mysql", _)) => url::Url::parse(url).is_ok_and(|url| url.has_host()),
+        _ => false,
+    }
 }
 
 fn role(name: &str) -> Option<Role> {

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use moka::future::Cache;
-use moka::ops::compute::Op;
+use moka::ops::compute::{CompResult, Op};
 use tokio::runtime::Handle;
 
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
-use crate::store::{StoreError, SubscriptionStore};
+use crate::store::{Change, StoreError, SubscriptionStore};
 
 /// How long what was read stays in use.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub struct CacheConfig {
     pub fresh: Duration,
     /// Older entries are dropped even if the store does not answer.
     pub stale: Duration,
+    /// How long after an answer that there is nothing the same is not asked again.
+    pub ask_again: Duration,
     /// The most subscriptions held, and apart from them the most tenants.
     pub capacity: u64,
 }
@@ -31,6 +33,7 @@ impl Default for CacheConfig {
         Self {
             fresh: Duration::from_secs(10),
             stale: Duration::from_secs(24 * 3_600),
+            ask_again: Duration::from_secs(1),
             capacity: 100_000,
         }
     }
@@ -42,12 +45,20 @@ struct Entry<T> {
     value: T,
     version: i64,
     load_begun: Instant,
+    /// Set when a newer version is known to exist.
+    outdated: bool,
 }
 
 type One = Entry<Option<Arc<Subscription>>>;
 /// The enabled subscriptions of a tenant, by id.
 pub type Many = Arc<[Arc<Subscription>]>;
 type Load<T> = Shared<BoxFuture<'static, Result<Entry<T>, StoreError>>>;
+
+impl<T> Entry<T> {
+    fn is_fresh(&self, config: &CacheConfig) -> bool {
+        !self.outdated && self.load_begun.elapsed() < config.fresh
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -89,9 +100,12 @@ impl Subscriptions {
     ) -> Result<Option<Arc<Subscription>>, StoreError> {
         let cached = self.0.by_id.get(&id).await;
         if let Some(entry) = &cached {
-            let fresh = entry.load_begun.elapsed() < self.0.config.fresh;
-            if entry.load_begun >= read_at || (fresh && entry.value.is_some()) {
+            let found = entry.value.is_some() && entry.is_fresh(&self.0.config);
+            if found || entry.load_begun >= read_at {
                 return Ok(entry.value.clone());
+            }
+            if entry.value.is_none() {
+                self.pause_after(entry.load_begun).await;
             }
         }
         let mut loaded = self.load(id).await;
@@ -101,15 +115,10 @@ impl Subscriptions {
         {
             loaded = self.load(id).await;
         }
-        match (loaded, cached) {
+        match (loaded, cached.and_then(|cached| cached.value)) {
             (Ok(entry), _) => Ok(entry.value),
-            (
-                Err(_),
-                Some(Entry {
-                    value: Some(stale), ..
-                }),
-            ) => Ok(Some(stale)),
-            (Err(error), _) => Err(error),
+            (Err(_), Some(stale)) => Ok(Some(stale)),
+            (Err(error), None) => Err(error),
         }
     }
 
@@ -121,66 +130,75 @@ impl Subscriptions {
         event_type: &str,
         read_at: Instant,
     ) -> Result<Many, StoreError> {
-        let wanted = |all: &Many| -> Many {
-            all.iter()
-                .filter(|subscription| subscription.matches(event_type))
+        let wanted = |entry: &Entry<Many>| -> Many {
+            let all = entry.value.iter();
+            all.filter(|subscription| subscription.matches(event_type))
                 .cloned()
                 .collect()
         };
         let cached = self.0.by_tenant.get(tenant).await;
+        let mut stale = None;
         if let Some(entry) = &cached {
-            let fresh = entry.load_begun.elapsed() < self.0.config.fresh;
-            let found = wanted(&entry.value);
-            if entry.load_begun >= read_at || (fresh && !found.is_empty()) {
+            let found = wanted(entry);
+            let after_read = entry.load_begun >= read_at && !entry.outdated;
+            if after_read || (!found.is_empty() && entry.is_fresh(&self.0.config)) {
                 return Ok(found);
             }
+            if found.is_empty() && !entry.outdated {
+                self.pause_after(entry.load_begun).await;
+            }
+            stale = Some(found).filter(|found| !found.is_empty());
         }
         let mut loaded = self.load_tenant(tenant).await;
         if loaded
             .as_ref()
-            .is_ok_and(|e| wanted(&e.value).is_empty() && e.load_begun < read_at)
+            .is_ok_and(|e| e.load_begun < read_at && (e.outdated || wanted(e).is_empty()))
         {
             loaded = self.load_tenant(tenant).await;
         }
-        match (loaded, cached) {
-            (Ok(entry), _) => Ok(wanted(&entry.value)),
-            (Err(_), Some(stale)) if !wanted(&stale.value).is_empty() => Ok(wanted(&stale.value)),
-            (Err(error), _) => Err(error),
+        match (loaded, stale) {
+            (Ok(entry), _) => Ok(wanted(&entry)),
+            (Err(_), Some(stale)) => Ok(stale),
+            (Err(error), None) => Err(error),
         }
     }
 
     /// Takes over a change made by this process.
-    pub async fn changed(&self, subscription: Subscription) {
+    pub async fn changed(&self, change: &Change) {
+        let subscription = &change.subscription;
+        let entry = Entry {
+            value: (!change.deleted).then(|| Arc::new(subscription.clone())),
+            version: subscription.version,
+            load_begun: Instant::now(),
+            outdated: false,
+        };
+        put_if_newer(&self.0.by_id, subscription.id, entry).await;
         let tenant = subscription.tenant.clone();
-        self.put(
-            subscription.id,
-            subscription.version,
-            Some(Arc::new(subscription)),
-        )
+        let list = self.0.by_tenant.entry(tenant);
+        list.and_compute_with(|old| {
+            let old = old.map(moka::Entry::into_value);
+            let known = old.as_ref().map_or(0, |old| old.version);
+            futures::future::ready(if change.tenant_version > known {
+                Op::Put(Entry {
+                    value: old.map_or_else(Many::default, |old| old.value),
+                    version: change.tenant_version,
+                    load_begun: Instant::now(),
+                    outdated: true,
+                })
+            } else {
+                Op::Nop
+            })
+        })
         .await;
-        self.0.by_tenant.invalidate(&tenant).await;
-    }
-
-    /// Takes over a deletion made by this process.
-    pub async fn deleted(&self, id: SubscriptionId, version: i64) {
-        let old = self.0.by_id.get(&id).await.and_then(|entry| entry.value);
-        self.put(id, version, None).await;
-        if let Some(old) = old {
-            self.0.by_tenant.invalidate(&old.tenant).await;
-        } else {
-            self.0.by_tenant.invalidate_all();
-        }
     }
 
     /// Disables a subscription whose receiver is gone, if it is still as it was.
     pub async fn disable(&self, used: &Subscription, reason: &str) -> Result<(), StoreError> {
-        let (inner, id, version) = (Arc::clone(&self.0), used.id, used.version);
-        let (reason, this) = (reason.to_owned(), self.clone());
+        let (this, id, version) = (self.clone(), used.id, used.version);
+        let reason = reason.to_owned();
         let task = self.0.runtime.spawn(async move {
-            if inner.store.disable(id, reason, version).await?
-                && let Some(now) = inner.store.get(id).await?
-            {
-                this.changed(now).await;
+            if let Some(change) = this.0.store.disable(id, reason, version).await? {
+                this.changed(&change).await;
             }
             Ok(())
         });
@@ -188,13 +206,12 @@ impl Subscriptions {
             .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string().into())))
     }
 
-    async fn put(&self, id: SubscriptionId, version: i64, value: Option<Arc<Subscription>>) -> One {
-        let entry = Entry {
-            value,
-            version,
-            load_begun: Instant::now(),
-        };
-        put_if_newer(&self.0.by_id, id, entry).await
+    /// Waits until what was not there may be asked for again.
+    async fn pause_after(&self, load_begun: Instant) {
+        let left = self.0.config.ask_again.saturating_sub(load_begun.elapsed());
+        if !left.is_zero() {
+            tokio::time::sleep(left).await;
+        }
     }
 
     async fn load(&self, id: SubscriptionId) -> Result<One, StoreError> {
@@ -205,20 +222,14 @@ impl Subscriptions {
                 let loaded = this.0.store.get(id).await;
                 lock(&this.0.loads).remove(&id);
                 let value = loaded?.map(Arc::new);
-                // "Not there" has no version of its own and never replaces a known change.
-                let version = value
-                    .as_ref()
-                    .map_or(0, |subscription| subscription.version);
-                Ok(put_if_newer(
-                    &this.0.by_id,
-                    id,
-                    Entry {
-                        value,
-                        version,
-                        load_begun,
-                    },
-                )
-                .await)
+                let entry = Entry {
+                    // "Not there" has no version of its own.
+                    version: value.as_ref().map_or(0, |found| found.version),
+                    value,
+                    load_begun,
+                    outdated: false,
+                };
+                Ok(put_if_newer(&this.0.by_id, id, entry).await)
             });
             joined(task)
         });
@@ -232,14 +243,14 @@ impl Subscriptions {
                 let load_begun = Instant::now();
                 let loaded = this.0.store.matching(tenant.clone()).await;
                 lock(&this.0.tenant_loads).remove(&tenant);
-                let value: Many = loaded?.into_iter().map(Arc::new).collect();
+                let list = loaded?;
                 let entry = Entry {
-                    value,
-                    version: 0,
+                    value: list.subscriptions.into_iter().map(Arc::new).collect(),
+                    version: list.version,
                     load_begun,
+                    outdated: false,
                 };
-                this.0.by_tenant.insert(tenant, entry.clone()).await;
-                Ok(entry)
+                Ok(put_list(&this.0.by_tenant, tenant, entry).await)
             });
             joined(task)
         });
@@ -299,4 +310,23 @@ async fn put_if_newer(cache: &Cache<SubscriptionId, One>, id: SubscriptionId, en
         })
         .await;
     kept.into_entry().map_or(entry, moka::Entry::into_value)
+}
+
+/// Puts a list unless a newer one is known of, and answers the list, outdated in that case.
+async fn put_list(
+    cache: &Cache<String, Entry<Many>>,
+    tenant: String,
+    mut list: Entry<Many>,
+) -> Entry<Many> {
+    let put = |old: Option<moka::Entry<String, Entry<Many>>>| {
+        let newer = old.is_none_or(|old| list.version >= old.value().version);
+        futures::future::ready(if newer {
+            Op::Put(list.clone())
+        } else {
+            Op::Nop
+        })
+    };
+    let kept = cache.entry(tenant).and_compute_with(put).await;
+    list.outdated = matches!(kept, CompResult::Unchanged(_));
+    list
 }
