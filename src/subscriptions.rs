@@ -2,6 +2,7 @@
 //! by version only, so that a slow load never overwrites a newer change.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use futures::future::{BoxFuture, Shared};
 use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
@@ -24,6 +26,8 @@ pub struct CacheConfig {
     pub stale: Duration,
     /// How long after an answer that there is nothing the same is not asked again.
     pub ask_again: Duration,
+    /// How long the store may take before an older entry is served instead.
+    pub patience: Duration,
     /// The most subscriptions held, and apart from them the most tenants.
     pub capacity: u64,
 }
@@ -34,6 +38,7 @@ impl Default for CacheConfig {
             fresh: Duration::from_secs(10),
             stale: Duration::from_secs(24 * 3_600),
             ask_again: Duration::from_secs(1),
+            patience: Duration::from_millis(250),
             capacity: 100_000,
         }
     }
@@ -69,6 +74,9 @@ struct Inner {
     by_tenant: Cache<String, Entry<Many>>,
     loads: Mutex<HashMap<SubscriptionId, Load<Option<Arc<Subscription>>>>>,
     tenant_loads: Mutex<HashMap<String, Load<Many>>>,
+    /// Whether the store answered when it was last asked. While it does not, nobody who has an
+    /// older entry waits for it.
+    answers: AtomicBool,
 }
 
 /// The cache. Clones share it. Loads run on the runtime that it was made with, one at a time for
@@ -87,6 +95,7 @@ impl Subscriptions {
             by_tenant: cache(config),
             loads: Mutex::default(),
             tenant_loads: Mutex::default(),
+            answers: AtomicBool::new(true),
         }))
     }
 
@@ -99,27 +108,23 @@ impl Subscriptions {
         read_at: Instant,
     ) -> Result<Option<Arc<Subscription>>, StoreError> {
         let cached = self.0.by_id.get(&id).await;
-        if let Some(entry) = &cached {
-            let found = entry.value.is_some() && entry.is_fresh(&self.0.config);
-            if found || entry.load_begun >= read_at {
-                return Ok(entry.value.clone());
+        if let Some(entry) = cached {
+            let fresh = entry.is_fresh(&self.0.config);
+            match entry.value {
+                Some(found) if fresh => return Ok(Some(found)),
+                Some(stale) => {
+                    let newer = self.newer(self.load(id)).await;
+                    return Ok(newer.map_or(Some(stale), |entry| entry.value));
+                }
+                None if entry.load_begun >= read_at => return Ok(None),
+                None => self.pause_after(entry.load_begun).await,
             }
-            if entry.value.is_none() {
-                self.pause_after(entry.load_begun).await;
-            }
         }
-        let mut loaded = self.load(id).await;
-        if loaded
-            .as_ref()
-            .is_ok_and(|e| e.value.is_none() && e.load_begun < read_at)
-        {
-            loaded = self.load(id).await;
+        let mut loaded = self.load(id).await?;
+        if loaded.value.is_none() && loaded.load_begun < read_at {
+            loaded = self.load(id).await?;
         }
-        match (loaded, cached.and_then(|cached| cached.value)) {
-            (Ok(entry), _) => Ok(entry.value),
-            (Err(_), Some(stale)) => Ok(Some(stale)),
-            (Err(error), None) => Err(error),
-        }
+        Ok(loaded.value)
     }
 
     /// The enabled subscriptions of a tenant that want this type. "None" only from a list whose
@@ -136,31 +141,28 @@ impl Subscriptions {
                 .cloned()
                 .collect()
         };
-        let cached = self.0.by_tenant.get(tenant).await;
-        let mut stale = None;
-        if let Some(entry) = &cached {
-            let found = wanted(entry);
+        if let Some(entry) = self.0.by_tenant.get(tenant).await {
+            let (found, fresh) = (wanted(&entry), entry.is_fresh(&self.0.config));
             let after_read = entry.load_begun >= read_at && !entry.outdated;
-            if after_read || (!found.is_empty() && entry.is_fresh(&self.0.config)) {
+            if after_read || (fresh && !found.is_empty()) {
                 return Ok(found);
             }
             if found.is_empty() && !entry.outdated {
                 self.pause_after(entry.load_begun).await;
+            } else if !entry.outdated {
+                match self.newer(self.load_tenant(tenant)).await {
+                    None => return Ok(found),
+                    Some(newer) if newer.load_begun >= read_at => return Ok(wanted(&newer)),
+                    Some(_) => {}
+                }
             }
-            stale = Some(found).filter(|found| !found.is_empty());
         }
-        let mut loaded = self.load_tenant(tenant).await;
-        if loaded
-            .as_ref()
-            .is_ok_and(|e| e.load_begun < read_at && (e.outdated || wanted(e).is_empty()))
-        {
-            loaded = self.load_tenant(tenant).await;
+        let mut loaded = self.load_tenant(tenant).await?;
+        let unsure = |e: &Entry<Many>| e.outdated || wanted(e).is_empty();
+        if loaded.load_begun < read_at && unsure(&loaded) {
+            loaded = self.load_tenant(tenant).await?;
         }
-        match (loaded, stale) {
-            (Ok(entry), _) => Ok(wanted(&entry)),
-            (Err(_), Some(stale)) => Ok(stale),
-            (Err(error), None) => Err(error),
-        }
+        Ok(wanted(&loaded))
     }
 
     /// Takes over a change made by this process.
@@ -196,14 +198,13 @@ impl Subscriptions {
     pub async fn disable(&self, used: &Subscription, reason: &str) -> Result<(), StoreError> {
         let (this, id, version) = (self.clone(), used.id, used.version);
         let reason = reason.to_owned();
-        let task = self.0.runtime.spawn(async move {
+        let disable = async move {
             if let Some(change) = this.0.store.disable(id, reason, version).await? {
                 this.changed(&change).await;
             }
             Ok(())
-        });
-        task.await
-            .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string().into())))
+        };
+        self.spawn(disable).await
     }
 
     /// Waits until what was not there may be asked for again.
@@ -214,14 +215,29 @@ impl Subscriptions {
         }
     }
 
-    async fn load(&self, id: SubscriptionId) -> Result<One, StoreError> {
-        let load = single_flight(&self.0.loads, id, || {
+    /// What a load that was begun comes to, for someone who has an older entry: `None` while the
+    /// store does not answer.
+    async fn newer<T: Clone>(&self, load: Load<T>) -> Option<Entry<T>> {
+        if !self.0.answers.load(Ordering::Relaxed) {
+            return None;
+        }
+        let loaded = tokio::time::timeout(self.0.config.patience, load).await;
+        let newer = loaded.ok().and_then(Result::ok);
+        if newer.is_none() {
+            self.0.answers.store(false, Ordering::Relaxed);
+        }
+        newer
+    }
+
+    /// Joins the load that is under way, or begins one.
+    fn load(&self, id: SubscriptionId) -> Load<Option<Arc<Subscription>>> {
+        single_flight(&self.0.loads, id, || {
             let this = self.clone();
-            let task = self.0.runtime.spawn(async move {
+            self.spawn(async move {
                 let load_begun = Instant::now();
                 let loaded = this.0.store.get(id).await;
                 lock(&this.0.loads).remove(&id);
-                let value = loaded?.map(Arc::new);
+                let value = this.answered(loaded)?.map(Arc::new);
                 let entry = Entry {
                     // "Not there" has no version of its own.
                     version: value.as_ref().map_or(0, |found| found.version),
@@ -230,20 +246,19 @@ impl Subscriptions {
                     outdated: false,
                 };
                 Ok(put_if_newer(&this.0.by_id, id, entry).await)
-            });
-            joined(task)
-        });
-        load.await
+            })
+        })
     }
 
-    async fn load_tenant(&self, tenant: &str) -> Result<Entry<Many>, StoreError> {
-        let load = single_flight(&self.0.tenant_loads, tenant.to_owned(), || {
+    /// As [`load`](Self::load), of a tenant's list.
+    fn load_tenant(&self, tenant: &str) -> Load<Many> {
+        single_flight(&self.0.tenant_loads, tenant.to_owned(), || {
             let (this, tenant) = (self.clone(), tenant.to_owned());
-            let task = self.0.runtime.spawn(async move {
+            self.spawn(async move {
                 let load_begun = Instant::now();
                 let loaded = this.0.store.matching(tenant.clone()).await;
                 lock(&this.0.tenant_loads).remove(&tenant);
-                let list = loaded?;
+                let list = this.answered(loaded)?;
                 let entry = Entry {
                     value: list.subscriptions.into_iter().map(Arc::new).collect(),
                     version: list.version,
@@ -251,10 +266,23 @@ impl Subscriptions {
                     outdated: false,
                 };
                 Ok(put_list(&this.0.by_tenant, tenant, entry).await)
-            });
-            joined(task)
-        });
-        load.await
+            })
+        })
+    }
+
+    fn answered<T>(&self, loaded: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.0.answers.store(loaded.is_ok(), Ordering::Relaxed);
+        loaded
+    }
+
+    /// Runs on the runtime that the store's connections live on.
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let failed = |error: JoinError| StoreError::Unavailable(error.to_string().into());
+        let task = self.0.runtime.spawn(work);
+        task.map(move |joined| joined.map_err(failed)?).boxed()
     }
 }
 
@@ -271,13 +299,6 @@ where
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn joined<T: Send + 'static>(
-    task: tokio::task::JoinHandle<Result<Entry<T>, StoreError>>,
-) -> BoxFuture<'static, Result<Entry<T>, StoreError>> {
-    let failed = |error: tokio::task::JoinError| StoreError::Unavailable(error.to_string().into());
-    task.map(move |joined| joined.map_err(failed)?).boxed()
 }
 
 fn single_flight<K: std::hash::Hash + Eq, T: Clone>(
