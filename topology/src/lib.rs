@@ -21,6 +21,6 @@ pub use graph::TopologyError;
 pub use lease::Lease;
 pub use named::{Consumed, MaxInFlight, Named, Produced};
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
-pub use runtime::{KafkaStreams, StartError, StreamsConfig};
+pub use runtime::{KafkaStreams, StartError, StreamsConfig, StreamsError};
 #[cfg(feature = "test-util")]
 pub use test_driver::TopologyTestDriver;

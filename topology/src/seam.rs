@@ -19,14 +19,17 @@ pub struct Committable {
 }
 
 /// A source failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SourceError {
     /// The log answered with an error; the source goes on by itself.
     #[error("the log answered: {0}")]
     Transient(String),
-    /// The source can not go on: wrong configuration, fenced, or not authorised.
+    /// The source can not go on: wrong configuration, or not authorised.
     #[error("the log refused this member for good: {0}")]
     Fatal(String),
+    /// Another process is this member.
+    #[error("another process is the same member of the group: {0}")]
+    Fenced(String),
 }
 
 /// An append failed. Whether the log has the record is unknown.
