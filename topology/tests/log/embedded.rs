@@ -1,6 +1,6 @@
 //! What the embedded log promises beyond: one owner, retention, and what a kill can not take.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -238,7 +238,7 @@ fn append_for_ever(path: &Path) {
         while let Some(position) = sent.next().await {
             let position = position.unwrap();
             let (partition, offset) = (position.partition, position.offset);
-            writeln!(std::io::stdout(), "ack {partition}/{offset}.").unwrap();
+            println!("ack {partition}/{offset}.");
             sent.push(sink.send(record(TOPIC, "value")));
         }
     });

@@ -242,9 +242,9 @@ impl Member {
     /// Has `wake` called by every partition; answers whether nothing is there yet.
     pub(crate) fn wait_with(&mut self, wake: &Arc<dyn Fn() + Send + Sync>) -> bool {
         let queues = &mut self.held.lock().unwrap().queues;
-        queues
-            .iter_mut()
-            .for_each(|queue| queue.set_waker(Arc::clone(wake)));
+        for queue in queues.iter_mut() {
+            queue.set_waker(Arc::clone(wake));
+        }
         queues.iter_mut().all(|queue| queue.poll().is_none())
     }
 

@@ -16,7 +16,7 @@ fn a_topic_with_settings_that_lose_records_is_refused_with_the_command() {
             ..subject.spec(1)
         };
         subject
-            .wait(subject.log().ensure_topics(&[lenient.clone()]))
+            .wait(subject.log().ensure_topics(std::slice::from_ref(&lenient)))
             .unwrap();
         let strict = TopicSpec {
             retention: Some(Duration::from_secs(14 * 86_400)),

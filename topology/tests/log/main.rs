@@ -2,7 +2,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    clippy::disallowed_methods,
     reason = "a test fails by panicking, also in what tests share, and says what it skips"
 )]
 
