@@ -31,7 +31,7 @@ pub struct Config {
     /// `log`: where events are kept until they are delivered, `embedded` or `kafka`. Several
     /// processes, as for roles apart, need `kafka`. Default `embedded`.
     pub log: LogKind,
-    /// `store`: where subscriptions are kept, `sqlite:<path>`.
+    /// `store`: where subscriptions are kept, `sqlite:<path>` or `mysql://user:password@host/db`.
     /// Default `sqlite:data/subscriptions.db`. Holds a password: not for logs.
     pub store: String,
     /// `data_dir`: the directory for everything else that is kept. Default `data`.
@@ -115,9 +115,11 @@ impl Config {
             log_kind(&parse::text(value)?)
         });
         let store = reader
-            .take_secret("store", "sqlite:<path>", |value| {
-                parse::text(value).filter(|url| is_store(url))
-            })
+            .take_secret(
+                "store",
+                "sqlite:<path> or mysql://user:password@host/database",
+                |value| parse::text(value).filter(|url| is_store(url)),
+            )
             .unwrap_or_else(|| "sqlite:data/subscriptions.db".to_owned());
         let data_dir = reader.take("data_dir", "a path", PathBuf::from("data"), |value| {
             parse::text(value)
@@ -195,8 +197,11 @@ fn variable((name, text): (String, String)) -> Option<Setting> {
 }
 
 fn is_store(url: &str) -> bool {
-    url.strip_prefix("sqlite:")
-        .is_some_and(|path| !path.is_empty())
+    match url.split_once(':') {
+        Some(("sqlite", path)) => !path.is_empty(),
+        Some(("mysql", _)) => url::Url::parse(url).is_ok_and(|url| url.has_host()),
+        _ => false,
+    }
 }
 
 fn log_kind(name: &str) -> Option<LogKind> {

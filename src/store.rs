@@ -1,6 +1,9 @@
 //! Where subscriptions are kept: the seam, and what can go wrong. Only the files below it use
 //! `sqlx`.
 
+mod mysql;
+mod rows;
+mod sql;
 mod sqlite;
 
 use std::fmt::Debug;
@@ -11,7 +14,6 @@ use url::Url;
 
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Secret, Subscription};
-use sqlite::SqliteStore;
 
 /// A subscription to be made.
 #[derive(Clone, Debug)]
@@ -47,6 +49,26 @@ pub struct SubscriptionPatch {
     pub secret: Option<Secret>,
 }
 
+/// A change that is committed.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The subscription as it is now, or as it was when it was deleted, with its new version.
+    pub subscription: Subscription,
+    /// Whether it was deleted.
+    pub deleted: bool,
+    /// The version of its tenant's list with this change in it.
+    pub tenant_version: i64,
+}
+
+/// The enabled subscriptions of a tenant.
+#[derive(Clone, Debug)]
+pub struct TenantList {
+    /// Raised by each change to a subscription of the tenant. The list is at least as new.
+    pub version: i64,
+    /// In the order of ids, with their secrets.
+    pub subscriptions: Vec<Subscription>,
+}
+
 /// The store did not do it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -67,12 +89,12 @@ pub enum StoreError {
     Unavailable(Arc<str>),
 }
 
-/// Keeps subscriptions. Calls are bounded in time by the pool's limits.
+/// Keeps subscriptions. Every call but `migrate` ends within 5 s.
 pub trait SubscriptionStore: Send + Sync + Debug {
     /// Brings the tables up to date.
     fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Makes a subscription.
-    fn create(&self, new: NewSubscription) -> BoxFuture<'_, Result<Subscription, StoreError>>;
+    fn create(&self, new: NewSubscription) -> BoxFuture<'_, Result<Change, StoreError>>;
     /// Reads one, with its secrets.
     fn get(&self, id: SubscriptionId) -> BoxFuture<'_, Result<Option<Subscription>, StoreError>>;
     /// Reads up to `limit`, in the order of ids, after `after`; without secrets.
@@ -82,28 +104,28 @@ pub trait SubscriptionStore: Send + Sync + Debug {
         after: Option<SubscriptionId>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>>;
-    /// Reads all enabled ones of a tenant, in the order of ids, with their secrets.
-    fn matching(&self, tenant: String) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>>;
+    /// Reads all enabled ones of a tenant.
+    fn matching(&self, tenant: String) -> BoxFuture<'_, Result<TenantList, StoreError>>;
     /// Changes one, if it is at the version named.
     fn update(
         &self,
         id: SubscriptionId,
         patch: SubscriptionPatch,
         if_match: Option<i64>,
-    ) -> BoxFuture<'_, Result<Subscription, StoreError>>;
-    /// Deletes one, if it is at the version named; answers the version of the deletion.
+    ) -> BoxFuture<'_, Result<Change, StoreError>>;
+    /// Deletes one, if it is at the version named.
     fn delete(
         &self,
         id: SubscriptionId,
         if_match: Option<i64>,
-    ) -> BoxFuture<'_, Result<i64, StoreError>>;
-    /// Disables one, only if it is still at this version; answers whether it was.
+    ) -> BoxFuture<'_, Result<Change, StoreError>>;
+    /// Disables one, only if it is still at this version; `None` if it was not.
     fn disable(
         &self,
         id: SubscriptionId,
         reason: String,
         only_version: i64,
-    ) -> BoxFuture<'_, Result<bool, StoreError>>;
+    ) -> BoxFuture<'_, Result<Option<Change>, StoreError>>;
     /// Asks whether the database answers.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
@@ -111,9 +133,12 @@ pub trait SubscriptionStore: Send + Sync + Debug {
 /// Opens the store that a URL names; connects when it is first used.
 pub fn open(url: &str) -> Result<Arc<dyn SubscriptionStore>, StoreError> {
     if url.starts_with("sqlite:") {
-        return Ok(Arc::new(SqliteStore::open(url)?));
+        return Ok(Arc::new(sqlite::open(url)?));
+    }
+    if url.starts_with("mysql:") {
+        return Ok(Arc::new(mysql::open(url)?));
     }
     Err(StoreError::Unavailable(
-        "the store must be sqlite:<path>".into(),
+        "the store must be sqlite:<path> or mysql://…".into(),
     ))
 }

@@ -2,18 +2,20 @@
 //! by version only, so that a slow load never overwrites a newer change.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use moka::future::Cache;
-use moka::ops::compute::Op;
+use moka::ops::compute::{CompResult, Op};
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
-use crate::store::{StoreError, SubscriptionStore};
+use crate::store::{Change, StoreError, SubscriptionStore};
 
 /// How long what was read stays in use.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,10 @@ pub struct CacheConfig {
     pub fresh: Duration,
     /// Older entries are dropped even if the store does not answer.
     pub stale: Duration,
+    /// How long after an answer that there is nothing the same is not asked again.
+    pub ask_again: Duration,
+    /// How long the store may take before an older entry is served instead.
+    pub patience: Duration,
     /// The most subscriptions held, and apart from them the most tenants.
     pub capacity: u64,
 }
@@ -31,6 +37,8 @@ impl Default for CacheConfig {
         Self {
             fresh: Duration::from_secs(10),
             stale: Duration::from_secs(24 * 3_600),
+            ask_again: Duration::from_secs(1),
+            patience: Duration::from_millis(250),
             capacity: 100_000,
         }
     }
@@ -42,12 +50,20 @@ struct Entry<T> {
     value: T,
     version: i64,
     load_begun: Instant,
+    /// Set when a newer version is known to exist.
+    outdated: bool,
 }
 
 type One = Entry<Option<Arc<Subscription>>>;
 /// The enabled subscriptions of a tenant, by id.
 pub type Many = Arc<[Arc<Subscription>]>;
 type Load<T> = Shared<BoxFuture<'static, Result<Entry<T>, StoreError>>>;
+
+impl<T> Entry<T> {
+    fn is_fresh(&self, config: &CacheConfig) -> bool {
+        !self.outdated && self.load_begun.elapsed() < config.fresh
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -58,6 +74,9 @@ struct Inner {
     by_tenant: Cache<String, Entry<Many>>,
     loads: Mutex<HashMap<SubscriptionId, Load<Option<Arc<Subscription>>>>>,
     tenant_loads: Mutex<HashMap<String, Load<Many>>>,
+    /// Whether the store answered when it was last asked. While it does not, nobody who has an
+    /// older entry waits for it.
+    answers: AtomicBool,
 }
 
 /// The cache. Clones share it. Loads run on the runtime that it was made with, one at a time for
@@ -76,6 +95,7 @@ impl Subscriptions {
             by_tenant: cache(config),
             loads: Mutex::default(),
             tenant_loads: Mutex::default(),
+            answers: AtomicBool::new(true),
         }))
     }
 
@@ -88,29 +108,23 @@ impl Subscriptions {
         read_at: Instant,
     ) -> Result<Option<Arc<Subscription>>, StoreError> {
         let cached = self.0.by_id.get(&id).await;
-        if let Some(entry) = &cached {
-            let fresh = entry.load_begun.elapsed() < self.0.config.fresh;
-            if entry.load_begun >= read_at || (fresh && entry.value.is_some()) {
-                return Ok(entry.value.clone());
+        if let Some(entry) = cached {
+            let fresh = entry.is_fresh(&self.0.config);
+            match entry.value {
+                Some(found) if fresh => return Ok(Some(found)),
+                Some(stale) => {
+                    let newer = self.newer(self.load(id)).await;
+                    return Ok(newer.map_or(Some(stale), |entry| entry.value));
+                }
+                None if entry.load_begun >= read_at => return Ok(None),
+                None => self.pause_after(entry.load_begun).await,
             }
         }
-        let mut loaded = self.load(id).await;
-        if loaded
-            .as_ref()
-            .is_ok_and(|e| e.value.is_none() && e.load_begun < read_at)
-        {
-            loaded = self.load(id).await;
+        let mut loaded = self.load(id).await?;
+        if loaded.value.is_none() && loaded.load_begun < read_at {
+            loaded = self.load(id).await?;
         }
-        match (loaded, cached) {
-            (Ok(entry), _) => Ok(entry.value),
-            (
-                Err(_),
-                Some(Entry {
-                    value: Some(stale), ..
-                }),
-            ) => Ok(Some(stale)),
-            (Err(error), _) => Err(error),
-        }
+        Ok(loaded.value)
     }
 
     /// The enabled subscriptions of a tenant that want this type. "None" only from a list whose
@@ -121,129 +135,154 @@ impl Subscriptions {
         event_type: &str,
         read_at: Instant,
     ) -> Result<Many, StoreError> {
-        let wanted = |all: &Many| -> Many {
-            all.iter()
-                .filter(|subscription| subscription.matches(event_type))
+        let wanted = |entry: &Entry<Many>| -> Many {
+            let all = entry.value.iter();
+            all.filter(|subscription| subscription.matches(event_type))
                 .cloned()
                 .collect()
         };
-        let cached = self.0.by_tenant.get(tenant).await;
-        if let Some(entry) = &cached {
-            let fresh = entry.load_begun.elapsed() < self.0.config.fresh;
-            let found = wanted(&entry.value);
-            if entry.load_begun >= read_at || (fresh && !found.is_empty()) {
+        if let Some(entry) = self.0.by_tenant.get(tenant).await {
+            let (found, fresh) = (wanted(&entry), entry.is_fresh(&self.0.config));
+            let after_read = entry.load_begun >= read_at && !entry.outdated;
+            if after_read || (fresh && !found.is_empty()) {
                 return Ok(found);
             }
+            if found.is_empty() && !entry.outdated {
+                self.pause_after(entry.load_begun).await;
+            } else if !entry.outdated {
+                match self.newer(self.load_tenant(tenant)).await {
+                    None => return Ok(found),
+                    Some(newer) if newer.load_begun >= read_at => return Ok(wanted(&newer)),
+                    Some(_) => {}
+                }
+            }
         }
-        let mut loaded = self.load_tenant(tenant).await;
-        if loaded
-            .as_ref()
-            .is_ok_and(|e| wanted(&e.value).is_empty() && e.load_begun < read_at)
-        {
-            loaded = self.load_tenant(tenant).await;
+        let mut loaded = self.load_tenant(tenant).await?;
+        let unsure = |e: &Entry<Many>| e.outdated || wanted(e).is_empty();
+        if loaded.load_begun < read_at && unsure(&loaded) {
+            loaded = self.load_tenant(tenant).await?;
         }
-        match (loaded, cached) {
-            (Ok(entry), _) => Ok(wanted(&entry.value)),
-            (Err(_), Some(stale)) if !wanted(&stale.value).is_empty() => Ok(wanted(&stale.value)),
-            (Err(error), _) => Err(error),
-        }
+        Ok(wanted(&loaded))
     }
 
     /// Takes over a change made by this process.
-    pub async fn changed(&self, subscription: Subscription) {
+    pub async fn changed(&self, change: &Change) {
+        let subscription = &change.subscription;
+        let entry = Entry {
+            value: (!change.deleted).then(|| Arc::new(subscription.clone())),
+            version: subscription.version,
+            load_begun: Instant::now(),
+            outdated: false,
+        };
+        put_if_newer(&self.0.by_id, subscription.id, entry).await;
         let tenant = subscription.tenant.clone();
-        self.put(
-            subscription.id,
-            subscription.version,
-            Some(Arc::new(subscription)),
-        )
+        let list = self.0.by_tenant.entry(tenant);
+        list.and_compute_with(|old| {
+            let old = old.map(moka::Entry::into_value);
+            let known = old.as_ref().map_or(0, |old| old.version);
+            futures::future::ready(if change.tenant_version > known {
+                Op::Put(Entry {
+                    value: old.map_or_else(Many::default, |old| old.value),
+                    version: change.tenant_version,
+                    load_begun: Instant::now(),
+                    outdated: true,
+                })
+            } else {
+                Op::Nop
+            })
+        })
         .await;
-        self.0.by_tenant.invalidate(&tenant).await;
-    }
-
-    /// Takes over a deletion made by this process.
-    pub async fn deleted(&self, id: SubscriptionId, version: i64) {
-        let old = self.0.by_id.get(&id).await.and_then(|entry| entry.value);
-        self.put(id, version, None).await;
-        if let Some(old) = old {
-            self.0.by_tenant.invalidate(&old.tenant).await;
-        } else {
-            self.0.by_tenant.invalidate_all();
-        }
     }
 
     /// Disables a subscription whose receiver is gone, if it is still as it was.
     pub async fn disable(&self, used: &Subscription, reason: &str) -> Result<(), StoreError> {
-        let (inner, id, version) = (Arc::clone(&self.0), used.id, used.version);
-        let (reason, this) = (reason.to_owned(), self.clone());
-        let task = self.0.runtime.spawn(async move {
-            if inner.store.disable(id, reason, version).await?
-                && let Some(now) = inner.store.get(id).await?
-            {
-                this.changed(now).await;
+        let (this, id, version) = (self.clone(), used.id, used.version);
+        let reason = reason.to_owned();
+        let disable = async move {
+            if let Some(change) = this.0.store.disable(id, reason, version).await? {
+                this.changed(&change).await;
             }
             Ok(())
-        });
-        task.await
-            .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string().into())))
-    }
-
-    async fn put(&self, id: SubscriptionId, version: i64, value: Option<Arc<Subscription>>) -> One {
-        let entry = Entry {
-            value,
-            version,
-            load_begun: Instant::now(),
         };
-        put_if_newer(&self.0.by_id, id, entry).await
+        self.spawn(disable).await
     }
 
-    async fn load(&self, id: SubscriptionId) -> Result<One, StoreError> {
-        let load = single_flight(&self.0.loads, id, || {
+    /// Waits until what was not there may be asked for again.
+    async fn pause_after(&self, load_begun: Instant) {
+        let left = self.0.config.ask_again.saturating_sub(load_begun.elapsed());
+        if !left.is_zero() {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    /// What a load that was begun comes to, for someone who has an older entry: `None` while the
+    /// store does not answer.
+    async fn newer<T: Clone>(&self, load: Load<T>) -> Option<Entry<T>> {
+        if !self.0.answers.load(Ordering::Relaxed) {
+            return None;
+        }
+        let loaded = tokio::time::timeout(self.0.config.patience, load).await;
+        let newer = loaded.ok().and_then(Result::ok);
+        if newer.is_none() {
+            self.0.answers.store(false, Ordering::Relaxed);
+        }
+        newer
+    }
+
+    /// Joins the load that is under way, or begins one.
+    fn load(&self, id: SubscriptionId) -> Load<Option<Arc<Subscription>>> {
+        single_flight(&self.0.loads, id, || {
             let this = self.clone();
-            let task = self.0.runtime.spawn(async move {
+            self.spawn(async move {
                 let load_begun = Instant::now();
                 let loaded = this.0.store.get(id).await;
                 lock(&this.0.loads).remove(&id);
-                let value = loaded?.map(Arc::new);
-                // "Not there" has no version of its own and never replaces a known change.
-                let version = value
-                    .as_ref()
-                    .map_or(0, |subscription| subscription.version);
-                Ok(put_if_newer(
-                    &this.0.by_id,
-                    id,
-                    Entry {
-                        value,
-                        version,
-                        load_begun,
-                    },
-                )
-                .await)
-            });
-            joined(task)
-        });
-        load.await
+                let value = this.answered(loaded)?.map(Arc::new);
+                let entry = Entry {
+                    // "Not there" has no version of its own.
+                    version: value.as_ref().map_or(0, |found| found.version),
+                    value,
+                    load_begun,
+                    outdated: false,
+                };
+                Ok(put_if_newer(&this.0.by_id, id, entry).await)
+            })
+        })
     }
 
-    async fn load_tenant(&self, tenant: &str) -> Result<Entry<Many>, StoreError> {
-        let load = single_flight(&self.0.tenant_loads, tenant.to_owned(), || {
+    /// As [`load`](Self::load), of a tenant's list.
+    fn load_tenant(&self, tenant: &str) -> Load<Many> {
+        single_flight(&self.0.tenant_loads, tenant.to_owned(), || {
             let (this, tenant) = (self.clone(), tenant.to_owned());
-            let task = self.0.runtime.spawn(async move {
+            self.spawn(async move {
                 let load_begun = Instant::now();
                 let loaded = this.0.store.matching(tenant.clone()).await;
                 lock(&this.0.tenant_loads).remove(&tenant);
-                let value: Many = loaded?.into_iter().map(Arc::new).collect();
+                let list = this.answered(loaded)?;
                 let entry = Entry {
-                    value,
-                    version: 0,
+                    value: list.subscriptions.into_iter().map(Arc::new).collect(),
+                    version: list.version,
                     load_begun,
+                    outdated: false,
                 };
-                this.0.by_tenant.insert(tenant, entry.clone()).await;
-                Ok(entry)
-            });
-            joined(task)
-        });
-        load.await
+                Ok(put_list(&this.0.by_tenant, tenant, entry).await)
+            })
+        })
+    }
+
+    fn answered<T>(&self, loaded: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.0.answers.store(loaded.is_ok(), Ordering::Relaxed);
+        loaded
+    }
+
+    /// Runs on the runtime that the store's connections live on.
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let failed = |error: JoinError| StoreError::Unavailable(error.to_string().into());
+        let task = self.0.runtime.spawn(work);
+        task.map(move |joined| joined.map_err(failed)?).boxed()
     }
 }
 
@@ -260,13 +299,6 @@ where
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn joined<T: Send + 'static>(
-    task: tokio::task::JoinHandle<Result<Entry<T>, StoreError>>,
-) -> BoxFuture<'static, Result<Entry<T>, StoreError>> {
-    let failed = |error: tokio::task::JoinError| StoreError::Unavailable(error.to_string().into());
-    task.map(move |joined| joined.map_err(failed)?).boxed()
 }
 
 fn single_flight<K: std::hash::Hash + Eq, T: Clone>(
@@ -299,4 +331,23 @@ async fn put_if_newer(cache: &Cache<SubscriptionId, One>, id: SubscriptionId, en
         })
         .await;
     kept.into_entry().map_or(entry, moka::Entry::into_value)
+}
+
+/// Puts a list unless a newer one is known of, and answers the list, outdated in that case.
+async fn put_list(
+    cache: &Cache<String, Entry<Many>>,
+    tenant: String,
+    mut list: Entry<Many>,
+) -> Entry<Many> {
+    let put = |old: Option<moka::Entry<String, Entry<Many>>>| {
+        let newer = old.is_none_or(|old| list.version >= old.value().version);
+        futures::future::ready(if newer {
+            Op::Put(list.clone())
+        } else {
+            Op::Nop
+        })
+    };
+    let kept = cache.entry(tenant).and_compute_with(put).await;
+    list.outdated = matches!(kept, CompResult::Unchanged(_));
+    list
 }

@@ -1,9 +1,14 @@
 //! What every store of subscriptions keeps to, and the cache in front of it.
-#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails where its set-up does, and says what it skips"
+)]
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use sqlx::Connection;
 use tokio::runtime::Handle;
 use webhook_delivery::domain::id::SubscriptionId;
 use webhook_delivery::domain::subscription::Secret;
@@ -12,12 +17,48 @@ use webhook_delivery::store::{
 };
 use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
 
-async fn store() -> (tempfile::TempDir, Arc<dyn SubscriptionStore>) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(&format!("sqlite:{}", folder.path().join("s.db").display())).unwrap();
-    store.migrate().await.unwrap();
-    store.migrate().await.unwrap();
-    (folder, store)
+/// The servers that the suite runs on, and whether one may be missing under `CI=true`: Debian's
+/// stable release has no MySQL.
+const SERVERS: [(&str, bool); 2] = [("MARIADB_URL", false), ("MYSQL_URL", true)];
+
+/// Every database at hand, each empty: a file, and one on each server.
+async fn stores() -> Vec<(tempfile::TempDir, Arc<dyn SubscriptionStore>)> {
+    let file = tempfile::tempdir().unwrap();
+    let mut urls = vec![format!("sqlite:{}", file.path().join("s.db").display())];
+    for (variable, may_be_missing) in SERVERS {
+        match std::env::var(variable) {
+            Ok(server) if !server.is_empty() => urls.push(database_on(&server).await),
+            _ => {
+                let strict = std::env::var("CI").is_ok_and(|ci| ci == "true");
+                assert!(may_be_missing || !strict, "CI=true needs {variable}");
+                println!("skipped: {variable} is not set; scripts/test sets it");
+            }
+        }
+    }
+    let mut folders = vec![file];
+    let mut stores = vec![];
+    for url in urls {
+        let store = open(&url).unwrap();
+        store.migrate().await.unwrap();
+        store.migrate().await.unwrap();
+        let folder = folders.pop().map_or_else(tempfile::tempdir, Ok);
+        stores.push((folder.unwrap(), store));
+    }
+    stores
+}
+
+/// A database of its own; the server is private to the tests and goes with them.
+async fn database_on(server: &str) -> String {
+    let name = format!("store_{}", uuid::Uuid::now_v7().simple());
+    let mut connection = sqlx::MySqlConnection::connect(server).await.unwrap();
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::raw_sql(create)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let mut own = url::Url::parse(server).unwrap();
+    own.set_path(&name);
+    own.into()
 }
 
 fn new(tenant: &str) -> NewSubscription {
@@ -34,161 +75,209 @@ fn new(tenant: &str) -> NewSubscription {
 
 #[tokio::test]
 async fn what_is_made_is_read_back() {
-    let (_folder, store) = store().await;
-    let wanted = new("acme");
-    let made = store.create(wanted.clone()).await.unwrap();
-    let read = store.get(made.id).await.unwrap().unwrap();
-    assert_eq!((read.version, read.enabled), (1, true));
-    assert_eq!((read.name, read.tenant), (wanted.name, wanted.tenant));
-    assert_eq!(
-        (read.target_url, read.event_types),
-        (wanted.target_url, wanted.event_types)
-    );
-    assert_eq!(read.secrets.len(), 1);
-    assert_eq!(
-        read.secrets.first().map(|s| s.secret.clone()),
-        wanted.secret
-    );
-    assert!(store.get(SubscriptionId::new_v7()).await.unwrap().is_none());
+    for (_folder, store) in stores().await {
+        let wanted = new("acme");
+        let made = store.create(wanted.clone()).await.unwrap().subscription;
+        let read = store.get(made.id).await.unwrap().unwrap();
+        assert_eq!((read.version, read.enabled), (1, true));
+        assert_eq!((read.name, read.tenant), (wanted.name, wanted.tenant));
+        assert_eq!(
+            (read.target_url, read.event_types),
+            (wanted.target_url, wanted.event_types)
+        );
+        assert_eq!(read.secrets.len(), 1);
+        assert_eq!(
+            read.secrets.first().map(|s| s.secret.clone()),
+            wanted.secret
+        );
+        assert!(store.get(SubscriptionId::new_v7()).await.unwrap().is_none());
+    }
 }
 
 #[tokio::test]
 async fn an_id_is_taken_until_it_is_deleted_and_goes_on_counting_versions() {
-    let (_folder, store) = store().await;
-    let id = Some(SubscriptionId::new_v7());
-    let made = store
-        .create(NewSubscription { id, ..new("a") })
-        .await
-        .unwrap();
-    let again = store.create(NewSubscription { id, ..new("a") }).await;
-    assert!(matches!(again, Err(StoreError::Taken(taken)) if taken == made.id));
-    assert_eq!(store.delete(made.id, None).await.unwrap(), 2);
-    assert!(store.get(made.id).await.unwrap().is_none());
-    assert!(matches!(
-        store.delete(made.id, None).await,
-        Err(StoreError::NotFound(_))
-    ));
-    let remade = store
-        .create(NewSubscription { id, ..new("b") })
-        .await
-        .unwrap();
-    assert_eq!((remade.version, remade.tenant.as_str()), (3, "b"));
+    for (_folder, store) in stores().await {
+        let id = Some(SubscriptionId::new_v7());
+        let made = store
+            .create(NewSubscription { id, ..new("a") })
+            .await
+            .unwrap()
+            .subscription;
+        let again = store.create(NewSubscription { id, ..new("a") }).await;
+        assert!(matches!(again, Err(StoreError::Taken(taken)) if taken == made.id));
+        let deletion = store.delete(made.id, None).await.unwrap();
+        assert_eq!((deletion.deleted, deletion.subscription.version), (true, 2));
+        assert!(store.get(made.id).await.unwrap().is_none());
+        assert!(matches!(
+            store.delete(made.id, None).await,
+            Err(StoreError::NotFound(_))
+        ));
+        let remade = store
+            .create(NewSubscription { id, ..new("b") })
+            .await
+            .unwrap()
+            .subscription;
+        assert_eq!((remade.version, remade.tenant.as_str()), (3, "b"));
+    }
 }
 
 #[tokio::test]
 async fn a_change_leaves_the_rest_and_heeds_the_version() {
-    let (_folder, store) = store().await;
-    let made = store.create(new("a")).await.unwrap();
-    let patch = SubscriptionPatch {
-        name: Some(None),
-        ..SubscriptionPatch::default()
-    };
-    let stale = store.update(made.id, patch.clone(), Some(7)).await;
-    assert!(matches!(
-        stale,
-        Err(StoreError::VersionMismatch { current: 1 })
-    ));
-    let changed = store.update(made.id, patch, Some(1)).await.unwrap();
-    assert_eq!((changed.version, changed.name), (2, None));
-    assert_eq!(changed.target_url, made.target_url);
-    assert_eq!(changed.event_types, made.event_types);
+    for (_folder, store) in stores().await {
+        let made = store.create(new("a")).await.unwrap().subscription;
+        let patch = SubscriptionPatch {
+            name: Some(None),
+            ..SubscriptionPatch::default()
+        };
+        let stale = store.update(made.id, patch.clone(), Some(7)).await;
+        assert!(matches!(
+            stale,
+            Err(StoreError::VersionMismatch { current: 1 })
+        ));
+        let changed = store.update(made.id, patch, Some(1)).await.unwrap();
+        let changed = changed.subscription;
+        assert_eq!((changed.version, changed.name), (2, None));
+        assert_eq!(changed.target_url, made.target_url);
+        assert_eq!(changed.event_types, made.event_types);
+    }
 }
 
 #[tokio::test]
 async fn only_the_version_that_was_used_is_disabled_and_enabling_clears_the_reason() {
-    let (_folder, store) = store().await;
-    let made = store.create(new("a")).await.unwrap();
-    assert!(!store.disable(made.id, "gone".into(), 9).await.unwrap());
-    assert!(store.disable(made.id, "gone".into(), 1).await.unwrap());
-    let off = store.get(made.id).await.unwrap().unwrap();
-    assert_eq!(
-        (off.enabled, off.disabled_reason.as_deref()),
-        (false, Some("gone"))
-    );
-    assert!(store.matching("a".into()).await.unwrap().is_empty());
-    let patch = SubscriptionPatch {
-        enabled: Some(true),
-        ..SubscriptionPatch::default()
-    };
-    let on = store.update(made.id, patch, None).await.unwrap();
-    assert_eq!(
-        (on.enabled, on.disabled_reason, on.disabled_at),
-        (true, None, None)
-    );
+    for (_folder, store) in stores().await {
+        let made = store.create(new("a")).await.unwrap().subscription;
+        let disable = |version| store.disable(made.id, "gone".into(), version);
+        assert!(disable(9).await.unwrap().is_none());
+        assert!(disable(1).await.unwrap().is_some());
+        let off = store.get(made.id).await.unwrap().unwrap();
+        assert_eq!(
+            (off.enabled, off.disabled_reason.as_deref()),
+            (false, Some("gone"))
+        );
+        let matching = store.matching("a".into()).await.unwrap();
+        assert!(matching.subscriptions.is_empty());
+        let patch = SubscriptionPatch {
+            enabled: Some(true),
+            ..SubscriptionPatch::default()
+        };
+        let on = store.update(made.id, patch, None).await.unwrap();
+        let on = on.subscription;
+        assert_eq!(
+            (on.enabled, on.disabled_reason, on.disabled_at),
+            (true, None, None)
+        );
+    }
 }
 
 #[tokio::test]
 async fn lists_are_by_id_in_pages_and_by_tenant() {
-    let (_folder, store) = store().await;
-    for tenant in ["a", "b", "a", "a"] {
-        store.create(new(tenant)).await.unwrap();
+    for (_folder, store) in stores().await {
+        for tenant in ["a", "b", "a", "a"] {
+            store.create(new(tenant)).await.unwrap();
+        }
+        let first = store.list(Some("a".into()), None, 2).await.unwrap();
+        let after = first.last().map(|subscription| subscription.id);
+        let second = store.list(Some("a".into()), after, 2).await.unwrap();
+        assert_eq!((first.len(), second.len()), (2, 1));
+        assert!(first.iter().chain(&second).map(|s| s.id).is_sorted());
+        assert_eq!(store.list(None, None, 100).await.unwrap().len(), 4);
+        let matching = store.matching("a".into()).await.unwrap().subscriptions;
+        assert!(matching.len() == 3 && matching.iter().all(|s| s.secrets.len() == 1));
     }
-    let first = store.list(Some("a".into()), None, 2).await.unwrap();
-    let after = first.last().map(|subscription| subscription.id);
-    let second = store.list(Some("a".into()), after, 2).await.unwrap();
-    assert_eq!((first.len(), second.len()), (2, 1));
-    assert!(first.iter().chain(&second).map(|s| s.id).is_sorted());
-    assert_eq!(store.list(None, None, 100).await.unwrap().len(), 4);
-    let matching = store.matching("a".into()).await.unwrap();
-    assert!(matching.len() == 3 && matching.iter().all(|s| s.secrets.len() == 1));
+}
+
+#[tokio::test]
+async fn every_change_raises_the_version_of_its_tenants_list_alone() {
+    for (_folder, store) in stores().await {
+        let made = store.create(new("a")).await.unwrap();
+        store.create(new("b")).await.unwrap();
+        let id = made.subscription.id;
+        let patch = SubscriptionPatch::default();
+        let changed = store.update(id, patch, None).await.unwrap();
+        let disabled = store.disable(id, "gone".into(), 2).await.unwrap().unwrap();
+        let deleted = store.delete(id, None).await.unwrap();
+        let versions = [&made, &changed, &disabled, &deleted].map(|change| change.tenant_version);
+        assert_eq!(versions, [1, 2, 3, 4]);
+        assert_eq!(store.matching("a".into()).await.unwrap().version, 4);
+        assert_eq!(store.matching("c".into()).await.unwrap().version, 0);
+    }
+}
+
+#[tokio::test]
+async fn many_are_made_at_once_and_one_of_those_with_the_same_id() {
+    for (_folder, store) in stores().await {
+        let apart = (0..32).map(|_| store.create(new("a")));
+        for made in futures::future::join_all(apart).await {
+            made.unwrap();
+        }
+        let id = Some(SubscriptionId::new_v7());
+        let same = (0..8).map(|_| store.create(NewSubscription { id, ..new("a") }));
+        let (made, refused): (Vec<_>, Vec<_>) = futures::future::join_all(same)
+            .await
+            .into_iter()
+            .partition(Result::is_ok);
+        assert_eq!(made.len(), 1);
+        for refusal in refused {
+            assert!(matches!(refusal, Err(StoreError::Taken(_))), "{refusal:?}");
+        }
+    }
+}
+
+/// A cache that asks again at once.
+fn cache(store: &Arc<dyn SubscriptionStore>) -> Subscriptions {
+    let config = CacheConfig {
+        ask_again: Duration::ZERO,
+        ..CacheConfig::default()
+    };
+    Subscriptions::new(Arc::clone(store), config, Handle::current())
 }
 
 #[tokio::test]
 async fn the_cache_sees_a_subscription_made_after_it_was_found_missing() {
-    let (_folder, store) = store().await;
-    let cache = Subscriptions::new(
-        Arc::clone(&store),
-        CacheConfig::default(),
-        Handle::current(),
-    );
-    let id = SubscriptionId::new_v7();
-    assert!(cache.get(id, Instant::now()).await.unwrap().is_none());
-    store
-        .create(NewSubscription {
+    for (_folder, store) in stores().await {
+        let cache = cache(&store);
+        let id = SubscriptionId::new_v7();
+        let get = || cache.get(id, Instant::now());
+        assert!(get().await.unwrap().is_none());
+        let made = NewSubscription {
             id: Some(id),
             ..new("a")
-        })
-        .await
-        .unwrap();
-    assert!(cache.get(id, Instant::now()).await.unwrap().is_some());
-    assert_eq!(
-        cache
-            .matching("a", "order.created", Instant::now())
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
-    assert!(
-        cache
-            .matching("a", "other", Instant::now())
-            .await
-            .unwrap()
-            .is_empty()
-    );
+        };
+        store.create(made).await.unwrap();
+        assert!(get().await.unwrap().is_some());
+        let matching = async |event_type| {
+            let found = cache.matching("a", event_type, Instant::now()).await;
+            found.unwrap().len()
+        };
+        assert_eq!(matching("order.created").await, 1);
+        assert_eq!(matching("other").await, 0);
+    }
 }
 
 #[tokio::test]
 async fn the_cache_sees_changes_of_its_own_process_at_once() {
-    let (_folder, store) = store().await;
-    let cache = Subscriptions::new(
-        Arc::clone(&store),
-        CacheConfig::default(),
-        Handle::current(),
-    );
-    let made = store.create(new("a")).await.unwrap();
-    assert!(cache.get(made.id, Instant::now()).await.unwrap().is_some());
-    let patch = SubscriptionPatch {
-        enabled: Some(false),
-        ..SubscriptionPatch::default()
-    };
-    cache
-        .changed(store.update(made.id, patch, None).await.unwrap())
-        .await;
-    cache.changed(made.clone()).await;
-    let seen = cache.get(made.id, Instant::now()).await.unwrap().unwrap();
-    assert!(!seen.enabled, "an older version never replaces a newer one");
-    let version = store.delete(made.id, None).await.unwrap();
-    cache.deleted(made.id, version).await;
-    assert!(cache.get(made.id, Instant::now()).await.unwrap().is_none());
+    for (_folder, store) in stores().await {
+        let cache = cache(&store);
+        let made = store.create(new("a")).await.unwrap();
+        let id = made.subscription.id;
+        let get = || cache.get(id, Instant::now());
+        let matching = async || {
+            let found = cache.matching("a", "order.created", Instant::now()).await;
+            found.unwrap().len()
+        };
+        assert!(get().await.unwrap().is_some());
+        assert_eq!(matching().await, 1);
+        let patch = SubscriptionPatch {
+            enabled: Some(false),
+            ..SubscriptionPatch::default()
+        };
+        let disabled = store.update(id, patch, None).await.unwrap();
+        cache.changed(&disabled).await;
+        assert_eq!(matching().await, 0);
+        cache.changed(&made).await;
+        let seen = get().await.unwrap().unwrap();
+        assert!(!seen.enabled, "an older version never replaces a newer one");
+        cache.changed(&store.delete(id, None).await.unwrap()).await;
+        assert!(get().await.unwrap().is_none());
+    }
 }

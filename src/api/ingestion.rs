@@ -237,9 +237,9 @@ async fn create(
         secret: None,
     };
     match state.store.create(new).await {
-        Ok(created) => {
-            state.subscriptions.changed(created.clone()).await;
-            Ok(Some(created))
+        Ok(change) => {
+            state.subscriptions.changed(&change).await;
+            Ok(Some(change.subscription))
         }
         // Another request was first, maybe with another URL.
         Err(StoreError::Taken(_)) => {
@@ -255,7 +255,7 @@ async fn create(
     }
 }
 
-/// The id of an event whose sender gave it none in so many words: a `CloudEvent` has one by its
+/// The id of an event whose sender gave it none in so many words: a CloudEvent has one by its
 /// source, the same that it would get on the log.
 fn own_id(event: &Event, idempotency_key: Option<&str>) -> EventId {
     let placeholder = EventId::for_origin(Uuid::nil(), NOWHERE, 0, 0, 0);
@@ -323,7 +323,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
 }
 
 /// The headers of a request that go on with its event: what it is, its trace, and the attributes
-/// of a `CloudEvent` in binary mode, under the names that they have on the log.
+/// of a CloudEvent in binary mode, under the names that they have on the log.
 fn carried(headers: &HeaderMap) -> Result<Headers, Problem> {
     let binary = headers.contains_key("ce-specversion");
     let mut carried = trace(headers);

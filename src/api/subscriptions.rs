@@ -98,12 +98,10 @@ pub(super) async fn create(state: Arc<ApiState>, request: Request) -> Result<Res
         enabled: enabled.unwrap_or(true),
         secret,
     };
-    let created = state
-        .store
-        .create(new)
-        .await
-        .map_err(|error| store_problem(&error))?;
-    state.subscriptions.changed(created.clone()).await;
+    let change = state.store.create(new).await;
+    let change = change.map_err(|error| store_problem(&error))?;
+    state.subscriptions.changed(&change).await;
+    let created = change.subscription;
     let location = format!("/subscription/{}", created.id);
     Ok(show(
         StatusCode::CREATED,
@@ -182,9 +180,10 @@ pub(super) async fn update(state: Arc<ApiState>, request: Request) -> Result<Res
         enabled,
         secret,
     };
-    let updated = state.store.update(id, patch, if_match).await;
-    let updated = updated.map_err(|error| store_problem(&error))?;
-    state.subscriptions.changed(updated.clone()).await;
+    let change = state.store.update(id, patch, if_match).await;
+    let change = change.map_err(|error| store_problem(&error))?;
+    state.subscriptions.changed(&change).await;
+    let updated = change.subscription;
     Ok(show(
         StatusCode::OK,
         &updated,
@@ -196,9 +195,9 @@ pub(super) async fn update(state: Arc<ApiState>, request: Request) -> Result<Res
 pub(super) async fn delete(state: Arc<ApiState>, request: Request) -> Result<Response, Problem> {
     let id = path_id(&request)?;
     let if_match = if_match(request.headers())?;
-    let version = state.store.delete(id, if_match).await;
-    let version = version.map_err(|error| store_problem(&error))?;
-    state.subscriptions.deleted(id, version).await;
+    let change = state.store.delete(id, if_match).await;
+    let change = change.map_err(|error| store_problem(&error))?;
+    state.subscriptions.changed(&change).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -1,5 +1,6 @@
 //! The API over its own routes, on a store and a log that a test can break.
 
+mod cache;
 mod fakes;
 mod ingestion;
 mod seed;

@@ -39,7 +39,7 @@ pub struct Event {
     pub body: Bytes,
     /// The body's content type.
     pub content_type: String,
-    /// `ce-*` headers of a binary `CloudEvent`.
+    /// `ce-*` headers of a binary CloudEvent.
     pub ce_headers: Vec<(String, String)>,
 }
 
@@ -109,7 +109,7 @@ const CLOUD_EVENT: &str = "application/cloudevents+json";
 /// The tenant of events and subscriptions that name none.
 pub const DEFAULT_TENANT: &str = "default";
 
-/// Reads a record as an event. `CloudEvents` come first, then the `type` form, then the `id` form.
+/// Reads a record as an event. CloudEvents come first, then the `type` form, then the `id` form.
 pub fn decode(raw: &RawEvent<'_>) -> Result<Event, DecodeError> {
     let given_id = get(raw.headers, "webhook-id")
         .map(EventId::parse)

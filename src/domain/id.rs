@@ -100,7 +100,7 @@ impl EventId {
         Self::named(&namespace, &name)
     }
 
-    /// The id of a `CloudEvent`: its source and id are unique together.
+    /// The id of a CloudEvent: its source and id are unique together.
     pub fn for_cloud_event(source: &str, id: &str) -> Self {
         Self::named(&Uuid::NAMESPACE_URL, &format!("{source}\n{id}"))
     }

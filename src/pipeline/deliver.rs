@@ -111,7 +111,7 @@ fn disable(pipeline: &Pipeline, subscription: &Arc<crate::domain::subscription::
     }));
 }
 
-/// Standard Webhooks' headers, the content type and those of a binary `CloudEvent`; `None` when
+/// Standard Webhooks' headers, the content type and those of a binary CloudEvent; `None` when
 /// one of them is no header value.
 fn request_headers(
     id: &crate::domain::id::EventId,

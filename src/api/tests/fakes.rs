@@ -10,7 +10,9 @@ use futures::future::BoxFuture;
 use crate::api::{Appended, Health, HealthReport, Ingest, IngestError, IngestRecord};
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Secret, SigningSecret, Subscription};
-use crate::store::{NewSubscription, StoreError, SubscriptionPatch, SubscriptionStore};
+use crate::store::{
+    Change, NewSubscription, StoreError, SubscriptionPatch, SubscriptionStore, TenantList,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct FakeStore {
@@ -44,6 +46,14 @@ impl FakeStore {
     }
 }
 
+fn change(row: &Subscription, deleted: bool) -> Change {
+    Change {
+        subscription: row.clone(),
+        deleted,
+        tenant_version: 1,
+    }
+}
+
 fn check(row: &Subscription, if_match: Option<i64>) -> Result<(), StoreError> {
     match if_match {
         Some(version) if version != row.version => Err(StoreError::VersionMismatch {
@@ -62,13 +72,13 @@ impl SubscriptionStore for FakeStore {
         self.answer(|_| Ok(()))
     }
 
-    fn matching(&self, tenant: String) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+    fn matching(&self, tenant: String) -> BoxFuture<'_, Result<TenantList, StoreError>> {
         self.answer(move |rows| {
-            Ok(rows
-                .values()
-                .filter(|row| row.tenant == tenant)
-                .cloned()
-                .collect())
+            let own = rows.values().filter(|row| row.tenant == tenant);
+            Ok(TenantList {
+                version: 1,
+                subscriptions: own.cloned().collect(),
+            })
         })
     }
 
@@ -77,11 +87,11 @@ impl SubscriptionStore for FakeStore {
         _: SubscriptionId,
         _: String,
         _: i64,
-    ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.answer(|_| Ok(false))
+    ) -> BoxFuture<'_, Result<Option<Change>, StoreError>> {
+        self.answer(|_| Ok(None))
     }
 
-    fn create(&self, new: NewSubscription) -> BoxFuture<'_, Result<Subscription, StoreError>> {
+    fn create(&self, new: NewSubscription) -> BoxFuture<'_, Result<Change, StoreError>> {
         self.answer(|rows| {
             let id = new.id.unwrap_or_else(SubscriptionId::new_v7);
             if rows.contains_key(&id) {
@@ -108,7 +118,7 @@ impl SubscriptionStore for FakeStore {
                 }],
             };
             rows.insert(id, row.clone());
-            Ok(row)
+            Ok(change(&row, false))
         })
     }
 
@@ -137,7 +147,7 @@ impl SubscriptionStore for FakeStore {
         id: SubscriptionId,
         patch: SubscriptionPatch,
         if_match: Option<i64>,
-    ) -> BoxFuture<'_, Result<Subscription, StoreError>> {
+    ) -> BoxFuture<'_, Result<Change, StoreError>> {
         self.answer(|rows| {
             let row = rows.get_mut(&id).ok_or(StoreError::NotFound(id))?;
             check(row, if_match)?;
@@ -148,7 +158,7 @@ impl SubscriptionStore for FakeStore {
                 .unwrap_or(std::mem::take(&mut row.event_types));
             row.target_url = patch.target_url.unwrap_or(row.target_url.clone());
             row.enabled = patch.enabled.unwrap_or(row.enabled);
-            Ok(row.clone())
+            Ok(change(row, false))
         })
     }
 
@@ -156,13 +166,14 @@ impl SubscriptionStore for FakeStore {
         &self,
         id: SubscriptionId,
         if_match: Option<i64>,
-    ) -> BoxFuture<'_, Result<i64, StoreError>> {
+    ) -> BoxFuture<'_, Result<Change, StoreError>> {
         self.answer(|rows| {
-            let row = rows.get(&id).ok_or(StoreError::NotFound(id))?;
+            let row = rows.get_mut(&id).ok_or(StoreError::NotFound(id))?;
             check(row, if_match)?;
-            let version = row.version + 1;
+            row.version += 1;
+            let change = change(row, true);
             rows.remove(&id);
-            Ok(version)
+            Ok(change)
         })
     }
 }
