@@ -6,7 +6,7 @@
     reason = "a benchmark prints, and fails by panicking"
 )]
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -84,16 +84,16 @@ fn read(log: &EmbeddedLog, topic: &str, count: usize, meanwhile: impl FnOnce()) 
         .unwrap();
     source.poll(Duration::ZERO).unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| drain(&queues, count));
+        let mut queues: Vec<_> = queues.try_iter().collect();
+        scope.spawn(move || drain(&mut queues, count));
         meanwhile();
     });
 }
 
 /// Polls as a worker does: until nothing comes, and then waits to be woken.
-fn drain(queues: &Receiver<Box<dyn PartitionQueue>>, count: usize) {
-    let mut queues: Vec<_> = queues.try_iter().collect();
+fn drain(queues: &mut [Box<dyn PartitionQueue>], count: usize) {
     let woken = Arc::new((Mutex::new(true), Condvar::new()));
-    for queue in &mut queues {
+    for queue in queues.iter_mut() {
         let woken = Arc::clone(&woken);
         queue.set_waker(Arc::new(move || {
             *woken.0.lock().unwrap() = true;
@@ -104,7 +104,7 @@ fn drain(queues: &Receiver<Box<dyn PartitionQueue>>, count: usize) {
     while read < count {
         let wait = woken.1.wait_while(woken.0.lock().unwrap(), |woken| !*woken);
         *wait.unwrap() = false;
-        for queue in &mut queues {
+        for queue in queues.iter_mut() {
             while let Some(record) = queue.poll() {
                 record.unwrap();
                 read += 1;
