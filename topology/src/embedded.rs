@@ -108,14 +108,10 @@ impl EmbeddedLog {
                 runtime.block_on(run);
             })
             .map_err(|error| OpenError::file(&config.path, error))?;
-        let Ok(id) = ready.recv() else {
-            return Err(OpenError::file(
-                &config.path,
-                std::io::Error::other("its thread ended"),
-            ));
-        };
+        let ended = || OpenError::file(&config.path, std::io::Error::other("its thread ended"));
+        let id = ready.recv().unwrap_or_else(|_dropped| Err(ended()))?;
         Ok(Self {
-            id: id?,
+            id,
             reader: EmbeddedReader::new(&config.path),
             sink: Arc::new(EmbeddedSink::new(Arc::clone(&shared), appends)),
             shared,

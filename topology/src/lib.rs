@@ -24,7 +24,7 @@ pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerCont
 pub use graph::TopologyError;
 pub use lease::Lease;
 pub use named::{Consumed, MaxInFlight, Named, Produced};
-pub use partitioner::{murmur2, partition_of};
+pub use partitioner::partition_of;
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
 pub use runtime::{KafkaStreams, StartError, StreamsConfig};
 #[cfg(feature = "test-util")]

@@ -1,7 +1,7 @@
 //! Which partition a key belongs to, exactly as Kafka's own partitioner has it.
 
 /// Kafka's hash of keys: 32-bit murmur2 as `org.apache.kafka.common.utils.Utils` has it.
-pub fn murmur2(data: &[u8]) -> i32 {
+fn murmur2(data: &[u8]) -> i32 {
     const M: u32 = 0x5bd1_e995;
     const SEED: u32 = 0x9747_b28c;
     let mut h = SEED ^ u32::try_from(data.len()).unwrap_or(u32::MAX);

@@ -1,7 +1,7 @@
 //! What has been read of a partition and not yet been taken, and the list of those to read more of.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
@@ -31,16 +31,15 @@ struct State {
     wake: Option<Wake>,
     /// It is in [`Fetches`], or being read.
     listed: bool,
-    closed: bool,
 }
 
 impl State {
     fn has_room(&self) -> bool {
-        !self.closed && self.ready.len() < RECORDS_MAX && self.bytes < BYTES_MAX
+        self.ready.len() < RECORDS_MAX && self.bytes < BYTES_MAX
     }
 
     fn is_half_empty(&self) -> bool {
-        !self.closed && self.ready.len() <= RECORDS_MAX / 2 && self.bytes <= BYTES_MAX / 2
+        self.ready.len() <= RECORDS_MAX / 2 && self.bytes <= BYTES_MAX / 2
     }
 
     fn push(&mut self, item: Result<ConsumedRecord, SourceError>) {
@@ -66,7 +65,6 @@ impl Buffer {
             bytes: 0,
             wake: None,
             listed: false,
-            closed: false,
         };
         let buffer = Arc::new(Self {
             partition,
@@ -115,14 +113,13 @@ impl Buffer {
 
     fn list(self: &Arc<Self>, state: &mut State) {
         if !std::mem::replace(&mut state.listed, true) {
-            self.shared.fetches.push(Arc::clone(self));
+            self.shared.fetches.push(Arc::downgrade(self));
         }
     }
 
-    /// Where to read on; `None` when nobody takes the records any more.
-    pub(super) fn begin_fetch(&self) -> Option<i64> {
-        let state = self.lock();
-        (!state.closed).then_some(state.next)
+    /// Where to read on.
+    pub(super) fn next(&self) -> i64 {
+        self.lock().next
     }
 
     /// Takes a record that was read; `false` when there is no room for another.
@@ -151,7 +148,7 @@ impl Buffer {
     /// Has the worker told that a read failed.
     pub(super) fn fail(&self, error: SourceError) {
         let mut state = self.lock();
-        if !state.closed && !matches!(state.ready.back(), Some(Err(_))) {
+        if !matches!(state.ready.back(), Some(Err(_))) {
             state.push(Err(error));
         }
     }
@@ -165,15 +162,15 @@ impl std::fmt::Debug for Buffer {
     }
 }
 
-/// The buffers to read for; each is in it at most once.
+/// The buffers to read for; each is in it at most once, and only for as long as its queue lives.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
-    listed: Mutex<VecDeque<Arc<Buffer>>>,
+    listed: Mutex<VecDeque<Weak<Buffer>>>,
     added: Notify,
 }
 
 impl Fetches {
-    pub(super) fn push(&self, buffer: Arc<Buffer>) {
+    pub(super) fn push(&self, buffer: Weak<Buffer>) {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         listed.push_back(buffer);
         self.added.notify_one();
@@ -182,15 +179,16 @@ impl Fetches {
     /// The next buffer in turn. Cancel-safe; called by one reader.
     pub(super) async fn next(&self) -> Arc<Buffer> {
         loop {
-            let next = self.pop();
-            if let Some(buffer) = next {
-                return buffer;
+            while let Some(listed) = self.pop() {
+                if let Some(buffer) = listed.upgrade() {
+                    return buffer;
+                }
             }
             self.added.notified().await;
         }
     }
 
-    fn pop(&self) -> Option<Arc<Buffer>> {
+    fn pop(&self) -> Option<Weak<Buffer>> {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         listed.pop_front()
     }
@@ -222,14 +220,5 @@ impl PartitionQueue for EmbeddedQueue {
             wake();
         }
         state.wake = Some(wake);
-    }
-}
-
-impl Drop for EmbeddedQueue {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.closed = true;
-        state.ready.clear();
-        state.wake = None;
     }
 }

@@ -49,9 +49,6 @@ async fn fetch(
     path: &Path,
     buffer: &Arc<Buffer>,
 ) -> sqlx::Result<Option<i64>> {
-    let Some(from) = buffer.begin_fetch() else {
-        return Ok(None);
-    };
     let connection = match open {
         Some(connection) => connection,
         None => open.insert(open::connect_read_only(path).await?),
@@ -59,7 +56,7 @@ async fn fetch(
     let end = buffer.partition.end();
     let mut rows = sqlx::query(row::SELECT)
         .bind(buffer.partition.id)
-        .bind(from)
+        .bind(buffer.next())
         .bind(ROWS)
         .fetch(connection);
     let mut count = 0;

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +22,9 @@ use crate::topic::{TopicError, TopicSpec};
 
 /// Records of one transaction: enough to make its price negligible, few enough to be quick.
 const BATCH: usize = 1_000;
+
+/// An interval of nothing would be no interval.
+const RETENTION_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// Offsets of a group, by the rows of their partitions.
 #[derive(Debug)]
@@ -75,7 +79,7 @@ impl Writer {
         shared: Arc<Shared>,
         stop: CancellationToken,
     ) -> Self {
-        let mut retention = interval(config.retention_interval);
+        let mut retention = interval(config.retention_interval.max(RETENTION_INTERVAL_MIN));
         retention.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             path: config.path.clone(),

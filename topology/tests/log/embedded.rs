@@ -167,6 +167,16 @@ fn an_append_that_the_file_refuses_is_told_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn appends_beyond_the_queue_wait_for_room() {
+    let (_folder, runtime, log) = log_of(1, BOUND);
+    let (sink, value) = (log.sink(), "x".repeat(1 << 20));
+    let sent: Vec<_> = (0..64).map(|_| sink.send(record(TOPIC, &value))).collect();
+    let sent = runtime.block_on(futures::future::join_all(sent));
+    let offsets = sent.into_iter().map(|sent| sent.unwrap().offset);
+    assert!(offsets.eq(0..64));
+}
+
+#[test]
 fn a_log_that_was_closed_refuses_appends_and_ends_its_members() {
     let (_folder, runtime, log) = log_of(1, BOUND);
     let sink = log.sink();

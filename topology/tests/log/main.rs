@@ -40,6 +40,25 @@ fn records_of_a_partition_are_read_in_the_order_of_their_appends() {
 }
 
 #[test]
+fn a_reader_that_appends_overtake_misses_none_and_keeps_the_order() {
+    on_each_log(|subject| {
+        subject.create(1);
+        let mut member = subject.join("group");
+        let sink = subject.log().sink();
+        let sent: Vec<_> = (0..5_000)
+            .map(|value: usize| sink.send(subject.record(&value.to_string())))
+            .collect();
+        let read = values(&member.read(5_000));
+        assert!(
+            read.into_iter()
+                .eq((0..5_000).map(|n: usize| n.to_string()))
+        );
+        let sent = subject.wait(futures::future::join_all(sent));
+        assert!(sent.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
 fn a_key_has_the_partition_that_kafka_gives_it() {
     on_each_log(|subject| {
         subject.create(12);
