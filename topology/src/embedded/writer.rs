@@ -191,13 +191,24 @@ impl Writer {
 
     async fn join(&mut self, group: &str, topic: &Topic) -> Result<Vec<i64>, SourceError> {
         let joined = async { group::join(self.connect().await?, group, topic).await }.await;
-        joined.map_err(|error| SourceError::Transient(error.to_string()))
+        joined.map_err(|error| {
+            self.connection = None;
+            SourceError::Transient(error.to_string())
+        })
     }
 
     async fn ensure(&mut self, specs: &[TopicSpec]) -> Result<(), TopicError> {
-        topics::ensure(self.connect().await?, specs).await?;
         let shared = Arc::clone(&self.shared);
-        Ok(shared.topics.refresh(self.connect().await?).await?)
+        let ensured = async {
+            let connection = self.connect().await?;
+            topics::ensure(connection, specs).await?;
+            Ok(shared.topics.refresh(connection).await?)
+        };
+        let ensured = ensured.await;
+        if ensured.is_err() {
+            self.connection = None;
+        }
+        ensured
     }
 
     /// Puts every partition on the list, and tells what the last round could not delete.
