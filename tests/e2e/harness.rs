@@ -136,6 +136,7 @@ impl Service {
             ("application_id".to_owned(), name.clone()),
             ("store".to_owned(), format!("sqlite:{}", store.display())),
             ("data_dir".to_owned(), data.path().display().to_string()),
+            ("log".to_owned(), "kafka".to_owned()),
             ("kafka.bootstrap_servers".to_owned(), kafka.clone()),
             ("kafka.topics.payload".to_owned(), format!("{name}-payload")),
             ("kafka.topics.retry".to_owned(), format!("{name}-retry")),
