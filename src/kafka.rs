@@ -24,6 +24,7 @@ pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
         max_in_flight_bytes: config.delivery.in_flight_bytes,
         window: config.delivery.window,
         commit_interval: Duration::from_millis(20),
+        lag_interval: None,
         shutdown_timeout: SHUTDOWN,
     }
 }

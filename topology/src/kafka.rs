@@ -1,6 +1,7 @@
 //! Apache Kafka behind the seam: the only user of `rdkafka`.
 
 mod admin;
+mod lag;
 mod read;
 mod sink;
 mod source;

@@ -1,6 +1,7 @@
 //! One member of a consumer group. Partitions are split into queues of their own inside the
 //! assignment callback, so no record ever comes through the main queue.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::fatal;
+use super::lag::records_lag;
 use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
 use crate::seam::{
     Committable, Drain, PartitionQueue, RebalanceListener, RecordSource, SourceError,
@@ -129,6 +131,10 @@ impl RecordSource for KafkaSource {
     fn commit(&mut self, offsets: &[Committable]) -> Result<(), SourceError> {
         let committed = self.consumer.commit(&list_of(offsets), CommitMode::Sync);
         committed.map_err(|error| SourceError::Transient(error.to_string()))
+    }
+
+    fn records_lag(&mut self) -> Result<BTreeMap<i32, u64>, SourceError> {
+        records_lag(&self.consumer).map_err(|error| SourceError::Transient(error.to_string()))
     }
 
     fn leave(self: Box<Self>, drain: Duration) {
