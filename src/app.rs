@@ -28,6 +28,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::shutdown;
 use crate::store::{self, SubscriptionStore};
 use crate::subscriptions::{CacheConfig, Subscriptions};
+use crate::telemetry::{self, Metrics, Telemetry};
 
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -35,15 +36,16 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// ends stops the others.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = member::lock_data_dir(&config)?;
+    let member = member::id(&config)?;
+    let (telemetry, exporters) =
+        telemetry::start(&config.telemetry, &member).context("telemetry can not be exported")?;
     let store = store::open(&config.store).context("the store can not be opened")?;
-    let log = Arc::new(KafkaLog::new(kafka_config(
-        &config,
-        Some(member::id(&config)?),
-    ))?);
+    let log = Arc::new(KafkaLog::new(kafka_config(&config, Some(member)))?);
     let subscriptions = Subscriptions::new(
         Arc::clone(&store),
         CacheConfig::default(),
         Handle::current(),
+        telemetry.metrics.clone(),
     );
     let health = Arc::new(Readiness::default());
     let cancel = CancellationToken::new();
@@ -52,14 +54,24 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let state = ApiState {
             subscriptions: subscriptions.clone(),
             store: Arc::clone(&store),
-            ingest: Arc::new(LogIngest::new(log.sink(), &config.kafka.topics.payload)),
+            ingest: Arc::new(LogIngest::new(
+                log.sink(),
+                &config.kafka.topics.payload,
+                telemetry.traces.clone(),
+            )),
+            telemetry: telemetry.clone(),
             health: Arc::clone(&health) as Arc<dyn Health>,
             config: config.api.clone(),
         };
         parts.spawn(serve(state, cancel.clone()));
     }
     let stop = cancel.clone();
-    parts.spawn(async move { stream(&config, &log, store, subscriptions, &health, stop).await });
+    let means = Means {
+        store,
+        subscriptions,
+        telemetry,
+    };
+    parts.spawn(async move { stream(&config, &log, means, &health, stop).await });
     let mut ended = tokio::select! {
         asked = shutdown::requested() => asked.context("signals can not be heard"),
         Some(part) = parts.join_next() => part.context("a part panicked").and_then(|part| part),
@@ -68,7 +80,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     while let Some(part) = parts.join_next().await {
         ended = ended.and(part.context("a part panicked").and_then(|part| part));
     }
+    exporters.flush().await;
     ended
+}
+
+/// What the topology works with.
+struct Means {
+    store: Arc<dyn SubscriptionStore>,
+    subscriptions: Subscriptions,
+    telemetry: Telemetry,
 }
 
 /// Serves the HTTP API.
@@ -93,17 +113,16 @@ async fn serve(state: ApiState, cancel: CancellationToken) -> anyhow::Result<()>
 async fn stream(
     config: &Config,
     log: &Arc<KafkaLog>,
-    store: Arc<dyn SubscriptionStore>,
-    subscriptions: Subscriptions,
+    means: Means,
     health: &Readiness,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        ready = prepare(config, log, &*store) => ready?,
+        ready = prepare(config, log, &*means.store) => ready?,
         () = cancel.cancelled() => return Ok(()),
     }
     health.topics_are_ready();
-    let streams = start(config, log, subscriptions).await?;
+    let streams = start(config, log, means).await?;
     health.runs(streams.assignment());
     let ended = tokio::select! {
         reason = streams.failed() => Err(anyhow::anyhow!(reason)),
@@ -131,9 +150,20 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
 /// Prints the topology as Kafka Streams would.
 pub fn print_topology(config: &Config) -> anyhow::Result<()> {
     let store = store::open(&config.store).context("the store can not be opened")?;
-    let subscriptions = Subscriptions::new(store, CacheConfig::default(), Handle::current());
+    let subscriptions = Subscriptions::new(
+        store,
+        CacheConfig::default(),
+        Handle::current(),
+        Metrics::off(),
+    );
     let partitions = config.kafka.topics.retry_partitions;
-    let pipeline = plan(config, subscriptions, partitions, Uuid::nil())?;
+    let pipeline = plan(
+        config,
+        subscriptions,
+        Telemetry::off(),
+        partitions,
+        Uuid::nil(),
+    )?;
     let text = pipeline::build(&Arc::new(pipeline))?.describe();
     std::io::stdout()
         .lock()
@@ -166,11 +196,13 @@ async fn prepare(
     Ok(())
 }
 
-async fn start(
-    config: &Config,
-    log: &Arc<KafkaLog>,
-    subscriptions: Subscriptions,
-) -> anyhow::Result<KafkaStreams> {
+async fn start(config: &Config, log: &Arc<KafkaLog>, means: Means) -> anyhow::Result<KafkaStreams> {
+    let Means {
+        subscriptions,
+        telemetry,
+        ..
+    } = means;
+    let metrics = telemetry.metrics.clone();
     let retry = config.kafka.topics.retry.clone();
     let asked = Arc::clone(log);
     let given = config.kafka.id_namespace;
@@ -179,19 +211,30 @@ async fn start(
     let namespace = given
         .or_else(|| cluster.map(|id| Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())))
         .context("the cluster tells no id; set kafka.id_namespace to a uuid of your own")?;
-    let pipeline = plan(config, subscriptions, retry_partitions?, namespace)?;
+    let pipeline = plan(
+        config,
+        subscriptions,
+        telemetry,
+        retry_partitions?,
+        namespace,
+    )?;
     let topology = pipeline::build(&Arc::new(pipeline))?;
     let log: Arc<dyn Log> = Arc::clone(log) as Arc<dyn Log>;
-    Ok(KafkaStreams::start(
-        topology,
-        &log,
-        &streams_config(config),
-    )?)
+    let settings = streams_config(config);
+    let streams = KafkaStreams::start(topology, &log, &settings)?;
+    metrics.observe_streams(&streams.metrics(), |topic| {
+        let group = settings.groups.get(topic);
+        group.unwrap_or(&settings.application_id).clone()
+    });
+    let delivery = &config.delivery;
+    metrics.limits(delivery.concurrency, delivery.retry_concurrency);
+    Ok(streams)
 }
 
 fn plan(
     config: &Config,
     subscriptions: Subscriptions,
+    telemetry: Telemetry,
     retry_partitions: i32,
     namespace: Uuid,
 ) -> anyhow::Result<Pipeline> {
@@ -216,5 +259,6 @@ fn plan(
             timeout: config.delivery.timeout,
             response_bytes_max: 64 * 1_024,
         },
+        telemetry,
     })
 }

@@ -14,7 +14,7 @@ pub(crate) const RECORD_BYTES_MAX: usize = SOURCE_BYTES_MAX + 64 * 1_024;
 pub(crate) const SHUTDOWN: Duration = Duration::from_secs(30);
 
 pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
-    let id = &config.application_id;
+    let (id, telemetry) = (&config.application_id, &config.telemetry);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     StreamsConfig {
         application_id: id.clone(),
@@ -24,7 +24,10 @@ pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
         max_in_flight_bytes: config.delivery.in_flight_bytes,
         window: config.delivery.window,
         commit_interval: Duration::from_millis(20),
-        lag_interval: None,
+        lag_interval: telemetry
+            .otlp_endpoint
+            .is_some()
+            .then_some(telemetry.metrics_interval),
         shutdown_timeout: SHUTDOWN,
     }
 }

@@ -11,6 +11,7 @@ pub mod listen;
 pub mod redrive;
 pub mod store;
 pub mod subscriptions;
+pub mod telemetry;
 
 mod clock;
 mod health;

@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use topology::WorkerContext;
+use topology::{Headers, WorkerContext};
 
 use super::step::{Attempt, Dead, Delivered, Pipeline, Step};
 use crate::clock::now_ms;
@@ -14,6 +15,7 @@ use crate::domain::outcome::{Outcome, TransportError, classify};
 use crate::domain::retry::{Next, age};
 use crate::domain::signature::sign;
 use crate::egress::Egress;
+use crate::telemetry::{AttemptKind, AttemptOf, Telemetry};
 
 type Deliver = Box<dyn Fn(Step) -> Pin<Box<dyn Future<Output = Step>>>>;
 
@@ -44,29 +46,14 @@ pub(super) fn supplier(
 }
 
 async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step {
+    let outcome = post(pipeline, egress, &attempt).await;
     let Attempt {
         mut parcel,
-        event,
         subscription,
-        target,
+        ..
     } = attempt;
-    let sent_ms = now_ms();
-    let outcome = match request_headers(&parcel.meta.event_id, &event, &subscription, sent_ms) {
-        Some(headers) => classify(
-            egress
-                .post(target, headers, event.body.clone(), sent_ms)
-                .await
-                .map(|response| (response.status, response.retry_after)),
-        ),
-        None => classify(Err(TransportError::InvalidRequest)),
-    };
     let number = parcel.meta.attempt;
-    let status = match &outcome {
-        Outcome::Delivered { status } => Some(*status),
-        Outcome::Failed { status, .. } => *status,
-        Outcome::Gone => Some(410),
-        Outcome::Refused { .. } => None,
-    };
+    let status = status_of(&outcome);
     match pipeline
         .policy
         .next(number, &outcome, age(parcel.meta.first_ms, now_ms()))
@@ -74,12 +61,14 @@ async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step
         Next::Delivered => Step::Delivered(Box::new(Delivered {
             meta: parcel.meta,
             status: status.unwrap_or_default(),
+            span: parcel.span,
         })),
         Next::Retry {
             attempt,
             wait,
             reason,
         } => {
+            pipeline.telemetry.metrics.failed(reason);
             parcel.meta.attempt = attempt;
             parcel.meta.hop = 0;
             pipeline.park(parcel, wait, reason)
@@ -99,6 +88,66 @@ async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step
             }))
         }
     }
+}
+
+/// Makes the attempt, counted and traced.
+async fn post(pipeline: &Pipeline, egress: &Egress, attempt: &Attempt) -> Outcome {
+    let Telemetry { metrics, traces } = &pipeline.telemetry;
+    let (parcel, event) = (&attempt.parcel, &attempt.event);
+    let (meta, sent_ms) = (&parcel.meta, now_ms());
+    let kind = AttemptKind::of(meta.attempt);
+    if parcel.parked_before {
+        metrics.late(kind, age(meta.due_ms, sent_ms));
+    }
+    let of_delivery = AttemptOf {
+        event: &meta.event_id,
+        subscription: attempt.subscription.id,
+        number: meta.attempt,
+    };
+    let span = traces.attempt(&parcel.span, &attempt.target, of_delivery);
+    let trace = traces.for_receiver(&span, &parcel.headers);
+    let headers = request_headers(&meta.event_id, event, &attempt.subscription, sent_ms)
+        .and_then(|headers| with_trace(headers, trace));
+    let active = metrics.attempt_begins(kind);
+    let begun = Instant::now();
+    let outcome = match headers {
+        Some(headers) => classify(
+            egress
+                .post(attempt.target.clone(), headers, event.body.clone(), sent_ms)
+                .await
+                .map(|response| (response.status, response.retry_after)),
+        ),
+        None => classify(Err(TransportError::InvalidRequest)),
+    };
+    drop(active);
+    let (status, reason) = (status_of(&outcome), reason_of(&outcome));
+    metrics.attempted(begun.elapsed(), status, reason);
+    span.answered(status, reason);
+    outcome
+}
+
+fn status_of(outcome: &Outcome) -> Option<u16> {
+    match outcome {
+        Outcome::Delivered { status } => Some(*status),
+        Outcome::Failed { status, .. } => *status,
+        Outcome::Gone => Some(410),
+        Outcome::Refused { .. } => None,
+    }
+}
+
+fn reason_of(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Failed { reason, .. } | Outcome::Refused { reason } => Some(reason),
+        Outcome::Delivered { .. } | Outcome::Gone => None,
+    }
+}
+
+fn with_trace(mut headers: HeaderMap, trace: Headers) -> Option<HeaderMap> {
+    for (name, value) in trace {
+        let value = HeaderValue::from_maybe_shared(value.unwrap_or_default()).ok()?;
+        headers.insert(HeaderName::try_from(name).ok()?, value);
+    }
+    Some(headers)
 }
 
 /// Off the delivery path; if it fails, the next 410 asks for it again.
