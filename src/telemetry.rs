@@ -159,11 +159,9 @@ fn resource(instance: &str) -> Resource {
         (names::attribute::SERVICE_INSTANCE, instance),
     ];
     let ours = ours.into_iter().filter(|(key, _)| missing(key));
-    let ours: Vec<KeyValue> = ours
-        .map(|(key, value)| KeyValue::new(key, value.to_owned()))
-        .collect();
     Resource::builder()
-        .with_schema_url(ours, names::SCHEMA_URL)
+        .with_attributes(ours.map(|(key, value)| KeyValue::new(key, value.to_owned())))
+        .with_schema_url(Vec::new(), names::SCHEMA_URL)
         .build()
 }
 
