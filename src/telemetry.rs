@@ -6,6 +6,8 @@ mod metrics;
 pub mod names;
 mod sampler;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod traces;
 
 use std::time::Duration;

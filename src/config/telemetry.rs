@@ -31,7 +31,7 @@ pub struct Telemetry {
 impl Telemetry {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
-            otlp_endpoint: reader.take_optional(
+            otlp_endpoint: reader.take_secret(
                 "telemetry.otlp_endpoint",
                 "an http or https URL such as http://127.0.0.1:4318, without credentials",
                 |value| parse::text(value)?.parse().ok().filter(is_endpoint),

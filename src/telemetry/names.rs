@@ -166,7 +166,38 @@ pub const LATENCY_BUCKETS: [f64; 18] = [
     21_600.0, 86_400.0, 259_200.0,
 ];
 
-/// Attributes of metrics and spans.
+/// All attributes.
+pub const ATTRIBUTES: [&str; 27] = [
+    attribute::ATTEMPT_KIND,
+    attribute::CACHE_NAME,
+    attribute::CACHE_RESULT,
+    attribute::DESTINATION,
+    attribute::ERROR_TYPE,
+    attribute::EVENT_ID,
+    attribute::GROUP,
+    attribute::METHOD,
+    attribute::MESSAGE_ID,
+    attribute::OFFSET,
+    attribute::OPERATION,
+    attribute::OPERATION_TYPE,
+    attribute::OUTCOME,
+    attribute::PARTITION,
+    attribute::RESEND_COUNT,
+    attribute::ROUTE,
+    attribute::SCHEME,
+    attribute::SERVER_ADDRESS,
+    attribute::SERVER_PORT,
+    attribute::SERVICE_INSTANCE,
+    attribute::SERVICE_NAME,
+    attribute::SERVICE_VERSION,
+    attribute::STATUS,
+    attribute::SUBSCRIPTION_ID,
+    attribute::SYSTEM,
+    attribute::URL,
+    attribute::URL_PATH,
+];
+
+/// Attributes of metrics, spans and the resource.
 pub mod attribute {
     /// Whether an attempt is a delivery's first: `first` or `retry`.
     pub const ATTEMPT_KIND: &str = "webhook.attempt.kind";
@@ -222,4 +253,46 @@ pub mod attribute {
     pub const URL: &str = "url.full";
     /// The path that was asked for.
     pub const URL_PATH: &str = "url.path";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What users have written dashboards and alerts against: a change here breaks theirs.
+    #[test]
+    fn names_stay_as_they_are() {
+        let instruments = INSTRUMENTS.map(|i| format!("{} {:?} {}", i.name, i.kind, i.unit));
+        assert_eq!(
+            instruments,
+            [
+                "http.client.request.duration Histogram s",
+                "webhook.attempt.active UpDownCounter {attempt}",
+                "webhook.attempt.limit UpDownCounter {attempt}",
+                "webhook.delivery.outcomes Counter {delivery}",
+                "webhook.delivery.read_latency Histogram s",
+                "webhook.delivery.event_latency Histogram s",
+                "webhook.retry.lateness Histogram s",
+                "webhook.cache.requests Counter {request}",
+                "webhook.cache.load.duration Histogram s",
+                "http.server.request.duration Histogram s",
+                "messaging.client.consumed.messages Counter {message}",
+                "stream.records.active UpDownCounter {record}",
+                "stream.records.lag Gauge {record}",
+                "stream.commits Counter {commit}",
+            ]
+        );
+        assert_eq!(
+            ATTRIBUTES.join(" "),
+            "webhook.attempt.kind webhook.cache.name webhook.cache.result \
+             messaging.destination.name error.type webhook.event.id \
+             messaging.consumer.group.name http.request.method messaging.message.id \
+             messaging.kafka.offset messaging.operation.name \
+             messaging.operation.type webhook.outcome \
+             messaging.destination.partition.id http.request.resend_count \
+             http.route url.scheme server.address server.port service.instance.id \
+             service.name service.version http.response.status_code \
+             webhook.subscription.id messaging.system url.full url.path"
+        );
+    }
 }

@@ -88,7 +88,7 @@ impl Collector {
                 let counts = points.filter(|point| fits(&point.attributes));
                 f64::from(counts.map(|p| u32::try_from(p.count).unwrap()).sum::<u32>())
             }
-            Some(other) => panic!("{name}: {other:?}"),
+            Some(other) => unreachable!("{name}: {other:?}"),
         }
     }
 

@@ -13,12 +13,16 @@ use crate::receiver::{Answer, Receiver};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
-const OUTCOMES: &str = "webhook.delivery.outcomes";
-const ATTEMPTS: &str = "http.client.request.duration";
 const LAG: &str = "stream.records.lag";
 
-fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+fn trace_id(span: &Span) -> String {
+    let id = u128::from_be_bytes(span.trace_id[..].try_into().unwrap());
+    format!("{id:032x}")
+}
+
+fn span_id(span: &Span) -> String {
+    let id = u64::from_be_bytes(span.span_id[..].try_into().unwrap());
+    format!("{id:016x}")
 }
 
 fn of(span: &Span, key: &str) -> String {
@@ -28,12 +32,11 @@ fn of(span: &Span, key: &str) -> String {
 /// The one child of `parent` with that name.
 #[track_caller]
 fn child(spans: &[Span], parent: &[u8], name: &str, kind: SpanKind) -> Span {
-    let mut found = spans.iter().filter(|span| span.parent_span_id == parent);
-    let (span, other) = (found.next(), found.next());
-    let span = span.unwrap_or_else(|| panic!("nothing follows {}: {spans:#?}", hex(parent)));
-    assert_eq!((span.name.as_str(), span.kind()), (name, kind));
-    assert_eq!(other, None, "{name}");
-    span.clone()
+    let follows = spans.iter().filter(|span| span.parent_span_id == parent);
+    let follows: Vec<&Span> = follows.collect();
+    assert_eq!(follows.len(), 1, "one {name}: {follows:#?} of {spans:#?}");
+    assert_eq!((follows[0].name.as_str(), follows[0].kind()), (name, kind));
+    follows[0].clone()
 }
 
 async fn ingest(service: &Service, subscription: &Subscribed, headers: &[(&str, &str)]) {
@@ -97,16 +100,16 @@ fn check_traces(spans: &[Span], payload: &str, retry: &str) {
     let caller: Vec<u8> = [0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7].into();
     let served = child(spans, &caller, "POST /ingestion", SpanKind::Server);
     assert_eq!(of(&served, "http.response.status_code"), "202");
-    let (send, process) = (format!("send {payload}"), format!("process {payload}"));
-    let sent = child(spans, &served.span_id, &send, SpanKind::Producer);
-    let processed = child(spans, &sent.span_id, &process, SpanKind::Consumer);
+    let (send_name, process_name) = (format!("send {payload}"), format!("process {payload}"));
+    let sent = child(spans, &served.span_id, &send_name, SpanKind::Producer);
+    let processed = child(spans, &sent.span_id, &process_name, SpanKind::Consumer);
     assert_eq!(
         of(&processed, "messaging.kafka.offset"),
         of(&sent, "messaging.kafka.offset")
     );
     let attempt = child(spans, &processed.span_id, "POST", SpanKind::Client);
     for span in [&served, &sent, &processed, &attempt] {
-        assert_eq!(hex(&span.trace_id), TRACE);
+        assert_eq!(trace_id(span), TRACE);
     }
     let url = of(&attempt, "url.full");
     assert!(url.ends_with("/good"), "{url}");
@@ -123,107 +126,48 @@ fn check_traces(spans: &[Span], payload: &str, retry: &str) {
         retried.parent_span_id.is_empty(),
         "a trace of its own: {retried:?}"
     );
-    let [link] = &retried.links[..] else {
-        panic!("one link: {retried:?}")
-    };
-    assert_eq!(by_id(&link.span_id).name, send);
+    assert_eq!(retried.links.len(), 1, "{retried:?}");
+    let link = &retried.links[0];
+    assert_eq!(by_id(&link.span_id).name, send_name);
     assert_ne!(link.trace_id, retried.trace_id);
 }
 
+/// What [`Traffic`] comes to: the metric, attributes, and the sum over all that have them.
+const EXPECTED: &str = "\
+http.client.request.duration http.response.status_code=200 4
+http.client.request.duration http.response.status_code=410 error.type=410 1
+http.client.request.duration http.response.status_code=500 error.type=500 3
+http.client.request.duration 8
+http.server.request.duration http.route=/ingestion http.response.status_code=202 7
+messaging.client.consumed.messages messaging.destination.name={payload} 8
+messaging.client.consumed.messages messaging.destination.name={retry} 2
+stream.records.active 0
+webhook.attempt.active 0
+webhook.attempt.limit webhook.attempt.kind=first 64
+webhook.cache.requests webhook.cache.name=subscription webhook.cache.result=hit 14
+webhook.cache.requests webhook.cache.name=tenant webhook.cache.result=miss 1
+webhook.delivery.event_latency 4
+webhook.delivery.outcomes webhook.outcome=dead_letter error.type=gone 1
+webhook.delivery.outcomes webhook.outcome=dead_letter error.type=malformed 1
+webhook.delivery.outcomes webhook.outcome=delivered 4
+webhook.delivery.outcomes webhook.outcome=failed error.type=status 3
+webhook.delivery.outcomes webhook.outcome=unmatched 1
+webhook.delivery.outcomes 10
+webhook.delivery.read_latency webhook.attempt.kind=first 3
+webhook.delivery.read_latency webhook.attempt.kind=retry 1
+webhook.retry.lateness webhook.attempt.kind=retry 2";
+
 fn check_metrics(collector: &Collector, payload: &str, retry: &str) {
-    let expected: [(&str, &[(&str, &str)], f64); 21] = [
-        (OUTCOMES, &[("webhook.outcome", "delivered")], 4.0),
-        (
-            OUTCOMES,
-            &[("webhook.outcome", "failed"), ("error.type", "status")],
-            3.0,
-        ),
-        (
-            OUTCOMES,
-            &[("webhook.outcome", "dead_letter"), ("error.type", "gone")],
-            1.0,
-        ),
-        (
-            OUTCOMES,
-            &[
-                ("webhook.outcome", "dead_letter"),
-                ("error.type", "malformed"),
-            ],
-            1.0,
-        ),
-        (OUTCOMES, &[("webhook.outcome", "unmatched")], 1.0),
-        (OUTCOMES, &[], 10.0),
-        (ATTEMPTS, &[("http.response.status_code", "200")], 4.0),
-        (
-            ATTEMPTS,
-            &[("http.response.status_code", "500"), ("error.type", "500")],
-            3.0,
-        ),
-        (
-            ATTEMPTS,
-            &[("http.response.status_code", "410"), ("error.type", "410")],
-            1.0,
-        ),
-        (ATTEMPTS, &[], 8.0),
-        (
-            "webhook.delivery.read_latency",
-            &[("webhook.attempt.kind", "first")],
-            3.0,
-        ),
-        (
-            "webhook.delivery.read_latency",
-            &[("webhook.attempt.kind", "retry")],
-            1.0,
-        ),
-        ("webhook.delivery.event_latency", &[], 4.0),
-        (
-            "webhook.retry.lateness",
-            &[("webhook.attempt.kind", "retry")],
-            2.0,
-        ),
-        ("webhook.attempt.active", &[], 0.0),
-        (
-            "messaging.client.consumed.messages",
-            &[("messaging.destination.name", payload)],
-            8.0,
-        ),
-        (
-            "messaging.client.consumed.messages",
-            &[("messaging.destination.name", retry)],
-            2.0,
-        ),
-        ("stream.records.active", &[], 0.0),
-        (
-            "http.server.request.duration",
-            &[
-                ("http.route", "/ingestion"),
-                ("http.response.status_code", "202"),
-            ],
-            7.0,
-        ),
-        (
-            "webhook.cache.requests",
-            &[
-                ("webhook.cache.name", "subscription"),
-                ("webhook.cache.result", "hit"),
-            ],
-            14.0,
-        ),
-        (
-            "webhook.cache.requests",
-            &[
-                ("webhook.cache.name", "tenant"),
-                ("webhook.cache.result", "miss"),
-            ],
-            1.0,
-        ),
-    ];
-    for (name, attributes, value) in expected {
-        let seen = collector.value(name, attributes);
-        assert!(
-            (seen - value).abs() < f64::EPSILON,
-            "{name} {attributes:?}: {seen}, not {value}"
-        );
+    let expected = EXPECTED
+        .replace("{payload}", payload)
+        .replace("{retry}", retry);
+    for line in expected.lines() {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        let value: f64 = words.pop().unwrap().parse().unwrap();
+        let name = words.remove(0);
+        let attributes = words.iter().map(|word| word.split_once('=').unwrap());
+        let seen = collector.value(name, &attributes.collect::<Vec<_>>());
+        assert!((seen - value).abs() < f64::EPSILON, "{line}: it is {seen}");
     }
     assert!(collector.value("stream.commits", &[]) >= 1.0);
 }
@@ -280,10 +224,9 @@ async fn a_receiver_gets_the_trace_only_where_that_is_switched_on() {
     let spans = traffic.collector.spans();
     for request in traffic.receiver.received("/") {
         let traceparent = request.headers["traceparent"].to_str().unwrap();
-        let sender = |span: &Span| {
-            traceparent == format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id))
-        };
-        let sender = spans.iter().find(|span| sender(span)).unwrap();
+        let context = |span: &Span| format!("00-{}-{}-01", trace_id(span), span_id(span));
+        let sender = spans.iter().find(|span| context(span) == traceparent);
+        let sender = sender.unwrap();
         assert_eq!(sender.name, "POST", "{traceparent}");
     }
 }
