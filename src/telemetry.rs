@@ -25,7 +25,7 @@ use crate::config;
 pub use metrics::Metrics;
 pub(crate) use metrics::{AttemptKind, CacheResult};
 pub use traces::Traces;
-pub(crate) use traces::{ActiveSpan, AttemptOf, Relation, served};
+pub(crate) use traces::{ActiveSpan, AttemptOf, Relation};
 
 /// Bounds one export.
 const EXPORT: Duration = Duration::from_secs(5);

@@ -3,12 +3,11 @@
 
 use std::time::Instant;
 
-use opentelemetry::context::FutureExt as _;
 use poem::http::Method;
 use poem::{Endpoint, Request, Response};
 
 use super::OPERATIONS;
-use crate::telemetry::{Telemetry, served};
+use crate::telemetry::Telemetry;
 
 const UNOBSERVED: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/docs"];
 
@@ -23,21 +22,14 @@ pub(super) async fn serve(
         return endpoint.call(request).await;
     };
     let begun = Instant::now();
-    let context = telemetry
+    let serving = telemetry
         .traces
         .serve((method, route), path, request.headers());
-    let call = endpoint.call(request);
-    let response = match &context {
-        Some(context) => call.with_context(context.clone()).await,
-        None => call.await,
-    }?;
+    let response = serving.run(endpoint.call(request)).await?;
     let status = response.status().as_u16();
-    telemetry
-        .metrics
-        .served(begun.elapsed(), method, route, status);
-    if let Some(context) = &context {
-        served(context, status);
-    }
+    let took = begun.elapsed();
+    telemetry.metrics.served(took, method, route, status);
+    serving.answered(status);
     Ok(response)
 }
 

@@ -7,13 +7,17 @@ use std::time::Instant;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use topology::{Headers, WorkerContext};
+use url::Url;
 
-use super::step::{Attempt, Dead, Delivered, Pipeline, Step};
+use super::step::{Attempt, Dead, Delivered, Parcel, Pipeline, Step};
 use crate::clock::now_ms;
 use crate::domain::UnixMillis;
+use crate::domain::event::Event;
+use crate::domain::id::EventId;
 use crate::domain::outcome::{Outcome, TransportError, classify};
 use crate::domain::retry::{Next, age};
 use crate::domain::signature::sign;
+use crate::domain::subscription::Subscription;
 use crate::egress::Egress;
 use crate::telemetry::{AttemptKind, AttemptOf, Telemetry};
 
@@ -46,12 +50,13 @@ pub(super) fn supplier(
 }
 
 async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step {
-    let outcome = post(pipeline, egress, &attempt).await;
     let Attempt {
         mut parcel,
+        event,
         subscription,
-        ..
+        target,
     } = attempt;
+    let outcome = post(pipeline, egress, &parcel, (&event, &subscription), target).await;
     let number = parcel.meta.attempt;
     let status = status_of(&outcome);
     match pipeline
@@ -91,9 +96,14 @@ async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step
 }
 
 /// Makes the attempt, counted and traced.
-async fn post(pipeline: &Pipeline, egress: &Egress, attempt: &Attempt) -> Outcome {
+async fn post(
+    pipeline: &Pipeline,
+    egress: &Egress,
+    parcel: &Parcel,
+    (event, subscription): (&Event, &Subscription),
+    target: Url,
+) -> Outcome {
     let Telemetry { metrics, traces } = &pipeline.telemetry;
-    let (parcel, event) = (&attempt.parcel, &attempt.event);
     let (meta, sent_ms) = (&parcel.meta, now_ms());
     let kind = AttemptKind::of(meta.attempt);
     if parcel.parked_before {
@@ -101,19 +111,19 @@ async fn post(pipeline: &Pipeline, egress: &Egress, attempt: &Attempt) -> Outcom
     }
     let of_delivery = AttemptOf {
         event: &meta.event_id,
-        subscription: attempt.subscription.id,
+        subscription: subscription.id,
         number: meta.attempt,
     };
-    let span = traces.attempt(&parcel.span, &attempt.target, of_delivery);
+    let span = traces.attempt(&parcel.span, &target, of_delivery);
     let trace = traces.for_receiver(&span, &parcel.headers);
-    let headers = request_headers(&meta.event_id, event, &attempt.subscription, sent_ms)
+    let headers = request_headers(&meta.event_id, event, subscription, sent_ms)
         .and_then(|headers| with_trace(headers, trace));
     let active = metrics.attempt_begins(kind);
     let begun = Instant::now();
     let outcome = match headers {
         Some(headers) => classify(
             egress
-                .post(attempt.target.clone(), headers, event.body.clone(), sent_ms)
+                .post(target, headers, event.body.clone(), sent_ms)
                 .await
                 .map(|response| (response.status, response.retry_after)),
         ),
@@ -151,7 +161,7 @@ fn with_trace(mut headers: HeaderMap, trace: Headers) -> Option<HeaderMap> {
 }
 
 /// Off the delivery path; if it fails, the next 410 asks for it again.
-fn disable(pipeline: &Pipeline, subscription: &Arc<crate::domain::subscription::Subscription>) {
+fn disable(pipeline: &Pipeline, subscription: &Arc<Subscription>) {
     let (subscriptions, used) = (pipeline.subscriptions.clone(), Arc::clone(subscription));
     drop(tokio::task::spawn_local(async move {
         if let Err(error) = subscriptions.disable(&used, "gone").await {
@@ -163,9 +173,9 @@ fn disable(pipeline: &Pipeline, subscription: &Arc<crate::domain::subscription::
 /// Standard Webhooks' headers, the content type and those of a binary CloudEvent; `None` when
 /// one of them is no header value.
 fn request_headers(
-    id: &crate::domain::id::EventId,
-    event: &crate::domain::event::Event,
-    subscription: &crate::domain::subscription::Subscription,
+    id: &EventId,
+    event: &Event,
+    subscription: &Subscription,
     now_ms: UnixMillis,
 ) -> Option<HeaderMap> {
     let timestamp_s = now_ms / 1_000;

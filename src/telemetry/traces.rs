@@ -2,6 +2,7 @@
 //! retry, which may come hours later, has a trace of its own, linked with the first.
 //! It must not know where spans go.
 
+use opentelemetry::context::FutureExt as _;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _,
@@ -30,6 +31,10 @@ pub struct Traces {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ActiveSpan(Option<Context>);
 
+/// A request to the API, recorded or not: what it sends carries the decision on.
+#[derive(Debug, Default)]
+pub(crate) struct Serving(Option<Context>);
+
 /// How a record's span is tied to the trace that the record carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Relation {
@@ -56,14 +61,16 @@ impl Traces {
         }
     }
 
-    /// A request to the API, in its caller's trace. To be the current context of what serves it.
+    /// A request to the API, in its caller's trace.
     pub(crate) fn serve(
         &self,
         (method, route): (&'static str, &'static str),
         path: &str,
         headers: &HeaderMap,
-    ) -> Option<Context> {
-        let tracer = self.tracer.as_ref()?;
+    ) -> Serving {
+        let Some(tracer) = &self.tracer else {
+            return Serving::default();
+        };
         let parent =
             TraceContextPropagator::new().extract_with_context(&Context::new(), &InHttp(headers));
         let mut span = tracer.build_with_context(of("serve", SpanKind::Server), &parent);
@@ -76,7 +83,7 @@ impl Traces {
                 KeyValue::new(attribute::SCHEME, "http"),
             ]);
         }
-        Some(parent.with_span(span))
+        Serving(Some(parent.with_span(span)))
     }
 
     /// The sending of an event's record, within the current context, which the record carries on.
@@ -240,13 +247,24 @@ impl ActiveSpan {
     }
 }
 
-/// What a request to the API came to.
-pub(crate) fn served(context: &Context, status: u16) {
-    let span = context.span();
-    span.set_attribute(KeyValue::new(attribute::STATUS, i64::from(status)));
-    if status >= 500 {
-        span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, status.to_string()));
-        span.set_status(Status::error(""));
+impl Serving {
+    /// Serves the request: what it sends meanwhile is part of its trace.
+    pub(crate) async fn run<F: Future>(&self, serve: F) -> F::Output {
+        match &self.0 {
+            Some(context) => serve.with_context(context.clone()).await,
+            None => serve.await,
+        }
+    }
+
+    /// What the request came to.
+    pub(crate) fn answered(&self, status: u16) {
+        let Some(context) = &self.0 else { return };
+        let span = context.span();
+        span.set_attribute(KeyValue::new(attribute::STATUS, i64::from(status)));
+        if status >= 500 {
+            span.set_attribute(KeyValue::new(attribute::ERROR_TYPE, status.to_string()));
+            span.set_status(Status::error(""));
+        }
     }
 }
 
