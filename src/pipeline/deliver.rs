@@ -117,7 +117,7 @@ async fn post(
     let span = traces.attempt(&parcel.span, &target, of_delivery);
     let trace = traces.for_receiver(&span, &parcel.headers);
     let headers = request_headers(&meta.event_id, event, subscription, sent_ms)
-        .and_then(|headers| with_trace(headers, trace));
+        .map(|headers| with_trace(headers, trace));
     let active = metrics.attempt_begins(kind);
     let begun = Instant::now();
     let outcome = match headers {
@@ -152,12 +152,15 @@ fn reason_of(outcome: &Outcome) -> Option<&'static str> {
     }
 }
 
-fn with_trace(mut headers: HeaderMap, trace: Headers) -> Option<HeaderMap> {
+/// What no header can hold, a producer's doing, is left out: it must not stop a delivery.
+fn with_trace(mut headers: HeaderMap, trace: Headers) -> HeaderMap {
     for (name, value) in trace {
-        let value = HeaderValue::from_maybe_shared(value.unwrap_or_default()).ok()?;
-        headers.insert(HeaderName::try_from(name).ok()?, value);
+        let value = HeaderValue::from_maybe_shared(value.unwrap_or_default());
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), value) {
+            headers.insert(name, value);
+        }
     }
-    Some(headers)
+    headers
 }
 
 /// Off the delivery path; if it fails, the next 410 asks for it again.

@@ -30,6 +30,11 @@ impl InHeaders<'_> {
         context.is_valid().then_some(context)
     }
 
+    /// Whether the record carries any, be it one that can not be read.
+    pub(super) fn are_there(&self) -> bool {
+        self.0.iter().any(|(name, _)| name == FIELDS[0])
+    }
+
     /// The headers themselves, last of each name.
     pub(super) fn as_they_are(&self) -> Headers {
         let carried = |name: &str| {

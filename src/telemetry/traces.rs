@@ -227,7 +227,7 @@ impl ActiveSpan {
     /// Has a record carry the span's context, unless it carries one: that of its producer stays.
     pub(crate) fn carry(&self, headers: &mut Headers) {
         if let Some(context) = &self.0
-            && InHeaders(headers).context().is_none()
+            && !InHeaders(headers).are_there()
         {
             inject(context, headers);
         }
