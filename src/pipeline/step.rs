@@ -17,6 +17,7 @@ use crate::domain::retry::{Ladder, RetryPolicy, jitter};
 use crate::domain::subscription::Subscription;
 use crate::egress::EgressConfig;
 use crate::subscriptions::Subscriptions;
+use crate::telemetry::{ActiveSpan, Telemetry};
 
 /// What the pipeline is built from.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Pipeline {
     pub database_waits: Arc<Semaphore>,
     /// How receivers are contacted.
     pub egress: EgressConfig,
+    /// What deliveries are counted and traced with.
+    pub telemetry: Telemetry,
 }
 
 /// A record, and what is known of it.
@@ -64,6 +67,8 @@ pub(super) struct Parcel {
     pub(super) read_at: Instant,
     /// Whether it came from `retry_sub`.
     pub(super) parked_before: bool,
+    /// The processing of the record, until the last of its deliveries is decided.
+    pub(super) span: ActiveSpan,
 }
 
 /// What a record holds.
@@ -100,6 +105,7 @@ pub(super) struct Attempt {
 pub(super) struct Delivered {
     pub(super) meta: DeliveryHeaders,
     pub(super) status: u16,
+    pub(super) span: ActiveSpan,
 }
 
 /// To be written to `retry_sub`.
@@ -172,11 +178,12 @@ impl Pipeline {
     }
 
     /// Parks what has no due time of its own: 10 s, 1 min, then 10 min for good.
-    pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &str) -> Step {
+    pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &'static str) -> Step {
         const CLIMB: [u64; 3] = [10, 60, 600];
         let hop = usize::try_from(parcel.meta.hop).unwrap_or(usize::MAX);
         let seconds = CLIMB.get(hop).or(CLIMB.last()).copied().unwrap_or_default();
         parcel.meta.hop = parcel.meta.hop.saturating_add(1);
+        self.telemetry.metrics.parked(reason);
         self.park(parcel, Duration::from_secs(seconds), reason)
     }
 }

@@ -324,7 +324,8 @@ impl Service {
         DeadLetters { letters, reader }
     }
 
-    fn topic(&self, role: &str) -> String {
+    /// The topic with that role.
+    pub(crate) fn topic(&self, role: &str) -> String {
         format!("{}-{role}", self.name)
     }
 }

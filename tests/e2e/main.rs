@@ -7,8 +7,10 @@
     reason = "a test fails by panicking, also in what tests share, and says what it saw"
 )]
 
+mod collector;
 mod harness;
 mod receiver;
+mod telemetry;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
