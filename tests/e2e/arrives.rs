@@ -1,0 +1,134 @@
+//! Whatever is produced arrives, whoever produces it.
+
+use std::collections::HashSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use super::harness::{
+    Kafka, Producer, Python, Received, Receiver, Service, Subscribed, body, event, ids,
+    produce_all, subscribe_all, until,
+};
+
+const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+const PER_CODEC: usize = 4_000;
+const SINGLE: usize = 1_000;
+const BATCHES: usize = 2;
+const PER_BATCH: usize = 500;
+const FROM_KAFKA: usize = CODECS.len() * PER_CODEC;
+const ALL: usize = FROM_KAFKA + SINGLE + BATCHES * PER_BATCH;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_every_codec_and_over_http_arrive_byte_equal_and_signed() {
+    let Some(kafka) = Kafka::beside_others().await else {
+        return;
+    };
+    let service = Service::start(&kafka, "arrive", &[]).await;
+    let receiver = Receiver::start().await;
+    let subscriptions = subscribe_all(&service, &receiver, 7).await;
+    let python = Python::find();
+    for (codec, first) in CODECS.into_iter().zip((0..).step_by(PER_CODEC)) {
+        let numbers = first..first + PER_CODEC;
+        if let Some(python) = &python {
+            let lines: Vec<Value> = numbers.map(|number| line(&subscriptions, number)).collect();
+            let topic = service.topic("payload");
+            let operation = ["produce", &kafka.address, &topic, codec];
+            let produced = python.run(&operation, &lines).await;
+            assert_eq!(produced.trim(), PER_CODEC.to_string());
+        } else {
+            let producer: Producer = service.producer(codec);
+            produce_all(&producer, &subscriptions, numbers).await;
+        }
+    }
+    post_all(&service, &subscriptions).await;
+
+    until("every event arrived", || receiver.distinct() >= ALL).await;
+
+    let requests = receiver.received("/");
+    let expected: HashSet<String> = (0..ALL).map(|number| format!("event-{number}")).collect();
+    assert_eq!(ids(&requests), expected);
+    for request in &requests {
+        check(request, &subscriptions);
+    }
+    if let Some(python) = &python {
+        let sample = requests.iter().step_by(50);
+        let lines: Vec<Value> = sample
+            .map(|request| signed(request, &subscriptions))
+            .collect();
+        let verified = python.run(&["verify"], &lines).await;
+        assert_eq!(verified.trim(), lines.len().to_string());
+        println!(
+            "Svix's library accepts {} of {}",
+            lines.len(),
+            requests.len()
+        );
+    }
+    println!("{ALL} events in {} requests", requests.len());
+}
+
+fn document(subscriptions: &[Subscribed], number: usize) -> String {
+    let subscription = &subscriptions[number % subscriptions.len()];
+    String::from_utf8(event(subscription, &body(number))).unwrap()
+}
+
+/// An event for the producer in Python.
+fn line(subscriptions: &[Subscribed], number: usize) -> Value {
+    let key = &subscriptions[number % subscriptions.len()].id;
+    let value = document(subscriptions, number);
+    json!({ "id": format!("event-{number}"), "key": key, "value": value })
+}
+
+/// Posts the events after those from Kafka, some alone and some in batches.
+async fn post_all(service: &Service, subscriptions: &[Subscribed]) {
+    const AT_ONCE: usize = 16;
+    let single = stream::iter(FROM_KAFKA..FROM_KAFKA + SINGLE).map(|number| async move {
+        let value = document(subscriptions, number);
+        service
+            .ingest(&format!("event-{number}"), value.into_bytes())
+            .await;
+    });
+    single.buffered(AT_ONCE).collect::<Vec<()>>().await;
+    for first in (FROM_KAFKA + SINGLE..ALL).step_by(PER_BATCH) {
+        let events = (first..first + PER_BATCH).map(|number| {
+            let event = document(subscriptions, number);
+            event.replacen('{', &format!("{{\"event_id\":\"event-{number}\","), 1)
+        });
+        let events: Vec<String> = events.collect();
+        let batch = format!("{{\"events\":[{}]}}", events.join(","));
+        let (status, answer) = service.post("/ingestion/batch", &[], batch).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+}
+
+/// It came to the right receiver, byte for byte, with a signature that the reference accepts.
+#[track_caller]
+fn check(request: &Received, subscriptions: &[Subscribed]) {
+    let number = number(request);
+    let to = number % subscriptions.len();
+    assert_eq!(request.path, format!("/{to}"));
+    assert_eq!(request.body, body(number));
+    let verifier = Webhook::new(&subscriptions[to].secret).unwrap();
+    verifier.verify(&request.body, &request.headers).unwrap();
+}
+
+fn number(request: &Received) -> usize {
+    request
+        .id()
+        .strip_prefix("event-")
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// A request for the verifier in Python.
+fn signed(request: &Received, subscriptions: &[Subscribed]) -> Value {
+    let headers = request.headers.iter();
+    let headers: serde_json::Map<_, _> = headers
+        .map(|(name, value)| (name.to_string(), Value::from(value.to_str().unwrap())))
+        .collect();
+    let secret = &subscriptions[number(request) % subscriptions.len()].secret;
+    json!({ "secret": secret, "headers": headers, "body": STANDARD.encode(&request.body) })
+}
