@@ -11,18 +11,17 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use topology::KafkaStreams;
-use topology::kafka::{KafkaLog, TopicError};
 use topology::seam::Log;
+use topology::{KafkaStreams, TopicError};
 use uuid::Uuid;
 
 use crate::api::{self, ApiState, Health};
-use crate::config::{Config, Role};
+use crate::config::{Config, LogKind, Role};
 use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
 use crate::egress::EgressConfig;
 use crate::health::Readiness;
 use crate::ingest::LogIngest;
-use crate::kafka::{RECORD_BYTES_MAX, SHUTDOWN, kafka_config, streams_config, topics};
+use crate::log::{self, RECORD_BYTES_MAX, SHUTDOWN, streams_config, topics};
 use crate::member;
 use crate::pipeline::{self, Pipeline};
 use crate::shutdown;
@@ -36,10 +35,11 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = member::lock_data_dir(&config)?;
     let store = store::open(&config.store).context("the store can not be opened")?;
-    let log = Arc::new(KafkaLog::new(kafka_config(
-        &config,
-        Some(member::id(&config)?),
-    ))?);
+    let member = match config.log {
+        LogKind::Embedded => None,
+        LogKind::Kafka => Some(member::id(&config)?),
+    };
+    let log = log::open(&config, member)?;
     let subscriptions = Subscriptions::new(
         Arc::clone(&store),
         CacheConfig::default(),
@@ -58,8 +58,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         };
         parts.spawn(serve(state, cancel.clone()));
     }
-    let stop = cancel.clone();
-    parts.spawn(async move { stream(&config, &log, store, subscriptions, &health, stop).await });
+    let (stop, streamed) = (cancel.clone(), Arc::clone(&log));
+    parts.spawn(
+        async move { stream(&config, &streamed, store, subscriptions, &health, stop).await },
+    );
     let mut ended = tokio::select! {
         asked = shutdown::requested() => asked.context("signals can not be heard"),
         Some(part) = parts.join_next() => part.context("a part panicked").and_then(|part| part),
@@ -89,17 +91,17 @@ async fn serve(state: ApiState, cancel: CancellationToken) -> anyhow::Result<()>
         .context("the HTTP API failed")
 }
 
-/// Runs the topology, once Kafka and the database are there.
+/// Runs the topology, once the log and the database are there.
 async fn stream(
     config: &Config,
-    log: &Arc<KafkaLog>,
+    log: &Arc<dyn Log>,
     store: Arc<dyn SubscriptionStore>,
     subscriptions: Subscriptions,
     health: &Readiness,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        ready = prepare(config, log, &*store) => ready?,
+        ready = prepare(config, &**log, &*store) => ready?,
         () = cancel.cancelled() => return Ok(()),
     }
     health.topics_are_ready();
@@ -144,14 +146,14 @@ pub fn print_topology(config: &Config) -> anyhow::Result<()> {
 /// Waits for the log and the database, saying so, and brings both up to date.
 async fn prepare(
     config: &Config,
-    log: &KafkaLog,
+    log: &dyn Log,
     store: &dyn SubscriptionStore,
 ) -> anyhow::Result<()> {
     loop {
         match log.ensure_topics(&topics(config)).await {
             Ok(()) => break,
             Err(TopicError::Unavailable(error)) => {
-                tracing::warn!(%error, "waiting for Kafka at {}", config.kafka.bootstrap_servers);
+                tracing::warn!(error, "waiting for the log");
             }
             Err(error @ TopicError::Unfit { .. }) => return Err(error.into()),
         }
@@ -168,25 +170,20 @@ async fn prepare(
 
 async fn start(
     config: &Config,
-    log: &Arc<KafkaLog>,
+    log: &Arc<dyn Log>,
     subscriptions: Subscriptions,
 ) -> anyhow::Result<KafkaStreams> {
-    let retry = config.kafka.topics.retry.clone();
-    let asked = Arc::clone(log);
-    let given = config.kafka.id_namespace;
-    let (retry_partitions, cluster) =
-        tokio::task::spawn_blocking(move || (asked.partitions(&retry), asked.cluster_id())).await?;
-    let namespace = given
-        .or_else(|| cluster.map(|id| Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())))
-        .context("the cluster tells no id; set kafka.id_namespace to a uuid of your own")?;
-    let pipeline = plan(config, subscriptions, retry_partitions?, namespace)?;
+    let retry_partitions = log.partitions(&config.kafka.topics.retry).await?;
+    let namespace = if let Some(given) = config.kafka.id_namespace {
+        given
+    } else {
+        let id = log.id().await;
+        let id = id.context("the log tells no id; set kafka.id_namespace to a uuid of your own")?;
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())
+    };
+    let pipeline = plan(config, subscriptions, retry_partitions, namespace)?;
     let topology = pipeline::build(&Arc::new(pipeline))?;
-    let log: Arc<dyn Log> = Arc::clone(log) as Arc<dyn Log>;
-    Ok(KafkaStreams::start(
-        topology,
-        &log,
-        &streams_config(config),
-    )?)
+    Ok(KafkaStreams::start(topology, log, &streams_config(config))?)
 }
 
 fn plan(

@@ -28,8 +28,9 @@ pub struct Config {
     /// `application_id`: the name of the consumer group; 1–249 characters of
     /// `A-Z a-z 0-9 . _ -`. Default `webhook-delivery`.
     pub application_id: String,
-    /// `log`: where events are kept until they are delivered. Default `kafka`.
-    pub log: Log,
+    /// `log`: where events are kept until they are delivered, `embedded` or `kafka`. Several
+    /// processes, as for roles apart, need `kafka`. Default `embedded`.
+    pub log: LogKind,
     /// `store`: where subscriptions are kept, `sqlite:<path>` or `mysql://user:password@host/db`.
     /// Default `sqlite:data/subscriptions.db`. Holds a password: not for logs.
     pub store: String,
@@ -54,7 +55,9 @@ pub struct Config {
 
 /// Where events are kept until they are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Log {
+pub enum LogKind {
+    /// The file `log.db` in the data directory, owned by this process.
+    Embedded,
     /// Topics of a Kafka cluster.
     Kafka,
 }
@@ -108,8 +111,8 @@ impl Config {
             "webhook-delivery".to_owned(),
             |value| parse::text(value).filter(|name| kafka::is_name(name)),
         );
-        let log = reader.take("log", "kafka", Log::Kafka, |value| {
-            (parse::text(value)? == "kafka").then_some(Log::Kafka)
+        let log = reader.take("log", "embedded or kafka", LogKind::Embedded, |value| {
+            log_kind(&parse::text(value)?)
         });
         let store = reader
             .take_secret(
@@ -198,6 +201,14 @@ fn is_store(url: &str) -> bool {
         Some(("sqlite", path)) => !path.is_empty(),
         Some(("mysql", _)) => url::Url::parse(url).is_ok_and(|url| url.has_host()),
         _ => false,
+    }
+}
+
+fn log_kind(name: &str) -> Option<LogKind> {
+    match name {
+        "embedded" => Some(LogKind::Embedded),
+        "kafka" => Some(LogKind::Kafka),
+        _ => None,
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// Kafka answered, and its topics are as they must be.
+    /// The log answered, and its topics are as they must be.
     pub(crate) fn topics_are_ready(&self) {
         self.topics.store(true, Ordering::Release);
     }
@@ -41,7 +41,7 @@ impl Health for Readiness {
         HealthReport {
             ready: topics && assigned && !stopping,
             checks: vec![
-                ("kafka".to_owned(), words(topics)),
+                ("log".to_owned(), words(topics)),
                 ("assignment".to_owned(), words(assigned)),
                 (
                     "process".to_owned(),

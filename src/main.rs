@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use webhook_delivery::config::Config;
-use webhook_delivery::{app, listen, redrive};
+use webhook_delivery::{app, dead_letters, listen, redrive};
 
 /// The exit code for a wrong configuration (`EX_CONFIG` of BSD's sysexits).
 const EX_CONFIG: u8 = 78;
@@ -44,6 +44,12 @@ enum Command {
         /// The status to answer with.
         #[arg(long, default_value_t = 200)]
         status: u16,
+    },
+    /// Prints the newest dead letters with their partitions and offsets.
+    DeadLetters {
+        /// How many of each partition.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
     },
     /// Sends a dead letter again: to its subscription alone, as a first attempt.
     Redrive {
@@ -86,6 +92,7 @@ async fn main() -> ExitCode {
             secret,
             status,
         } => listen::run(port, secret, status).await,
+        Command::DeadLetters { limit } => dead_letters::run(&config, limit).await,
         Command::Redrive { partition, offset } => redrive::run(&config, partition, offset).await,
     };
     match ended {

@@ -15,7 +15,7 @@ pub(crate) fn lock_data_dir(config: &Config) -> anyhow::Result<File> {
     let lock = File::create(folder.join("lock"))?;
     lock.try_lock().with_context(|| {
         format!(
-            "another process uses data_dir {}; give each its own",
+            "another process uses data_dir {}; stop it, or give each its own",
             folder.display()
         )
     })?;

@@ -1,43 +1,37 @@
 //! Sends a dead letter again, through `retry_sub`: its ids stay, and only its own subscription is
 //! served.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use topology::kafka::KafkaLog;
-use topology::seam::Log;
 use topology::{ConsumedRecord, Position, ProducerRecord};
 
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::domain::headers::{DeliveryHeaders, Parsed, strip};
 use crate::domain::retry::Ladder;
-use crate::kafka::kafka_config;
+use crate::log;
 
-/// How long Kafka has to acknowledge.
+/// How long the log has to acknowledge.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Redrives the dead letter at this place, and prints where it went.
 pub async fn run(config: &Config, partition: i32, offset: i64) -> anyhow::Result<()> {
-    let log = Arc::new(KafkaLog::new(kafka_config(config, None))?);
+    let log = log::open(config, None)?;
     let topic = config.kafka.topics.dead_letter.as_str().into();
     let at = Position {
         topic,
         partition,
         offset,
     };
-    let (reader, retry) = (Arc::clone(&log), config.kafka.topics.retry.clone());
-    let read = tokio::task::spawn_blocking(move || {
-        Ok::<_, topology::kafka::TopicError>((reader.read_one(&at)?, reader.partitions(&retry)?))
-    });
-    let (letter, partitions) = read.await??;
+    let letter = log.read_one(&at).await?;
     let letter =
         letter.with_context(|| format!("there is no dead letter at {partition}/{offset}"))?;
+    let partitions = log.partitions(&config.kafka.topics.retry).await?;
     let ladder = Ladder::try_new(config.retry.tiers.clone())?;
     let record = again(letter, &config.kafka.topics.retry, &ladder, partitions)?;
     let sent = tokio::time::timeout(LIMIT, log.sink().send(record)).await;
-    let sent = sent.context("Kafka did not acknowledge in 30 s; it may be sent again")??;
+    let sent = sent.context("the log did not acknowledge in 30 s; it may be sent again")??;
     tracing::info!(
         topic = &*sent.topic,
         partition = sent.partition,

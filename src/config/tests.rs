@@ -39,6 +39,7 @@ fn check_refused(sets: &[(&str, &str)], paths: &[&str]) {
 fn defaults_are_complete_and_within_their_bounds() {
     let config = with_sets(&[]).unwrap();
     assert_eq!(config.application_id, "webhook-delivery");
+    assert_eq!(config.log, LogKind::Embedded);
     assert_eq!(config.api.listen.to_string(), "127.0.0.1:8000");
     assert_eq!(config.api.body_bytes_max, 262_144);
     assert_eq!(config.kafka.topics.retry, "retry_sub");
@@ -69,6 +70,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 fn a_file_sets_every_kind_of_member() {
     let config = with_file(
         r#"
+        log = "kafka"
         store = "sqlite:other/subscriptions.db"
         roles = ["deliver"]
         migrate_at_start = false
@@ -91,6 +93,7 @@ fn a_file_sets_every_kind_of_member() {
         "#,
     )
     .unwrap();
+    assert_eq!(config.log, LogKind::Kafka);
     assert_eq!(config.roles, [Role::Deliver]);
     assert!(!config.migrate_at_start);
     assert_eq!(config.kafka.properties["security.protocol"], "SASL_SSL");

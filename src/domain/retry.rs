@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use topology::partition_of;
+
 use super::UnixMillis;
 use super::outcome::Outcome;
 
@@ -64,38 +66,10 @@ impl Ladder {
     pub fn partition(&self, key: &[u8], tier: usize, partitions: i32) -> i32 {
         let tiers = i32::try_from(self.0.len()).unwrap_or(1);
         let shards = (partitions / tiers).max(1);
-        let shard = (murmur2(key) & i32::MAX) % shards;
+        let shard = partition_of(key, shards);
         let tier = i32::try_from(tier).unwrap_or(0);
         tiers * shard + (tier + shard) % tiers
     }
-}
-
-/// Kafka's hash of keys: 32-bit murmur2 as `org.apache.kafka.common.utils.Utils` has it.
-pub fn murmur2(data: &[u8]) -> i32 {
-    const M: u32 = 0x5bd1_e995;
-    const SEED: u32 = 0x9747_b28c;
-    let mut h = SEED ^ u32::try_from(data.len()).unwrap_or(u32::MAX);
-    let mut chunks = data.chunks_exact(4);
-    for chunk in &mut chunks {
-        let word = chunk
-            .iter()
-            .rev()
-            .fold(0_u32, |word, &byte| (word << 8) | u32::from(byte));
-        let mut k = word.wrapping_mul(M);
-        k ^= k >> 24;
-        h = h.wrapping_mul(M) ^ k.wrapping_mul(M);
-    }
-    let rest = chunks.remainder();
-    if !rest.is_empty() {
-        h ^= rest
-            .iter()
-            .rev()
-            .fold(0_u32, |word, &byte| (word << 8) | u32::from(byte));
-        h = h.wrapping_mul(M);
-    }
-    h ^= h >> 13;
-    h = h.wrapping_mul(M);
-    (h ^ (h >> 15)).cast_signed()
 }
 
 /// The waits before tries 1–5.
@@ -210,26 +184,6 @@ mod tests {
         RetryPolicy {
             schedule: Schedule::try_new(delays).unwrap(),
             max_age: Duration::from_secs(259_200),
-        }
-    }
-
-    #[test]
-    fn murmur2_is_that_of_kafka() {
-        // Apache Kafka, clients/src/test/…/UtilsTest.java, testMurmur2.
-        let cases: [(&[u8], i32); 7] = [
-            (b"21", -973_932_308),
-            (b"foobar", -790_332_482),
-            (b"a-little-bit-long-string", -985_981_536),
-            (b"a-little-bit-longer-string", -1_486_304_829),
-            (
-                b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-                -58_897_971,
-            ),
-            (b"abc", 479_470_107),
-            (b"", 275_646_681),
-        ];
-        for (key, hash) in cases {
-            assert_eq!(murmur2(key), hash, "{key:?}");
         }
     }
 

@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rdkafka::ClientConfig;
+use rdkafka::producer::Producer;
 
 use crate::seam::{Log, RebalanceListener, RecordSink, RecordSource, SourceError};
-pub use admin::{TopicError, TopicSpec};
+use crate::topic::{TopicError, TopicSpec};
 use sink::KafkaSink;
 use source::KafkaSource;
 
@@ -44,6 +47,9 @@ pub const RESERVED: &[&str] = &[
     "partitioner",
 ];
 
+/// How long the cluster has for one answer about itself.
+const LIMIT: Duration = Duration::from_secs(10);
+
 /// A Kafka cluster.
 pub struct KafkaLog {
     config: KafkaConfig,
@@ -59,6 +65,19 @@ impl KafkaLog {
 }
 
 impl Log for KafkaLog {
+    fn ensure_topics<'a>(
+        &'a self,
+        specs: &'a [TopicSpec],
+    ) -> BoxFuture<'a, Result<(), TopicError>> {
+        admin::ensure(self, specs).boxed()
+    }
+
+    fn id(&self) -> BoxFuture<'_, Option<String>> {
+        let producer = self.sink.producer();
+        let asked = blocking(move || Ok(producer.client().fetch_cluster_id(LIMIT)));
+        asked.map(|id| id.ok().flatten()).boxed()
+    }
+
     fn subscribe(
         &self,
         group: &str,
@@ -83,6 +102,18 @@ impl std::fmt::Debug for KafkaLog {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
+}
+
+/// Asks the cluster where librdkafka can only be waited for.
+async fn blocking<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, SourceError> {
+    let asked = tokio::task::spawn_blocking(ask).await;
+    asked.unwrap_or_else(|error| Err(SourceError::Fatal(error.to_string())))
+}
+
+fn transient(error: &rdkafka::error::KafkaError) -> SourceError {
+    SourceError::Transient(error.to_string())
 }
 
 fn fatal(error: &rdkafka::error::KafkaError) -> SourceError {

@@ -5,22 +5,28 @@
 //! that is committed never passes a record of which anything is still open.
 
 mod builder;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod graph;
 pub mod kafka;
 mod lease;
 mod named;
 mod offsets;
+mod partitioner;
 mod record;
 mod runtime;
 pub mod seam;
 #[cfg(feature = "test-util")]
 mod test_driver;
+mod topic;
 
 pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
 pub use graph::TopologyError;
 pub use lease::Lease;
 pub use named::{Consumed, MaxInFlight, Named, Produced};
+pub use partitioner::partition_of;
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
-pub use runtime::{KafkaStreams, StartError, StreamsConfig};
+pub use runtime::{KafkaStreams, StartError, StreamsConfig, StreamsError};
 #[cfg(feature = "test-util")]
 pub use test_driver::TopologyTestDriver;
+pub use topic::{TopicError, TopicSpec};

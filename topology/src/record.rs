@@ -46,12 +46,7 @@ impl ConsumedRecord {
     /// The memory that the record holds, in bytes, with a flat allowance for its frame.
     pub fn size(&self) -> usize {
         const FRAME: usize = 128;
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + len_of(value.as_ref()))
-            .sum();
-        FRAME + len_of(self.key.as_ref()) + len_of(self.value.as_ref()) + headers
+        FRAME + bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
     }
 }
 
@@ -68,6 +63,21 @@ pub struct ProducerRecord {
     pub value: Option<Bytes>,
     /// The headers.
     pub headers: Headers,
+}
+
+impl ProducerRecord {
+    /// What a topic's limit counts: the bytes of key, value and headers.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn bytes(&self) -> usize {
+        bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
+    }
+}
+
+fn bytes_of(key: Option<&Bytes>, value: Option<&Bytes>, headers: &Headers) -> usize {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| name.len() + len_of(value.as_ref()));
+    len_of(key) + len_of(value) + headers.sum::<usize>()
 }
 
 fn len_of(bytes: Option<&Bytes>) -> usize {

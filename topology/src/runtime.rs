@@ -2,11 +2,12 @@
 //! commits, and the workers, each an OS thread on which a record stays from poll to completion.
 
 mod control;
+mod pulse;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use crate::seam::{Log, SourceError};
 use control::{Control, Listener};
 use worker::WorkerHandle;
 
+pub(crate) use pulse::Pulse;
 #[cfg(feature = "test-util")]
 pub(crate) use worker::Command;
 pub(crate) use worker::{Limits, Worker};
@@ -56,20 +58,50 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+/// A running topology can not go on.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StreamsError {
+    /// A source can not go on.
+    #[error("a source can not go on")]
+    Source(#[from] SourceError),
+    /// A thread panicked, is gone, or says nothing any more.
+    #[error("{0}")]
+    Thread(String),
+}
+
 /// What the threads share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     stop: AtomicBool,
     assigned_once: AtomicUsize,
-    failure: Mutex<Option<String>>,
+    failure: Mutex<Option<StreamsError>>,
     failed: Notify,
+    pulses: Mutex<Vec<Arc<Pulse>>>,
 }
 
 impl Shared {
-    fn fail(&self, reason: String) {
+    fn fail(&self, error: StreamsError) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert(reason);
+        failure.get_or_insert(error);
         self.failed.notify_one();
+    }
+
+    /// The pulse of a thread that is watched from now on.
+    fn pulse(&self, name: &str) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse::new(name));
+        self.pulses().push(Arc::clone(&pulse));
+        pulse
+    }
+
+    fn pulses(&self) -> MutexGuard<'_, Vec<Arc<Pulse>>> {
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails, by name, if a thread has been silent for too long.
+    fn watch(&self) {
+        for pulse in self.pulses().iter().filter(|pulse| pulse.is_silent()) {
+            self.fail(StreamsError::Thread(pulse.complaint()));
+        }
     }
 }
 
@@ -135,20 +167,20 @@ impl KafkaStreams {
         move || shared.assigned_once.load(Ordering::Acquire) >= sources
     }
 
-    /// Resolves when the topology can not go on, with the reason. Cancel-safe.
-    pub async fn failed(&self) -> String {
+    /// Resolves when the topology can not go on. While it is awaited, a thread that says nothing
+    /// for 60 s counts as failed: Kafka would not notice, for reading keeps the membership alive.
+    /// Cancel-safe.
+    pub async fn failed(&self) -> StreamsError {
+        const WATCH: Duration = Duration::from_secs(1);
         loop {
             let notified = self.shared.failed.notified();
-            let failure = self
-                .shared
-                .failure
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            if let Some(reason) = failure {
-                return reason;
+            let failure = self.shared.failure.lock();
+            if let Some(error) = failure.unwrap_or_else(PoisonError::into_inner).clone() {
+                return error;
             }
-            notified.await;
+            if tokio::time::timeout(WATCH, notified).await.is_err() {
+                self.shared.watch();
+            }
         }
     }
 

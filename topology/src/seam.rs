@@ -1,13 +1,16 @@
 //! The seam between the engine and a log: a source of records and a sink for them.
-//! It knows of no particular log; `kafka` implements it, and the test driver.
+//! It knows of no particular log: `kafka` and `embedded` implement it, and the test driver.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::record::{ConsumedRecord, Position, ProducerRecord, TopicPartition};
+use crate::topic::{TopicError, TopicSpec};
 
 /// The next offset to read of a partition: everything below it is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,14 +22,17 @@ pub struct Committable {
 }
 
 /// A source failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SourceError {
     /// The log answered with an error; the source goes on by itself.
     #[error("the log answered: {0}")]
     Transient(String),
-    /// The source can not go on: wrong configuration, fenced, or not authorised.
+    /// The source can not go on: wrong configuration, or not authorised.
     #[error("the log refused this member for good: {0}")]
     Fatal(String),
+    /// Another process is this member.
+    #[error("another process is the same member of the group: {0}")]
+    Fenced(String),
 }
 
 /// An append failed. Whether the log has the record is unknown.
@@ -95,8 +101,54 @@ pub trait RecordSink: Send + Sync {
     fn send(&self, record: ProducerRecord) -> BoxFuture<'static, Result<Position, SinkError>>;
 }
 
-/// Makes the sources of a log.
-pub trait Log: Send + Sync {
+/// Reads a log by its positions, as a member of no group. Made to look at single records: a
+/// topology reads through a [`RecordSource`]. Called within a tokio runtime; every call is bounded
+/// by seconds.
+pub trait LogReader: Send + Sync {
+    /// How many partitions a topic has.
+    fn partitions<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<i32, SourceError>>;
+
+    /// The offset of the first record that is still there, and that of the next one to come.
+    fn offsets<'a>(
+        &'a self,
+        partition: &'a TopicPartition,
+    ) -> BoxFuture<'a, Result<Range<i64>, SourceError>>;
+
+    /// Up to `limit` records in the order of their offsets, from `from` on; fewer than there are
+    /// where they would take more than [`READ_BYTES_MAX`].
+    fn read<'a>(
+        &'a self,
+        from: &'a Position,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<ConsumedRecord>, SourceError>>;
+
+    /// The record at a position; `None` when there is none.
+    fn read_one<'a>(
+        &'a self,
+        at: &'a Position,
+    ) -> BoxFuture<'a, Result<Option<ConsumedRecord>, SourceError>> {
+        async move {
+            let mut found = self.read(at, 1).await?;
+            Ok(found.pop().filter(|record| record.position == *at))
+        }
+        .boxed()
+    }
+}
+
+/// What one [`LogReader::read`] answers at most, in bytes, beyond its first record.
+pub const READ_BYTES_MAX: usize = 4 << 20;
+
+/// A log: its topics, the sources that read it and the sink that writes it.
+pub trait Log: LogReader {
+    /// Makes the topics that are missing and checks the others. Called within a tokio runtime;
+    /// waits for the log for at most 30 seconds and 10 for each topic.
+    fn ensure_topics<'a>(&'a self, specs: &'a [TopicSpec])
+    -> BoxFuture<'a, Result<(), TopicError>>;
+
+    /// What tells this log from any other; `None` when it has nothing. Called within a tokio
+    /// runtime; waits for the log for at most 10 seconds.
+    fn id(&self) -> BoxFuture<'_, Option<String>>;
+
     /// Joins the group of a sub-topology on its topic.
     fn subscribe(
         &self,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::builder::{Topology, WorkerContext};
 use crate::lease::NOTHING;
 use crate::record::{ConsumedRecord, Position, ProducerRecord, TopicPartition};
-use crate::runtime::{Clock, Command, Limits, Worker};
+use crate::runtime::{Clock, Command, Limits, Pulse, Worker};
 use crate::seam::{PartitionQueue, RecordSink, SinkError, SourceError};
 
 type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -173,7 +173,8 @@ impl TopologyTestDriver {
         let worker = Worker::new(topology, &context, limits, Arc::clone(&wake), clock);
         let (commands, receiver) = mpsc::channel(64);
         let local = LocalSet::new();
-        drop(local.spawn_local(worker.run(receiver)));
+        let pulse = Pulse::new("driver");
+        drop(local.spawn_local(async move { worker.run(receiver, &pulse).await }));
         let mut driver = Self {
             memory,
             committable: HashMap::new(),

@@ -46,6 +46,7 @@ impl Service {
         let topic = |role: &str| format!("{name}-{role}");
         let mut all = vec![
             ("application_id".to_owned(), name.clone()),
+            ("log".to_owned(), "kafka".to_owned()),
             ("kafka.bootstrap_servers".to_owned(), kafka.address.clone()),
             ("kafka.topics.payload".to_owned(), topic("payload")),
             ("kafka.topics.retry".to_owned(), topic("retry")),

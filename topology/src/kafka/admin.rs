@@ -1,133 +1,137 @@
 //! Creates missing topics and checks those that exist.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::Producer;
 
-use super::KafkaLog;
+use super::{KafkaLog, LIMIT};
+use crate::seam::{LogReader, SourceError};
+use crate::topic::{TopicError, TopicSpec};
 
-const LIMIT: Duration = Duration::from_secs(10);
+type Admin = AdminClient<DefaultClientContext>;
 
-/// What a topic must be.
-#[derive(Clone, Debug)]
-pub struct TopicSpec {
-    /// The name.
-    pub name: String,
-    /// Partitions when it is created; an existing topic must have a multiple of `partitions_of`.
-    pub partitions: i32,
-    /// What the partition count must be a multiple of.
-    pub partitions_of: i32,
-    /// Replicas when it is created.
-    pub replication_factor: i32,
-    /// Settings when it is created.
-    pub settings: Vec<(String, String)>,
+/// Creates the topics that are missing and checks the others.
+pub(super) async fn ensure(log: &KafkaLog, specs: &[TopicSpec]) -> Result<(), TopicError> {
+    let admin: Admin = super::base_config(&log.config).create()?;
+    let options = AdminOptions::new()
+        .operation_timeout(Some(LIMIT))
+        .request_timeout(Some(LIMIT));
+    create(&admin, &options, specs).await?;
+    for spec in specs {
+        check_partitions(spec, count(log, &spec.name).await?)?;
+    }
+    check_settings(&admin, &options, specs).await
 }
 
-/// A topic can not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TopicError {
-    /// The cluster did not answer; try again.
-    #[error("the cluster did not answer: {0}")]
-    Unavailable(#[from] KafkaError),
-    /// The topic is not as it must be.
-    #[error("topic {topic}: {reason}; {remedy}")]
-    Unfit {
-        /// The topic.
-        topic: String,
-        /// What is wrong.
-        reason: String,
-        /// What to do.
-        remedy: String,
-    },
-}
-
-impl KafkaLog {
-    /// Creates the topics that are missing and checks the others. Waits for the cluster for at
-    /// most 30 seconds.
-    pub async fn ensure_topics(&self, specs: &[TopicSpec]) -> Result<(), TopicError> {
-        let admin: AdminClient<DefaultClientContext> = super::base_config(&self.config).create()?;
-        let options = AdminOptions::new()
-            .operation_timeout(Some(LIMIT))
-            .request_timeout(Some(LIMIT));
-        let new: Vec<NewTopic<'_>> = specs.iter().map(new_topic).collect();
-        for result in admin.create_topics(&new, &options).await? {
-            match result {
-                Ok(name) => tracing::info!(topic = name, "created"),
-                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((name, code)) => {
-                    return Err(TopicError::Unfit {
-                        topic: name.clone(),
-                        reason: format!("it is missing and can not be created ({code})"),
-                        remedy: format!("create it: kafka-topics.sh --create --topic {name}"),
-                    });
-                }
-            }
-        }
-        self.check_partitions(specs)?;
-        check_cleanup(&admin, &options, specs).await
-    }
-
-    /// The cluster's id. Waits for the cluster for at most 10 seconds; `None` when it has no id.
-    /// Blocks its thread.
-    pub fn cluster_id(&self) -> Option<String> {
-        self.sink.producer().client().fetch_cluster_id(LIMIT)
-    }
-
-    fn check_partitions(&self, specs: &[TopicSpec]) -> Result<(), TopicError> {
-        let producer = self.sink.producer();
-        for spec in specs {
-            let metadata = producer.client().fetch_metadata(Some(&spec.name), LIMIT)?;
-            let count = metadata
-                .topics()
-                .first()
-                .map_or(0, |topic| topic.partitions().len());
-            let count = i32::try_from(count).unwrap_or(i32::MAX);
-            if count == 0 {
-                return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::LeaderNotAvailable).into());
-            }
-            if count % spec.partitions_of.max(1) != 0 {
+async fn create(
+    admin: &Admin,
+    options: &AdminOptions,
+    specs: &[TopicSpec],
+) -> Result<(), TopicError> {
+    let settings: Vec<_> = specs.iter().map(settings_of).collect();
+    let new: Vec<NewTopic<'_>> = specs
+        .iter()
+        .zip(&settings)
+        .map(|(spec, settings)| {
+            let replication = TopicReplication::Fixed(spec.replication_factor);
+            let topic = NewTopic::new(&spec.name, spec.partitions, replication);
+            settings.iter().fold(topic, |topic, setting| {
+                topic.set(setting.key, &setting.value)
+            })
+        })
+        .collect();
+    for result in admin.create_topics(&new, options).await? {
+        match result {
+            Ok(name) => tracing::info!(topic = name, "created"),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => {
                 return Err(TopicError::Unfit {
-                    topic: spec.name.clone(),
-                    reason: format!(
-                        "it has {count} partitions, which is no multiple of {}",
-                        spec.partitions_of
-                    ),
-                    remedy: "add partitions up to a multiple, or name another topic".into(),
+                    remedy: format!("create it: kafka-topics.sh --create --topic {name}"),
+                    topic: name,
+                    reason: format!("it is missing and can not be created ({code})"),
                 });
             }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// How many partitions a topic has. Blocks its thread for at most 10 seconds.
-    pub fn partitions(&self, topic: &str) -> Result<i32, TopicError> {
-        let metadata = self
-            .sink
-            .producer()
-            .client()
-            .fetch_metadata(Some(topic), LIMIT)?;
-        let count = metadata
-            .topics()
-            .first()
-            .map_or(0, |topic| topic.partitions().len());
-        Ok(i32::try_from(count).unwrap_or(i32::MAX))
+/// How many partitions a topic has. One that was just created is not known to every broker at
+/// once, so this asks again for a while.
+async fn count(log: &KafkaLog, topic: &str) -> Result<i32, SourceError> {
+    const AGAIN: Duration = Duration::from_millis(100);
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match log.partitions(topic).await {
+            Err(SourceError::Transient(_)) if Instant::now() < deadline => {}
+            counted => return counted,
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
-fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
-    let replication = TopicReplication::Fixed(spec.replication_factor);
-    let topic = NewTopic::new(&spec.name, spec.partitions, replication);
-    spec.settings
-        .iter()
-        .fold(topic, |topic, (key, value)| topic.set(key, value))
+fn check_partitions(spec: &TopicSpec, count: i32) -> Result<(), TopicError> {
+    let (name, multiple) = (&spec.name, spec.partitions_multiple_of.max(1));
+    if count % multiple == 0 {
+        return Ok(());
+    }
+    let more = (count / multiple + 1) * multiple;
+    Err(TopicError::Unfit {
+        topic: name.clone(),
+        reason: format!("it has {count} partitions, which is no multiple of {multiple}"),
+        remedy: format!(
+            "add some: kafka-topics.sh --alter --topic {name} --partitions {more}; or name another topic"
+        ),
+    })
 }
 
-/// Compaction would keep one record a key, and lose the others.
-async fn check_cleanup(
-    admin: &AdminClient<DefaultClientContext>,
+/// Whether what is found is as good as what is asked for.
+type IsMet = fn(found: &str, asked: &str) -> bool;
+
+/// One setting that a spec asks for.
+struct Setting {
+    key: &'static str,
+    value: String,
+    is_met: IsMet,
+}
+
+/// What a spec asks for in Kafka's words.
+fn settings_of(spec: &TopicSpec) -> Vec<Setting> {
+    let is_same: IsMet = |found, asked| found == asked;
+    // Compaction would keep one record a key, and lose the others.
+    let is_not_compacted: IsMet = |found, _| !found.contains("compact");
+    let setting = |key, value: String, is_met: IsMet| Setting { key, value, is_met };
+    let mut settings = vec![setting("cleanup.policy", "delete".into(), is_not_compacted)];
+    if let Some(retention) = spec.retention {
+        let retention_ms = retention.as_millis().to_string();
+        settings.push(setting("retention.bytes", "-1".into(), is_same));
+        settings.push(setting("retention.ms", retention_ms, is_at_least));
+    }
+    if let Some(bytes) = spec.record_bytes_max {
+        settings.push(setting("max.message.bytes", bytes.to_string(), is_at_least));
+    }
+    if spec.log_append_time {
+        settings.push(setting(
+            "message.timestamp.type",
+            "LogAppendTime".into(),
+            is_same,
+        ));
+    }
+    settings
+}
+
+/// In numbers of Kafka, of which -1 is without limit.
+fn is_at_least(found: &str, asked: &str) -> bool {
+    let number = |text: &str| text.parse::<i128>().ok();
+    number(found).is_some_and(|found| found == -1 || Some(found) >= number(asked))
+}
+
+async fn check_settings(
+    admin: &Admin,
     options: &AdminOptions,
     specs: &[TopicSpec],
 ) -> Result<(), TopicError> {
@@ -137,22 +141,45 @@ async fn check_cleanup(
         .collect();
     let described = admin.describe_configs(&topics, options).await?;
     for (spec, resource) in specs.iter().zip(described) {
-        let resource = resource.map_err(KafkaError::AdminOp)?;
-        let policy = resource
-            .get("cleanup.policy")
-            .and_then(|entry| entry.value.clone());
-        if let Some(policy) = policy.filter(|policy| policy.contains("compact")) {
-            let name = &spec.name;
-            return Err(TopicError::Unfit {
-                topic: name.clone(),
-                reason: format!(
-                    "its cleanup.policy is {policy}; compaction would lose all but one record a key"
-                ),
-                remedy: format!(
-                    "kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config cleanup.policy=delete"
-                ),
-            });
-        }
+        check_topic(spec, &resource.map_err(KafkaError::AdminOp)?)?;
     }
     Ok(())
+}
+
+fn check_topic(spec: &TopicSpec, resource: &ConfigResource) -> Result<(), TopicError> {
+    let (mut found, mut asked) = (Vec::new(), Vec::new());
+    for Setting { key, value, is_met } in settings_of(spec) {
+        let entry = resource.get(key).and_then(|entry| entry.value.as_deref());
+        if let Some(has) = entry.filter(|has| !is_met(has, &value)) {
+            found.push(format!("{key}={has}"));
+            asked.push(format!("{key}={value}"));
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let name = &spec.name;
+    Err(TopicError::Unfit {
+        topic: name.clone(),
+        reason: format!(
+            "it has {}, with which records would be lost or refused",
+            found.join(", ")
+        ),
+        remedy: format!(
+            "kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {}",
+            asked.join(",")
+        ),
+    })
+}
+
+impl From<KafkaError> for TopicError {
+    fn from(error: KafkaError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<SourceError> for TopicError {
+    fn from(error: SourceError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
 }

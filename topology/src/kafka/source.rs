@@ -240,12 +240,13 @@ fn list_of(offsets: &[Committable]) -> TopicPartitionList {
 }
 
 fn source_error(consumer: &BaseConsumer<Member>, error: &KafkaError) -> SourceError {
-    let fenced = error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId);
+    const FENCED: RDKafkaErrorCode = RDKafkaErrorCode::FencedInstanceId;
     match consumer.client().fatal_error() {
+        Some((FENCED, reason)) => SourceError::Fenced(reason),
         Some((_, reason)) => SourceError::Fatal(reason),
-        None if fenced => SourceError::Fatal(format!(
-            "{error}: another process uses the same group.instance.id; give each its own data directory"
-        )),
+        None if error.rdkafka_error_code() == Some(FENCED) => {
+            SourceError::Fenced(error.to_string())
+        }
         None => SourceError::Transient(error.to_string()),
     }
 }

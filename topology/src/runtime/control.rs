@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
+use super::pulse::Pulse;
 use super::worker::{Command, WorkerHandle};
-use super::{Shared, StreamsConfig};
+use super::{Shared, StreamsConfig, StreamsError};
 use crate::lease::NOTHING;
 use crate::record::TopicPartition;
 use crate::seam::{
@@ -71,8 +72,8 @@ impl Listener {
 
     fn send(&self, partition: &TopicPartition, command: Command) {
         if self.worker(partition).0.blocking_send(command).is_err() {
-            self.shared
-                .fail(format!("the worker of {partition:?} is gone"));
+            let reason = format!("the worker of {partition:?} is gone");
+            self.shared.fail(StreamsError::Thread(reason));
         }
     }
 }
@@ -97,6 +98,10 @@ impl RebalanceListener for Listener {
                     committable,
                 },
             );
+        }
+        let (held, workers) = (lock(&self.assigned).len(), self.workers.len());
+        if (1..workers).contains(&held) {
+            tracing::info!(partitions = held, workers, "some workers have no partition");
         }
         if !std::mem::replace(&mut self.seen, true) {
             self.shared.assigned_once.fetch_add(1, Ordering::AcqRel);
@@ -129,8 +134,8 @@ impl RebalanceListener for Listener {
         for _ in &held {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(returned) = returned.recv_timeout(left) else {
-                self.shared
-                    .fail("a worker did not hand its partitions back in time".into());
+                let reason = "a worker did not hand its partitions back in time".to_owned();
+                self.shared.fail(StreamsError::Thread(reason));
                 break;
             };
             drop(returned.queue);
@@ -167,18 +172,20 @@ impl Control {
 
     pub(super) fn spawn(self, group: &str) -> std::io::Result<JoinHandle<()>> {
         let name = format!("streams-{group}");
+        let pulse = self.shared.pulse(&name);
         std::thread::Builder::new()
             .name(name)
-            .spawn(move || self.run())
+            .spawn(move || self.run(&pulse))
     }
 
-    fn run(mut self) {
+    fn run(mut self, pulse: &Pulse) {
         while !self.shared.stop.load(Ordering::Acquire) {
+            pulse.beat();
             match self.source.poll(self.commit_interval) {
                 Ok(()) => {}
                 Err(error @ SourceError::Transient(_)) => tracing::warn!(%error, "the log is away"),
-                Err(error @ SourceError::Fatal(_)) => {
-                    self.shared.fail(error.to_string());
+                Err(error @ (SourceError::Fatal(_) | SourceError::Fenced(_))) => {
+                    self.shared.fail(error.into());
                     break;
                 }
             }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{Clock, Shared, now_ms};
+use super::pulse::Pulse;
+use super::{Clock, Shared, StreamsError, now_ms};
 use crate::builder::{Node, Topology, WorkerContext};
 use crate::lease::{Budget, PartitionState, Phase};
 use crate::named::DueAt;
@@ -121,18 +122,19 @@ impl Worker {
             .enable_all()
             .build()?;
         let name = format!("streams-worker-{number}");
+        let pulse = shared.pulse(&name);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let body = || {
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, async {
                     let context = WorkerContext::new(number, count, sink);
                     Self::new(&topology, &context, limits, waker, Arc::new(now_ms))
-                        .run(receiver)
+                        .run(receiver, &pulse)
                         .await;
                 });
             };
             if catch_unwind(AssertUnwindSafe(body)).is_err() {
-                shared.fail(format!("worker {number} panicked"));
+                shared.fail(StreamsError::Thread(format!("worker {number} panicked")));
             }
         })?;
         Ok(WorkerHandle {
@@ -168,9 +170,10 @@ impl Worker {
         }
     }
 
-    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, pulse: &Pulse) {
         let wake = Arc::clone(&self.wake);
         loop {
+            pulse.beat();
             let round = self.poll_round((self.clock)());
             if round.more {
                 while let Ok(command) = commands.try_recv() {

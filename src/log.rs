@@ -1,0 +1,108 @@
+//! Which log there is, and what the service asks of it: topics and groups.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use topology::embedded::{EmbeddedConfig, EmbeddedLog, EmbeddedReader};
+use topology::kafka::{KafkaConfig, KafkaLog};
+use topology::seam::{Log, LogReader};
+use topology::{StreamsConfig, TopicSpec};
+
+use crate::config::{Config, LogKind};
+
+/// What a source topic takes by Kafka's default, and what ours take: that and room for headers.
+const SOURCE_BYTES_MAX: usize = 1_048_588;
+pub(crate) const RECORD_BYTES_MAX: usize = SOURCE_BYTES_MAX + 64 * 1_024;
+/// How long a shutdown waits for what is in flight: longer than one attempt by default takes.
+pub(crate) const SHUTDOWN: Duration = Duration::from_secs(30);
+/// How long our own topics are kept: longer than a delivery lives, and than an outage lasts.
+const RETENTION: Duration = Duration::from_hours(24 * 14);
+
+/// Opens the log, as the static member `group_instance_id` where it knows such.
+pub(crate) fn open(
+    config: &Config,
+    group_instance_id: Option<String>,
+) -> anyhow::Result<Arc<dyn Log>> {
+    Ok(match config.log {
+        LogKind::Embedded => {
+            let embedded = embedded_config(config);
+            let log = EmbeddedLog::open(&embedded).context("the log can not be opened")?;
+            tracing::info!(path = %embedded.path.display(), "events are kept in the embedded log");
+            Arc::new(log)
+        }
+        LogKind::Kafka => {
+            let servers = &config.kafka.bootstrap_servers;
+            tracing::info!(servers, "events are kept in Kafka");
+            Arc::new(KafkaLog::new(kafka_config(config, group_instance_id))?)
+        }
+    })
+}
+
+/// Opens the log to look at, beside the process that owns it.
+pub(crate) fn open_reader(config: &Config) -> anyhow::Result<Box<dyn LogReader>> {
+    Ok(match config.log {
+        LogKind::Embedded => Box::new(EmbeddedReader::new(&embedded_config(config).path)),
+        LogKind::Kafka => Box::new(KafkaLog::new(kafka_config(config, None))?),
+    })
+}
+
+fn embedded_config(config: &Config) -> EmbeddedConfig {
+    EmbeddedConfig {
+        path: config.data_dir.join("log.db"),
+        retention_interval: Duration::from_secs(60),
+    }
+}
+
+fn kafka_config(config: &Config, group_instance_id: Option<String>) -> KafkaConfig {
+    KafkaConfig {
+        bootstrap_servers: config.kafka.bootstrap_servers.clone(),
+        group_instance_id,
+        rebalance_drain: Duration::from_secs(5),
+        max_record_bytes: RECORD_BYTES_MAX,
+        properties: config.kafka.properties.clone(),
+    }
+}
+
+pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
+    let id = &config.application_id;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    StreamsConfig {
+        application_id: id.clone(),
+        groups: [(config.kafka.topics.retry.clone(), format!("{id}-retry"))].into(),
+        workers: config.delivery.workers.unwrap_or(cores),
+        max_in_flight_records: config.delivery.window,
+        max_in_flight_bytes: config.delivery.in_flight_bytes,
+        window: config.delivery.window,
+        commit_interval: Duration::from_millis(20),
+        shutdown_timeout: SHUTDOWN,
+    }
+}
+
+/// What the topics must be. The payload topic is its producers': of it only compaction is refused.
+pub(crate) fn topics(config: &Config) -> [TopicSpec; 3] {
+    let topics = &config.kafka.topics;
+    let payload = TopicSpec {
+        name: topics.payload.clone(),
+        partitions: topics.payload_partitions,
+        partitions_multiple_of: 1,
+        replication_factor: topics.replication_factor,
+        retention: None,
+        record_bytes_max: None,
+        log_append_time: false,
+    };
+    let dead_letter = TopicSpec {
+        name: topics.dead_letter.clone(),
+        retention: Some(RETENTION),
+        record_bytes_max: Some(RECORD_BYTES_MAX),
+        ..payload.clone()
+    };
+    let retry = TopicSpec {
+        name: topics.retry.clone(),
+        partitions: topics.retry_partitions,
+        partitions_multiple_of: i32::try_from(config.retry.tiers.len()).unwrap_or(1),
+        log_append_time: true,
+        ..dead_letter.clone()
+    };
+    [payload, retry, dead_letter]
+}

@@ -1,0 +1,157 @@
+//! The one member of a group on a topic: it has all partitions.
+
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::buffer::{Buffer, EmbeddedQueue};
+use super::topics::Topic;
+use super::writer::{Commit, Request};
+use crate::record::TopicPartition;
+use crate::seam::{
+    Committable, Drain, PartitionQueue, RebalanceListener, RecordSource, SourceError,
+};
+
+/// How long the writer has to answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) struct EmbeddedSource {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<Request>,
+    group: Arc<str>,
+    topic: Arc<Topic>,
+    listener: Box<dyn RebalanceListener>,
+    is_assigned: bool,
+}
+
+impl EmbeddedSource {
+    pub(super) fn subscribe(
+        shared: Arc<Shared>,
+        requests: mpsc::Sender<Request>,
+        (group, topic): (&str, &str),
+        listener: Box<dyn RebalanceListener>,
+    ) -> Result<Self, SourceError> {
+        let missing = || SourceError::Fatal(format!("there is no topic {topic}"));
+        let found = shared.topics.get(topic).ok_or_else(missing)?;
+        let mut members = shared
+            .members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !members.insert((group.to_owned(), topic.to_owned())) {
+            let reason = format!("group {group} has a member on {topic} already");
+            return Err(SourceError::Fatal(reason));
+        }
+        drop(members);
+        Ok(Self {
+            shared,
+            requests,
+            group: group.into(),
+            topic: found,
+            listener,
+            is_assigned: false,
+        })
+    }
+
+    fn assign(&mut self) -> Result<(), SourceError> {
+        let (group, topic) = (Arc::clone(&self.group), Arc::clone(&self.topic));
+        let offsets = self.ask(|done| Request::Join { group, topic, done })?;
+        let partitions = self.topic.partitions.iter().zip(offsets);
+        let queues: Vec<Box<dyn PartitionQueue>> = partitions
+            .map(|(partition, next)| {
+                let (partition, shared) = (Arc::clone(partition), Arc::clone(&self.shared));
+                let queue = EmbeddedQueue(Buffer::new(partition, shared, next));
+                Box::new(queue) as Box<dyn PartitionQueue>
+            })
+            .collect();
+        tracing::info!(partitions = queues.len(), "assigned");
+        self.is_assigned = true;
+        self.listener.assigned(queues);
+        Ok(())
+    }
+
+    /// Asks the writer, and waits for its answer. Blocks its thread.
+    fn ask<T>(
+        &self,
+        request: impl FnOnce(SyncSender<Result<T, SourceError>>) -> Request,
+    ) -> Result<T, SourceError> {
+        let (done, answer) = sync_channel(1);
+        let sent = self.requests.try_send(request(done));
+        sent.map_err(|error| SourceError::Transient(error.to_string()))?;
+        answer.recv_timeout(LIMIT).unwrap_or_else(|error| {
+            Err(match error {
+                RecvTimeoutError::Timeout => {
+                    SourceError::Transient(format!("the log's file did not answer in {LIMIT:?}"))
+                }
+                RecvTimeoutError::Disconnected => closed(),
+            })
+        })
+    }
+}
+
+impl RecordSource for EmbeddedSource {
+    fn poll(&mut self, wait: Duration) -> Result<(), SourceError> {
+        if !self.is_assigned {
+            return self.assign();
+        }
+        if self.shared.wait_closed(wait) {
+            Err(closed())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn commit(&mut self, offsets: &[Committable]) -> Result<(), SourceError> {
+        let row_of = |committable: &Committable| {
+            let TopicPartition { topic, partition } = &committable.partition;
+            let found = self.topic.partition(*partition);
+            let found = found.filter(|_| *topic == self.topic.name);
+            let foreign = || SourceError::Fatal(format!("not assigned: {topic}/{partition}"));
+            found
+                .map(|found| (found.id, committable.offset))
+                .ok_or_else(foreign)
+        };
+        let offsets = offsets
+            .iter()
+            .map(row_of)
+            .collect::<Result<_, SourceError>>()?;
+        let group = Arc::clone(&self.group);
+        self.ask(|done| {
+            Request::Commit(Commit {
+                group,
+                offsets,
+                done,
+            })
+        })
+    }
+
+    fn leave(mut self: Box<Self>, drain: Duration) {
+        if !self.is_assigned {
+            return;
+        }
+        let all = self.topic.partitions.iter();
+        let all: Vec<_> = all.map(|partition| partition.at.clone()).collect();
+        tracing::info!(partitions = all.len(), "revoked");
+        let committable = self.listener.revoked(&all, Drain::For(drain));
+        if committable.is_empty() {
+            return;
+        }
+        if let Err(error) = self.commit(&committable) {
+            tracing::warn!(%error, "the last commit of revoked partitions failed: records repeat");
+        }
+    }
+}
+
+impl Drop for EmbeddedSource {
+    fn drop(&mut self) {
+        let members = self.shared.members.lock();
+        let mut members = members.unwrap_or_else(PoisonError::into_inner);
+        members.remove(&(self.group.to_string(), self.topic.name.to_string()));
+    }
+}
+
+fn closed() -> SourceError {
+    SourceError::Fatal("the log was closed".into())
+}

@@ -1,0 +1,50 @@
+//! Signs of life of a thread.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A thread that is silent for longer hangs. More than any bound that a thread may block for.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Beaten by one thread, watched by another.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    name: String,
+    started: Instant,
+    beat_ms: AtomicU64,
+}
+
+impl Pulse {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            started: Instant::now(),
+            beat_ms: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn beat(&self) {
+        self.beat_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.silence() > SILENCE_MAX
+    }
+
+    pub(super) fn complaint(&self) -> String {
+        format!(
+            "thread {} has been silent for {:?}",
+            self.name,
+            self.silence()
+        )
+    }
+
+    fn silence(&self) -> Duration {
+        let beat_ms = self.beat_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.now_ms().saturating_sub(beat_ms))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,259 @@
+//! Opens each kind of log for a claim, with topics and groups that no other claim knows.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use topology::embedded::{EmbeddedConfig, EmbeddedLog};
+use topology::kafka::{KafkaConfig, KafkaLog};
+use topology::seam::{
+    Committable, Drain, Log, PartitionQueue, RebalanceListener, RecordSource, SinkError,
+};
+use topology::{ConsumedRecord, Position, ProducerRecord, TopicPartition, TopicSpec};
+
+/// How long anything may take to happen before a test gives up.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_millis(20);
+
+/// Runs a claim on the embedded log, and on Kafka where there is one.
+pub(crate) fn on_each_log(claim: impl Fn(&mut Subject)) {
+    let folder = tempfile::tempdir().unwrap();
+    claim(&mut Subject::new(Kind::Embedded(folder)));
+    on_kafka(claim);
+}
+
+/// Runs a claim on Kafka, or says that it is skipped, which is refused where nothing may be.
+pub(crate) fn on_kafka(claim: impl Fn(&mut Subject)) {
+    let servers = std::env::var("KAFKA_BOOTSTRAP").ok();
+    if let Some(servers) = servers.filter(|servers| !servers.is_empty()) {
+        return claim(&mut Subject::new(Kind::Kafka(servers)));
+    }
+    let strict = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(
+        !strict,
+        "KAFKA_BOOTSTRAP is not set, and CI=true skips nothing"
+    );
+    println!("skipped on Kafka: KAFKA_BOOTSTRAP is not set; scripts/test sets it");
+}
+
+#[derive(Debug)]
+enum Kind {
+    Embedded(TempDir),
+    Kafka(String),
+}
+
+/// A log under test.
+pub(crate) struct Subject {
+    kind: Kind,
+    name: String,
+    runtime: Runtime,
+    log: Option<Arc<dyn Log>>,
+}
+
+impl Subject {
+    fn new(kind: Kind) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(1)
+            .build();
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let mut subject = Self {
+            kind,
+            name: format!("log-{}", since.as_nanos()),
+            runtime: runtime.unwrap(),
+            log: None,
+        };
+        subject.reopen();
+        subject
+    }
+
+    /// Closes the log and opens it again.
+    pub(crate) fn reopen(&mut self) {
+        drop(self.log.take());
+        self.log = Some(match &self.kind {
+            Kind::Embedded(folder) => Arc::new(open(&folder.path().join("log.db"))),
+            Kind::Kafka(servers) => {
+                let config = KafkaConfig {
+                    bootstrap_servers: servers.clone(),
+                    max_record_bytes: 2 << 20,
+                    ..KafkaConfig::default()
+                };
+                Arc::new(KafkaLog::new(config).unwrap())
+            }
+        });
+    }
+
+    pub(crate) fn log(&self) -> &Arc<dyn Log> {
+        self.log.as_ref().unwrap()
+    }
+
+    /// What this claim's topic is to be.
+    pub(crate) fn spec(&self, partitions: i32) -> TopicSpec {
+        spec(&self.name, partitions)
+    }
+
+    pub(crate) fn create(&self, partitions: i32) {
+        let specs = [self.spec(partitions)];
+        self.wait(self.log().ensure_topics(&specs)).unwrap();
+    }
+
+    pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        let bounded = async { tokio::time::timeout(BOUND, future).await };
+        self.runtime.block_on(bounded).unwrap()
+    }
+
+    /// A record for this claim's topic.
+    pub(crate) fn record(&self, value: &str) -> ProducerRecord {
+        record(&self.name, value)
+    }
+
+    pub(crate) fn send(&self, record: ProducerRecord) -> Result<Position, SinkError> {
+        self.wait(self.log().sink().send(record))
+    }
+
+    /// Appends to partition 0, in order.
+    pub(crate) fn send_all(&self, values: std::ops::Range<usize>) -> Vec<Position> {
+        let sink = self.log().sink();
+        let record = |value: usize| ProducerRecord {
+            partition: Some(0),
+            ..self.record(&value.to_string())
+        };
+        let sent: Vec<_> = values.map(|value| sink.send(record(value))).collect();
+        let sent = self.wait(futures::future::join_all(sent));
+        sent.into_iter().map(Result::unwrap).collect()
+    }
+
+    pub(crate) fn at(&self, partition: i32) -> TopicPartition {
+        let topic = self.name.as_str().into();
+        TopicPartition { topic, partition }
+    }
+
+    /// Joins a group of this claim's.
+    pub(crate) fn join(&self, group: &str) -> Member {
+        let held = Arc::new(Mutex::new(Held::default()));
+        let group = format!("{}-{group}", self.name);
+        let listener = Box::new(Listener(Arc::clone(&held)));
+        let source = self.log().subscribe(&group, &self.name, listener).unwrap();
+        let mut member = Member { source, held };
+        let deadline = Instant::now() + BOUND;
+        while member.held.lock().unwrap().queues.is_empty() {
+            assert!(Instant::now() < deadline, "no assignment");
+            member.source.poll(STEP).unwrap();
+        }
+        member
+    }
+}
+
+pub(crate) fn open(path: &Path) -> EmbeddedLog {
+    EmbeddedLog::open(&config(path)).unwrap()
+}
+
+pub(crate) fn config(path: &Path) -> EmbeddedConfig {
+    EmbeddedConfig {
+        path: PathBuf::from(path),
+        retention_interval: Duration::from_millis(10),
+    }
+}
+
+pub(crate) fn spec(name: &str, partitions: i32) -> TopicSpec {
+    TopicSpec {
+        name: name.to_owned(),
+        partitions,
+        partitions_multiple_of: 1,
+        replication_factor: 1,
+        retention: Some(Duration::from_secs(3_600)),
+        record_bytes_max: Some(2 << 20),
+        log_append_time: true,
+    }
+}
+
+pub(crate) fn record(topic: &str, value: &str) -> ProducerRecord {
+    ProducerRecord {
+        topic: topic.into(),
+        partition: None,
+        key: None,
+        value: Some(value.to_owned().into()),
+        headers: Vec::new(),
+    }
+}
+
+/// The values of records, as text.
+pub(crate) fn values(records: &[ConsumedRecord]) -> Vec<String> {
+    let value = |record: &ConsumedRecord| record.value.clone().unwrap_or_default();
+    let text = |record| String::from_utf8(value(record).to_vec()).unwrap();
+    records.iter().map(text).collect()
+}
+
+#[derive(Default)]
+struct Held {
+    queues: Vec<Box<dyn PartitionQueue>>,
+    committable: Vec<Committable>,
+    revoked: Vec<TopicPartition>,
+}
+
+struct Listener(Arc<Mutex<Held>>);
+
+impl RebalanceListener for Listener {
+    fn assigned(&mut self, queues: Vec<Box<dyn PartitionQueue>>) {
+        self.0.lock().unwrap().queues.extend(queues);
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition], _: Drain) -> Vec<Committable> {
+        let mut held = self.0.lock().unwrap();
+        held.queues
+            .retain(|queue| !partitions.contains(queue.partition()));
+        held.revoked.extend_from_slice(partitions);
+        std::mem::take(&mut held.committable)
+    }
+}
+
+/// A member of a group, polled by the test.
+pub(crate) struct Member {
+    source: Box<dyn RecordSource>,
+    held: Arc<Mutex<Held>>,
+}
+
+impl Member {
+    /// Reads exactly `count` records.
+    pub(crate) fn read(&mut self, count: usize) -> Vec<ConsumedRecord> {
+        let deadline = Instant::now() + BOUND;
+        let mut records = Vec::new();
+        while records.len() < count {
+            assert!(Instant::now() < deadline, "{} of {count}", records.len());
+            for queue in &mut self.held.lock().unwrap().queues {
+                while records.len() < count
+                    && let Some(polled) = queue.poll()
+                {
+                    records.push(polled.unwrap());
+                }
+            }
+            self.source.poll(STEP).unwrap();
+        }
+        records
+    }
+
+    pub(crate) fn commit(&mut self, partition: TopicPartition, offset: i64) {
+        let committable = Committable { partition, offset };
+        self.source.commit(&[committable]).unwrap();
+    }
+
+    /// Has `wake` called by every partition; answers whether nothing is there yet.
+    pub(crate) fn wait_with(&mut self, wake: &Arc<dyn Fn() + Send + Sync>) -> bool {
+        let queues = &mut self.held.lock().unwrap().queues;
+        for queue in queues.iter_mut() {
+            queue.set_waker(Arc::clone(wake));
+        }
+        queues.iter_mut().all(|queue| queue.poll().is_none())
+    }
+
+    /// Leaves, committing what is given; answers what was revoked, and how many queues are left.
+    pub(crate) fn leave(self, committable: Vec<Committable>) -> (Vec<TopicPartition>, usize) {
+        self.held.lock().unwrap().committable = committable;
+        self.source.leave(Duration::from_secs(1));
+        let mut held = self.held.lock().unwrap();
+        held.revoked.sort();
+        (std::mem::take(&mut held.revoked), held.queues.len())
+    }
+}
