@@ -148,12 +148,12 @@ async fn nothing_is_lost_while_kafka_is_away() {
     let mut service = Service::prepare(&kafka, "kafka-away", &settings);
     service.spawn();
     until("it says what it waits for", || {
-        service.said().contains("waiting for Kafka at")
+        service.said().contains("waiting for the log")
     })
     .await;
     let (status, document) = service.readiness().await.unwrap();
     assert_eq!(status, 503, "{document}");
-    assert_eq!(document["checks"]["kafka"], "waiting", "{document}");
+    assert_eq!(document["checks"]["log"], "waiting", "{document}");
 
     proxy.mend();
     service.ready().await;

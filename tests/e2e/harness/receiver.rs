@@ -1,7 +1,7 @@
 //! A receiver of webhooks that records every request and answers as it was told to, path by
 //! path. It must not know the service: what a request proves is for the tests to say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -101,6 +101,12 @@ impl Receiver {
             .filter(|request| request.path.starts_with(prefix))
             .cloned()
             .collect()
+    }
+
+    /// The ids of the events that came so far.
+    pub(crate) fn ids(&self) -> HashSet<String> {
+        let state = self.state.lock().unwrap();
+        state.counts.keys().map(|(_, id)| id.clone()).collect()
     }
 
     /// How many different events came so far.
