@@ -4,8 +4,9 @@
 mod api;
 mod database;
 mod events;
-mod kafka;
 mod letters;
+mod log;
+mod producer;
 mod proxy;
 mod python;
 mod receiver;
@@ -16,8 +17,9 @@ use std::time::{Duration, Instant};
 
 pub(crate) use database::Database;
 pub(crate) use events::{Sent, body, event, ids, missing, produce_all, subscribe_all};
-pub(crate) use kafka::{Kafka, Producer};
 pub(crate) use letters::{DeadLetter, DeadLetters};
+pub(crate) use log::{Log, On};
+pub(crate) use producer::{Producer, TopicProducer};
 pub(crate) use proxy::Proxy;
 pub(crate) use python::Python;
 pub(crate) use receiver::{Answer, Received, Receiver};

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use super::harness::{
-    Answer, Database, Kafka, Producer, Received, Receiver, Sent, Service, Subscribed, missing,
+    Answer, Database, On, Producer, Received, Receiver, Sent, Service, Subscribed, missing,
     produce_all, subscribe_all, until,
 };
 
@@ -17,11 +17,11 @@ const PAUSE: Duration = Duration::from_secs(20);
 /// `delivery.concurrency`: what may be at receivers when a process is killed.
 const CONCURRENCY: usize = 64;
 /// What a commit may be behind, as in `kill.rs`.
-const COMMIT_LAG: Duration = Duration::from_millis(200);
+const COMMIT_LAG: Duration = Duration::from_millis(500);
 
 /// Produces without a pause, for as long as what it is told to watch goes on.
 struct Load<'a> {
-    producer: Producer,
+    producer: Producer<'a>,
     subscriptions: &'a [Subscribed],
     sent: Vec<Sent>,
 }
@@ -51,7 +51,7 @@ impl Load<'_> {
 /// Two instances under load, with retries: one leaves, one joins, one is killed for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_leave_join_and_die_without_loss() {
-    let Some(kafka) = Kafka::alone().await else {
+    let Some(kafka) = On::Kafka.alone().await else {
         return;
     };
     let Some(database) = Database::create().await else {
@@ -69,7 +69,7 @@ async fn members_leave_join_and_die_without_loss() {
     let flaky = receiver.at("/flaky", Answer::FailFirst(2));
     subscriptions.push(first.subscribe(&flaky).await);
     let mut load = Load {
-        producer: first.producer("none"),
+        producer: first.producer(),
         subscriptions: &subscriptions,
         sent: Vec::new(),
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::harness::{
-    Answer, BOUND, Database, Kafka, Producer, Proxy, Receiver, Service, body, event, eventually,
+    Answer, BOUND, Database, Log, On, Producer, Proxy, Receiver, Service, body, event, eventually,
     ids, missing, produce_all, subscribe_all, until,
 };
 
@@ -16,15 +16,21 @@ const PARKING: [(&str, &str); 2] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_unknown_while_the_database_is_away_and_the_service_restarts() {
-    let Some(kafka) = Kafka::beside_others().await else {
-        return;
-    };
-    let Some(database) = Database::create().await else {
-        return;
-    };
+    for on in On::BOTH {
+        let Some(log) = on.beside_others().await else {
+            continue;
+        };
+        if let Some(database) = Database::create().await {
+            println!("{on:?}:");
+            lose_the_database(&log, &database).await;
+        }
+    }
+}
+
+async fn lose_the_database(log: &Log, database: &Database) {
     let settings = [("store", database.url.as_str()), ("delivery.window", "256")];
     let settings = [&settings[..], &PARKING].concat();
-    let mut service = Service::start(&kafka, "database", &settings).await;
+    let mut service = Service::start(log, "database", &settings).await;
     let (letters, parked) = (service.dead_letters(), service.parked());
     let receiver = Receiver::start().await;
     let cached = subscribe_all(&service, &receiver, 3).await;
@@ -39,7 +45,7 @@ async fn nothing_is_lost_or_unknown_while_the_database_is_away_and_the_service_r
     service.stop().await;
     service.spawn();
     service.ready().await;
-    let producer = service.producer("none");
+    let producer = service.producer();
     let mut sent = produce_all(&producer, &cached, 0..3).await;
     until("three are cached", || receiver.distinct() == 3).await;
 
@@ -59,7 +65,7 @@ async fn nothing_is_lost_or_unknown_while_the_database_is_away_and_the_service_r
     service.ready().await;
     let (_, readiness) = service.readiness().await.unwrap();
     assert_ne!(readiness["checks"]["database"], "ok", "{readiness}");
-    sent.extend(produce_all(&producer, &cached, 600..900).await);
+    sent.extend(produce_all(&service.producer(), &cached, 600..900).await);
     let count = parked.so_far().len();
     until("more is parked", || parked.so_far().len() > count + 100).await;
     assert_eq!(receiver.distinct(), 600, "arrived without the database");
@@ -86,27 +92,32 @@ async fn nothing_is_lost_or_unknown_while_the_database_is_away_and_the_service_r
     service.stop().await;
 }
 
-async fn produce_wide(producer: &Producer, numbers: std::ops::Range<usize>) {
+async fn produce_wide(producer: &Producer<'_>, numbers: std::ops::Range<usize>) {
     for number in numbers {
         let body = body(number);
         let value = format!("{{\"type\":\"made\",\"tenant\":\"acme\",\"payload\":{body}}}");
         producer
-            .send(&format!("wide-{number}"), Some(value.as_bytes()))
+            .send(&format!("wide-{number}"), value.as_bytes())
             .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_starts_without_its_database() {
-    let Some(kafka) = Kafka::beside_others().await else {
-        return;
-    };
-    let Some(database) = Database::create().await else {
-        return;
-    };
+    for on in On::BOTH {
+        let Some(log) = on.beside_others().await else {
+            continue;
+        };
+        if let Some(database) = Database::create().await {
+            start_without(&log, &database).await;
+        }
+    }
+}
+
+async fn start_without(log: &Log, database: &Database) {
     database.proxy.cut();
     let settings = [&[("store", database.url.as_str())][..], &PARKING].concat();
-    let mut service = Service::start(&kafka, "no-database", &settings).await;
+    let mut service = Service::start(log, "no-database", &settings).await;
     let letters = service.dead_letters();
     let (_, readiness) = service.readiness().await.unwrap();
     assert_ne!(readiness["checks"]["database"], "ok", "{readiness}");
@@ -137,10 +148,10 @@ async fn the_service_starts_without_its_database() {
 async fn nothing_is_lost_while_kafka_is_away() {
     const AWAY: Duration = Duration::from_secs(12);
     const EVENTS: usize = 4_000;
-    let Some(kafka) = Kafka::beside_others().await else {
+    let Some(kafka) = On::Kafka.beside_others().await else {
         return;
     };
-    let proxy = Proxy::of_kafka(&kafka.address).await;
+    let proxy = Proxy::of_kafka(kafka.address()).await;
     let settings = [
         ("kafka.bootstrap_servers", proxy.address.as_str()),
         ("ingestion.timeout", "1s"),
@@ -160,7 +171,7 @@ async fn nothing_is_lost_while_kafka_is_away() {
     let letters = service.dead_letters();
     let receiver = Receiver::start().await;
     let subscriptions = subscribe_all(&service, &receiver, 3).await;
-    let producer = service.producer("none");
+    let producer = service.producer();
     let mut sent = produce_all(&producer, &subscriptions, 0..EVENTS / 2).await;
     until("some arrived", || receiver.distinct() > 100).await;
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::harness::{
-    Answer, DeadLetter, DeadLetters, Kafka, Receiver, Service, event, eventually, until,
+    Answer, DeadLetter, DeadLetters, Log, On, Receiver, Service, event, eventually, until,
 };
 use super::harness::{BOUND, Subscribed};
 
@@ -21,7 +21,7 @@ async fn letters(letters: &DeadLetters, count: usize) -> Vec<DeadLetter> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_delivered_is_a_dead_letter_with_its_reason() {
-    let Some(kafka) = Kafka::beside_others().await else {
+    let Some(kafka) = On::Kafka.beside_others().await else {
         return;
     };
     let mut service = Service::start(&kafka, "refused", &[]).await;
@@ -44,7 +44,7 @@ async fn what_can_not_be_delivered_is_a_dead_letter_with_its_reason() {
         ("null", "malformed", None),
         ("elsewhere", "target_origin", Some(&elsewhere)),
     ];
-    let producer = service.producer("none");
+    let producer = service.topic_producer("none");
     for (id, _, value) in refused {
         producer.send(id, value.map(str::as_bytes)).await;
     }
@@ -73,10 +73,15 @@ async fn what_can_not_be_delivered_is_a_dead_letter_with_its_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_taken_over_http_has_an_answer_that_says_why() {
-    let Some(kafka) = Kafka::beside_others().await else {
-        return;
-    };
-    let mut service = Service::start(&kafka, "http", &[]).await;
+    for on in On::BOTH {
+        if let Some(log) = on.beside_others().await {
+            refuse(&log).await;
+        }
+    }
+}
+
+async fn refuse(log: &Log) {
+    let mut service = Service::start(log, "http", &[]).await;
     let dead = service.dead_letters();
     let receiver = Receiver::start().await;
     let url = receiver.at("/good", Answer::Status(200));
@@ -122,7 +127,7 @@ async fn what_can_not_be_taken_over_http_has_an_answer_that_says_why() {
 /// A producer's own `wd-*` headers decide nothing and go nowhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_headers_are_ignored_and_removed() {
-    let Some(kafka) = Kafka::beside_others().await else {
+    let Some(kafka) = On::Kafka.beside_others().await else {
         return;
     };
     let mut service = Service::start(&kafka, "forged", &[]).await;
@@ -141,7 +146,7 @@ async fn forged_headers_are_ignored_and_removed() {
             ("wd-forged", "yes"),
         ]
     };
-    let producer = service.producer("none");
+    let producer = service.topic_producer("none");
     let values = [("good", event(&good, "1")), ("bad", b"{".to_vec())];
     for (id, value) in &values {
         let sent = producer.send_as(None, &forged(id), Some(value)).await;
@@ -184,7 +189,7 @@ async fn forged_headers_are_ignored_and_removed() {
 async fn the_largest_record_is_tried_again() {
     /// Kafka's default of `max.message.bytes`.
     const RECORD_BYTES_MAX: usize = 1_048_588;
-    let Some(kafka) = Kafka::beside_others().await else {
+    let Some(kafka) = On::Kafka.beside_others().await else {
         return;
     };
     let settings = [("retry.schedule", "100ms,1s,1s,1s,1s")];
@@ -193,7 +198,7 @@ async fn the_largest_record_is_tried_again() {
     let receiver = Receiver::start().await;
     let url = receiver.at("/large", Answer::FailFirst(1));
     let subscription = service.subscribe(&url).await;
-    let producer = service.producer("none");
+    let producer = service.topic_producer("none");
     // A batch of one record: 61 bytes of the batch, 7 of the record's own lengths and flags, the
     // key, and a header with two lengths.
     let overhead = 61 + 11 + "large".len() + 2 + "webhook-id".len() + "large".len();
@@ -225,7 +230,7 @@ async fn the_largest_record_is_tried_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_large_only_once_read_is_a_dead_letter_with_its_size() {
     const BYTES: usize = 10 << 20;
-    let Some(kafka) = Kafka::beside_others().await else {
+    let Some(kafka) = On::Kafka.beside_others().await else {
         return;
     };
     let mut service = Service::start(&kafka, "inflated", &[]).await;
@@ -235,10 +240,13 @@ async fn a_record_that_is_large_only_once_read_is_a_dead_letter_with_its_size() 
     let good: Subscribed = service.subscribe(&url).await;
     let value = event(&good, &format!("\"{}\"", "x".repeat(BYTES)));
     for codec in ["gzip", "zstd"] {
-        service.producer(codec).send(codec, Some(&value)).await;
+        service
+            .topic_producer(codec)
+            .send(codec, Some(&value))
+            .await;
     }
     service
-        .producer("none")
+        .topic_producer("none")
         .send("good", Some(&event(&good, "1")))
         .await;
 

@@ -1,10 +1,10 @@
 //! What the service can not run with, it refuses at start and says what to do.
 
-use super::harness::{Kafka, Service};
+use super::harness::{On, Service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compacted_retry_topic_is_refused_with_the_command_that_mends_it() {
-    let Some(kafka) = Kafka::beside_others().await else {
+    let Some(kafka) = On::Kafka.beside_others().await else {
         return;
     };
     let mut service = Service::prepare(&kafka, "compacted", &[]);
@@ -24,7 +24,7 @@ async fn a_compacted_retry_topic_is_refused_with_the_command_that_mends_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_wrong_in_the_configuration_is_told_at_once() {
-    let Some(kafka) = Kafka::beside_others().await else {
+    let Some(kafka) = On::Kafka.beside_others().await else {
         return;
     };
     let settings = [

@@ -22,12 +22,13 @@ impl Service {
         }
     }
 
-    /// Posts an event under this id, which must be taken.
-    pub(crate) async fn ingest(&self, id: &str, value: Vec<u8>) {
+    /// Posts an event under this id, which must be taken; gives the answer.
+    pub(crate) async fn ingest(&self, id: &str, value: Vec<u8>) -> Value {
         let value = String::from_utf8(value).unwrap();
         let (status, answer) = self.post("/ingestion", &[("webhook-id", id)], value).await;
         assert_eq!(status, 202, "{answer}");
         assert_eq!(answer["id"], *id);
+        answer
     }
 
     /// Posts a document to the service; gives the status and the document it answers.

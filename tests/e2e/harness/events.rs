@@ -32,16 +32,14 @@ pub(crate) fn event(subscription: &Subscribed, body: &str) -> Vec<u8> {
 
 /// Produces one event for each number, to the subscriptions in turn.
 pub(crate) async fn produce_all(
-    producer: &Producer,
+    producer: &Producer<'_>,
     subscriptions: &[Subscribed],
     numbers: Range<usize>,
 ) -> Vec<Sent> {
     let sent = stream::iter(numbers).map(|number| async move {
         let subscription = &subscriptions[number % subscriptions.len()];
         let value = event(subscription, &body(number));
-        producer
-            .send(&format!("event-{number}"), Some(&value))
-            .await
+        producer.send(&format!("event-{number}"), &value).await
     });
     sent.buffered(CONCURRENCY).collect().await
 }

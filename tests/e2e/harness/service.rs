@@ -1,5 +1,6 @@
 //! The real binary as a process, with topics and a data directory that no other test knows.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -7,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{BOUND, DeadLetters, Kafka, Producer, eventually};
+use super::{BOUND, DeadLetters, Log, Producer, TopicProducer, eventually};
 
 /// A subscription that was made for a test.
 #[derive(Debug, Clone)]
@@ -21,7 +22,7 @@ pub(crate) struct Subscribed {
 pub(crate) struct Service {
     /// The consumer group, and what the topics' names begin with.
     pub(crate) name: String,
-    pub(super) kafka: String,
+    kafka: Option<String>,
     pub(super) address: String,
     pub(super) client: reqwest::Client,
     settings: Vec<(String, String)>,
@@ -33,30 +34,37 @@ pub(crate) struct Service {
 impl Service {
     /// Starts the binary with `settings` (`section.key` and its text) beyond the harness's own,
     /// and waits until it is ready.
-    pub(crate) async fn start(kafka: &Kafka, test: &str, settings: &[(&str, &str)]) -> Self {
-        let mut service = Self::prepare(kafka, test, settings);
+    pub(crate) async fn start(log: &Log, test: &str, settings: &[(&str, &str)]) -> Self {
+        let mut service = Self::prepare(log, test, settings);
         service.spawn();
         service.ready().await;
         service
     }
 
     /// As [`Service::start`], without a process yet.
-    pub(crate) fn prepare(kafka: &Kafka, test: &str, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn prepare(log: &Log, test: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("e2e-{test}-{}", Uuid::now_v7().simple());
         let topic = |role: &str| format!("{name}-{role}");
         let mut all = vec![
             ("application_id".to_owned(), name.clone()),
-            ("log".to_owned(), "kafka".to_owned()),
-            ("kafka.bootstrap_servers".to_owned(), kafka.address.clone()),
             ("kafka.topics.payload".to_owned(), topic("payload")),
             ("kafka.topics.retry".to_owned(), topic("retry")),
             ("kafka.topics.dead_letter".to_owned(), topic("dead-letter")),
             ("kafka.topics.payload_partitions".to_owned(), "4".to_owned()),
             ("egress.allow".to_owned(), "127.0.0.0/8".to_owned()),
         ];
+        let kind = if log.kafka.is_some() {
+            "kafka"
+        } else {
+            "embedded"
+        };
+        all.push(("log".to_owned(), kind.to_owned()));
+        if let Some(address) = &log.kafka {
+            all.push(("kafka.bootstrap_servers".to_owned(), address.clone()));
+        }
         let own = settings.iter();
         all.extend(own.map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
-        Self::of(name, kafka.address.clone(), all)
+        Self::of(name, log.kafka.clone(), all)
     }
 
     /// Another instance of the same group, with a data directory and an address of its own.
@@ -68,7 +76,7 @@ impl Service {
         other
     }
 
-    fn of(name: String, kafka: String, settings: Vec<(String, String)>) -> Self {
+    fn of(name: String, kafka: Option<String>, settings: Vec<(String, String)>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().file_name().unwrap().display();
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}{folder}.log"));
@@ -84,11 +92,25 @@ impl Service {
         }
     }
 
+    /// Changes a setting for the next process.
+    pub(crate) fn set(&mut self, path: &str, text: &str) {
+        self.settings.push((path.to_owned(), text.to_owned()));
+    }
+
     /// Starts the process, which must not be running.
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.unwrap();
+        let mut command = self.command();
+        let output = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap());
+        self.child = Some(output.stderr(log).spawn().unwrap());
+    }
+
+    /// The binary with this instance's settings.
+    fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_webhook-delivery"));
         let folder = self.data.path().display();
         let own = [
@@ -97,20 +119,11 @@ impl Service {
             ("api.listen", self.address.clone()),
         ];
         let own = own.iter().map(|(path, text)| (*path, text));
-        let given = self
-            .settings
-            .iter()
-            .map(|(path, text)| (path.as_str(), text));
-        for (path, text) in own.chain(given) {
-            let variable = path.to_uppercase().replace('.', "__");
-            command.env(format!("WEBHOOK_DELIVERY__{variable}"), text);
+        let given = self.settings.iter();
+        for (path, text) in own.chain(given.map(|(path, text)| (path.as_str(), text))) {
+            command.env(variable(path), text);
         }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn();
-        self.child = Some(child.unwrap());
+        command
     }
 
     /// Waits until `/readyz` answers 200.
@@ -170,19 +183,46 @@ impl Service {
         kib.parse::<usize>().unwrap() << 10
     }
 
-    /// A producer for the payload topic, of someone else's, compressing with `codec`.
-    pub(crate) fn producer(&self, codec: &str) -> Producer {
-        Producer::new(&self.kafka, self.topic("payload"), codec)
+    /// What puts events where the service reads them.
+    pub(crate) fn producer(&self) -> Producer<'_> {
+        match self.kafka {
+            Some(_) => Producer::Topic(self.topic_producer("none")),
+            None => Producer::Http(self),
+        }
+    }
+
+    /// Someone else's Kafka producer for the payload topic, compressing with `codec`.
+    pub(crate) fn topic_producer(&self, codec: &str) -> TopicProducer {
+        let kafka = self.kafka.as_ref().unwrap();
+        TopicProducer::new(kafka, self.topic("payload"), codec)
     }
 
     /// Reads the dead letters, all of them from the first on.
     pub(crate) fn dead_letters(&self) -> DeadLetters {
-        DeadLetters::read(&self.kafka, &self.topic("dead-letter"))
+        self.records("dead-letter", "retry")
     }
 
     /// Reads what is parked, in the same way.
     pub(crate) fn parked(&self) -> DeadLetters {
-        DeadLetters::read(&self.kafka, &self.topic("retry"))
+        self.records("retry", "dead-letter")
+    }
+
+    /// The command that prints dead letters prints any topic that it is told holds them.
+    fn records(&self, role: &str, other: &str) -> DeadLetters {
+        let topics = [self.topic(role), self.topic(other)];
+        if let Some(kafka) = &self.kafka {
+            return DeadLetters::of_kafka(kafka, &topics[0]);
+        }
+        let environment: Vec<_> = self.command().get_envs().map(owned).collect();
+        DeadLetters::printed_by(move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_webhook-delivery"));
+            command.envs(environment.iter().cloned());
+            command.env(variable("kafka.topics.dead_letter"), &topics[0]);
+            command.env(variable("kafka.topics.retry"), &topics[1]);
+            command.env("RUST_LOG", "off");
+            command.args(["dead-letters", "--limit", "100000"]);
+            command
+        })
     }
 
     /// The name of the topic of this role.
@@ -199,6 +239,15 @@ impl Drop for Service {
             drop(child.wait());
         }
     }
+}
+
+fn variable(path: &str) -> String {
+    let path = path.to_uppercase().replace('.', "__");
+    format!("WEBHOOK_DELIVERY__{path}")
+}
+
+fn owned((name, value): (&OsStr, Option<&OsStr>)) -> (OsString, OsString) {
+    (name.to_owned(), value.unwrap_or_default().to_owned())
 }
 
 fn free_port() -> u16 {
