@@ -6,6 +6,7 @@ mod batch;
 mod health;
 mod ingestion;
 mod members;
+mod observed;
 mod openapi;
 mod problem;
 mod subscriptions;
@@ -29,6 +30,7 @@ use tokio::time::timeout;
 use crate::config::Api;
 use crate::store::SubscriptionStore;
 use crate::subscriptions::Subscriptions;
+use crate::telemetry::Telemetry;
 use auth::Keys;
 pub use health::{Health, HealthReport};
 pub use ingestion::{Appended, Ingest, IngestError, IngestRecord};
@@ -63,6 +65,8 @@ pub struct ApiState {
     pub ingest: Arc<dyn Ingest>,
     /// How the process fares.
     pub health: Arc<dyn Health>,
+    /// What requests are counted and traced with.
+    pub telemetry: Telemetry,
     /// Limits and keys.
     pub config: Api,
 }
@@ -80,9 +84,10 @@ impl fmt::Debug for ApiState {
 pub fn routes(state: ApiState) -> impl Endpoint<Output = Response> + 'static {
     let keys = Arc::new(Keys::new(&state.config.keys));
     let whole = state.config.request_timeout + state.config.ingestion_timeout;
+    let telemetry = state.telemetry.clone();
     let state = Arc::new(state);
     let guarded = table(&state, &keys).with(CatchPanic::new().with_handler(panicked));
-    guarded.around(move |endpoint, request: Request| async move {
+    let answered = guarded.around(move |endpoint, request: Request| async move {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answer = timeout(whole, endpoint.call(request)).await;
         let response = match answer {
@@ -91,6 +96,10 @@ pub fn routes(state: ApiState) -> impl Endpoint<Output = Response> + 'static {
             Err(_elapsed) => out_of_time().response(),
         };
         Ok(response)
+    });
+    answered.around(move |endpoint, request| {
+        let telemetry = telemetry.clone();
+        async move { observed::serve(&telemetry, &*endpoint, request).await }
     })
 }
 

@@ -1,5 +1,7 @@
 //! Builds the service from its configuration and runs it until it is told to stop.
 
+mod stream;
+
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,60 +10,66 @@ use anyhow::Context;
 use poem::Server;
 use poem::listener::{Listener, TcpListener};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use topology::seam::Log;
-use topology::{KafkaStreams, TopicError};
 use uuid::Uuid;
 
 use crate::api::{self, ApiState, Health};
-use crate::config::{Config, LogKind, Role};
-use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
-use crate::egress::EgressConfig;
-use crate::health::Readiness;
+use crate::config::{Config, Role};
+use crate::health::{self, Readiness};
 use crate::ingest::LogIngest;
-use crate::log::{self, RECORD_BYTES_MAX, SHUTDOWN, streams_config, topics};
+use crate::log;
 use crate::member;
-use crate::pipeline::{self, Pipeline};
+use crate::pipeline;
 use crate::shutdown;
-use crate::store::{self, SubscriptionStore};
+use crate::store;
 use crate::subscriptions::{CacheConfig, Subscriptions};
-
-const AGAIN: Duration = Duration::from_secs(2);
+use crate::telemetry::{self, Metrics, Telemetry};
 
 /// Runs until SIGTERM or SIGINT, or until a part fails, which is an error. The first part that
 /// ends stops the others.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let _lock = member::lock_data_dir(&config)?;
+    let member = member::claim(&config)?;
+    let instance = member.id.clone();
+    let instance = instance.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let (telemetry, exporters) =
+        telemetry::start(&config.telemetry, &instance).context("telemetry can not be exported")?;
     let store = store::open(&config.store).context("the store can not be opened")?;
-    let member = match config.log {
-        LogKind::Embedded => None,
-        LogKind::Kafka => Some(member::id(&config)?),
-    };
-    let log = log::open(&config, member)?;
+    let log = log::open(&config, member.id.clone())?;
     let subscriptions = Subscriptions::new(
         Arc::clone(&store),
         CacheConfig::default(),
         Handle::current(),
+        telemetry.metrics.clone(),
     );
-    let health = Arc::new(Readiness::default());
+    let config = Arc::new(config);
+    let health = Arc::new(Readiness::new(&config.roles));
     let cancel = CancellationToken::new();
     let mut parts = JoinSet::new();
     if config.roles.contains(&Role::Api) {
+        let ingest = LogIngest::new(
+            log.sink(),
+            &config.kafka.topics.payload,
+            telemetry.traces.clone(),
+        );
         let state = ApiState {
             subscriptions: subscriptions.clone(),
             store: Arc::clone(&store),
-            ingest: Arc::new(LogIngest::new(log.sink(), &config.kafka.topics.payload)),
+            ingest: Arc::new(ingest),
+            telemetry: telemetry.clone(),
             health: Arc::clone(&health) as Arc<dyn Health>,
             config: config.api.clone(),
         };
         parts.spawn(serve(state, cancel.clone()));
     }
-    let (stop, streamed) = (cancel.clone(), Arc::clone(&log));
-    parts.spawn(
-        async move { stream(&config, &streamed, store, subscriptions, &health, stop).await },
-    );
+    let (stop, asked) = (cancel.clone(), Arc::clone(&log));
+    let (settings, told) = (Arc::clone(&config), Arc::clone(&health));
+    parts.spawn(async move { health::watch(&settings, &*asked, &*store, &told, stop).await });
+    let stop = cancel.clone();
+    parts.spawn(async move {
+        let streamed = stream::run(&config, &log, subscriptions, telemetry, &health, stop).await;
+        streamed.map_err(|error| member.explain(error))
+    });
     let mut ended = tokio::select! {
         asked = shutdown::requested() => asked.context("signals can not be heard"),
         Some(part) = parts.join_next() => part.context("a part panicked").and_then(|part| part),
@@ -70,6 +78,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     while let Some(part) = parts.join_next().await {
         ended = ended.and(part.context("a part panicked").and_then(|part| part));
     }
+    exporters.flush().await;
     ended
 }
 
@@ -91,36 +100,6 @@ async fn serve(state: ApiState, cancel: CancellationToken) -> anyhow::Result<()>
         .context("the HTTP API failed")
 }
 
-/// Runs the topology, once the log and the database are there.
-async fn stream(
-    config: &Config,
-    log: &Arc<dyn Log>,
-    store: Arc<dyn SubscriptionStore>,
-    subscriptions: Subscriptions,
-    health: &Readiness,
-    cancel: CancellationToken,
-) -> anyhow::Result<()> {
-    tokio::select! {
-        ready = prepare(config, &**log, &*store) => ready?,
-        () = cancel.cancelled() => return Ok(()),
-    }
-    health.topics_are_ready();
-    let streams = start(config, log, subscriptions).await?;
-    health.runs(streams.assignment());
-    let ended = tokio::select! {
-        reason = streams.failed() => Err(anyhow::anyhow!(reason)),
-        () = cancel.cancelled() => Ok(()),
-    };
-    health.stops();
-    tracing::info!("stopping: what is in flight may end");
-    let closed = tokio::task::spawn_blocking(move || streams.close());
-    let limit = SHUTDOWN * 2;
-    if tokio::time::timeout(limit, closed).await.is_err() {
-        tracing::error!("the log did not let go in {limit:?}; what was not committed runs again");
-    }
-    ended
-}
-
 /// Applies the migrations and stops.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     let store = store::open(&config.store).context("the store can not be opened")?;
@@ -133,86 +112,23 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
 /// Prints the topology as Kafka Streams would.
 pub fn print_topology(config: &Config) -> anyhow::Result<()> {
     let store = store::open(&config.store).context("the store can not be opened")?;
-    let subscriptions = Subscriptions::new(store, CacheConfig::default(), Handle::current());
+    let subscriptions = Subscriptions::new(
+        store,
+        CacheConfig::default(),
+        Handle::current(),
+        Metrics::off(),
+    );
     let partitions = config.kafka.topics.retry_partitions;
-    let pipeline = plan(config, subscriptions, partitions, Uuid::nil())?;
+    let pipeline = stream::plan(
+        config,
+        subscriptions,
+        Telemetry::off(),
+        partitions,
+        Uuid::nil(),
+    )?;
     let text = pipeline::build(&Arc::new(pipeline))?.describe();
     std::io::stdout()
         .lock()
         .write_all(text.as_bytes())
         .context("stdout is gone")
-}
-
-/// Waits for the log and the database, saying so, and brings both up to date.
-async fn prepare(
-    config: &Config,
-    log: &dyn Log,
-    store: &dyn SubscriptionStore,
-) -> anyhow::Result<()> {
-    loop {
-        match log.ensure_topics(&topics(config)).await {
-            Ok(()) => break,
-            Err(TopicError::Unavailable(error)) => {
-                tracing::warn!(error, "waiting for the log");
-            }
-            Err(error @ TopicError::Unfit { .. }) => return Err(error.into()),
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-    if config.migrate_at_start {
-        while let Err(error) = store.migrate().await {
-            tracing::warn!(%error, "waiting for the database");
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-    Ok(())
-}
-
-async fn start(
-    config: &Config,
-    log: &Arc<dyn Log>,
-    subscriptions: Subscriptions,
-) -> anyhow::Result<KafkaStreams> {
-    let retry_partitions = log.partitions(&config.kafka.topics.retry).await?;
-    let namespace = if let Some(given) = config.kafka.id_namespace {
-        given
-    } else {
-        let id = log.id().await;
-        let id = id.context("the log tells no id; set kafka.id_namespace to a uuid of your own")?;
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())
-    };
-    let pipeline = plan(config, subscriptions, retry_partitions, namespace)?;
-    let topology = pipeline::build(&Arc::new(pipeline))?;
-    Ok(KafkaStreams::start(topology, log, &streams_config(config))?)
-}
-
-fn plan(
-    config: &Config,
-    subscriptions: Subscriptions,
-    retry_partitions: i32,
-    namespace: Uuid,
-) -> anyhow::Result<Pipeline> {
-    Ok(Pipeline {
-        deliver: config.roles.contains(&Role::Deliver),
-        retry: config.roles.contains(&Role::Retry),
-        topics: config.kafka.topics.clone(),
-        concurrency: config.delivery.concurrency,
-        retry_concurrency: config.delivery.retry_concurrency,
-        policy: RetryPolicy {
-            schedule: Schedule::try_new(config.retry.schedule.clone())?,
-            max_age: config.delivery.max_age,
-        },
-        park_schedule: config.retry.park_schedule.clone(),
-        ladder: Ladder::try_new(config.retry.tiers.clone())?,
-        retry_partitions,
-        namespace,
-        record_bytes_max: RECORD_BYTES_MAX,
-        subscriptions,
-        database_waits: Arc::new(Semaphore::new(config.delivery.window / 4)),
-        egress: EgressConfig {
-            allow: config.egress.allow.clone(),
-            timeout: config.delivery.timeout,
-            response_bytes_max: 64 * 1_024,
-        },
-    })
 }

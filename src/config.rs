@@ -7,6 +7,7 @@ mod delivery;
 mod kafka;
 mod parse;
 mod reader;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,11 @@ pub use delivery::{Delivery, Egress, Retry};
 pub use kafka::{Kafka, Topics};
 pub use reader::{ConfigError, ConfigErrors};
 use reader::{PROPERTIES, Reader, Setting, VARIABLE_PREFIX};
+pub use telemetry::Telemetry;
+
+/// OpenTelemetry's own variables for members of ours, which win over them.
+const STANDARD_VARIABLES: [(&str, &str); 1] =
+    [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint")];
 
 /// The file that is read where no other one is named and this one exists.
 const DEFAULT_FILE: &str = "webhook-delivery.toml";
@@ -51,6 +57,8 @@ pub struct Config {
     pub retry: Retry,
     /// The `egress` section.
     pub egress: Egress,
+    /// The `telemetry` section.
+    pub telemetry: Telemetry,
 }
 
 /// Where events are kept until they are delivered.
@@ -92,7 +100,10 @@ impl Config {
         variables: impl IntoIterator<Item = (String, String)>,
         sets: &[(String, String)],
     ) -> Result<Self, ConfigErrors> {
-        let mut settings: Vec<Setting> = variables.into_iter().filter_map(variable).collect();
+        let variables: Vec<(String, String)> = variables.into_iter().collect();
+        let standard = variables.iter().filter_map(standard_variable);
+        let mut settings: Vec<Setting> = standard.collect();
+        settings.extend(variables.into_iter().filter_map(variable));
         settings.extend(sets.iter().map(|(path, text)| Setting {
             source: "the flag --set".to_owned(),
             path: path.clone(),
@@ -142,6 +153,7 @@ impl Config {
         let delivery = Delivery::read(reader);
         let retry = Retry::read(reader, kafka.topics.retry_partitions);
         let egress = Egress::read(reader);
+        let telemetry = Telemetry::read(reader);
         Self {
             application_id,
             log,
@@ -154,6 +166,7 @@ impl Config {
             delivery,
             retry,
             egress,
+            telemetry,
         }
     }
 }
@@ -174,8 +187,21 @@ impl fmt::Debug for Config {
             .field("delivery", &self.delivery)
             .field("retry", &self.retry)
             .field("egress", &self.egress)
+            .field("telemetry", &self.telemetry)
             .finish()
     }
+}
+
+/// An empty one counts as not set, as OpenTelemetry has it.
+fn standard_variable((name, text): &(String, String)) -> Option<Setting> {
+    let (_, path) = STANDARD_VARIABLES
+        .iter()
+        .find(|(standard, _)| standard == name)?;
+    (!text.is_empty()).then(|| Setting {
+        source: format!("the variable {name}"),
+        path: (*path).to_owned(),
+        text: text.clone(),
+    })
 }
 
 /// A variable of ours as the member it sets; `None` for anyone else's.

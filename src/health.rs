@@ -2,23 +2,46 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use topology::seam::Log;
 
 use crate::api::{Health, HealthReport};
+use crate::config::{Config, Role};
+use crate::store::SubscriptionStore;
 
 type IsAssigned = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// Filled in as the parts start.
-#[derive(Default)]
+/// How often log and database are asked whether they answer.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Filled in as the parts start, and as log and database come and go.
 pub(crate) struct Readiness {
+    serves: bool,
     topics: AtomicBool,
+    log: AtomicBool,
+    database: AtomicBool,
     stopping: AtomicBool,
     assigned: OnceLock<IsAssigned>,
 }
 
 impl Readiness {
+    pub(crate) fn new(roles: &[Role]) -> Self {
+        Self {
+            serves: roles.contains(&Role::Api),
+            topics: AtomicBool::default(),
+            log: AtomicBool::default(),
+            database: AtomicBool::default(),
+            stopping: AtomicBool::default(),
+            assigned: OnceLock::default(),
+        }
+    }
+
     /// The log answered, and its topics are as they must be.
     pub(crate) fn topics_are_ready(&self) {
         self.topics.store(true, Ordering::Release);
+        self.log.store(true, Ordering::Release);
     }
 
     /// The topology runs.
@@ -34,20 +57,63 @@ impl Readiness {
 
 impl Health for Readiness {
     fn report(&self) -> HealthReport {
-        let topics = self.topics.load(Ordering::Acquire);
+        let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        let log = is(&self.topics) && is(&self.log);
         let assigned = self.assigned.get().is_some_and(|is_assigned| is_assigned());
-        let stopping = self.stopping.load(Ordering::Acquire);
-        let words = |ok: bool| if ok { "ok" } else { "waiting" }.to_owned();
+        let check = |name: &str, ok: bool, otherwise: &str| {
+            (
+                name.to_owned(),
+                if ok { "ok" } else { otherwise }.to_owned(),
+            )
+        };
         HealthReport {
-            ready: topics && assigned && !stopping,
+            // A database that is down is shown only: cached subscriptions are served without it.
+            ready: (log || !self.serves) && assigned && !is(&self.stopping),
             checks: vec![
-                ("log".to_owned(), words(topics)),
-                ("assignment".to_owned(), words(assigned)),
-                (
-                    "process".to_owned(),
-                    if stopping { "stopping" } else { "ok" }.to_owned(),
-                ),
+                check("log", log, "waiting"),
+                check("assignment", assigned, "waiting"),
+                check("database", is(&self.database), "waiting"),
+                check("process", !is(&self.stopping), "stopping"),
             ],
         }
+    }
+}
+
+/// Brings the store's tables up to date, as soon as it answers, and then asks log and store again
+/// and again whether they do, until it is cancelled.
+pub(crate) async fn watch(
+    config: &Config,
+    log: &dyn Log,
+    store: &dyn SubscriptionStore,
+    health: &Readiness,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    let database = async {
+        let mut migrated = !config.migrate_at_start;
+        loop {
+            let asked = if migrated {
+                store.ping().await
+            } else {
+                store.migrate().await
+            };
+            if let Err(error) = &asked {
+                tracing::warn!(%error, "waiting for the database");
+            }
+            migrated |= asked.is_ok();
+            health.database.store(asked.is_ok(), Ordering::Release);
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    let log = async {
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            let asked = log.partitions(&config.kafka.topics.payload).await;
+            health.log.store(asked.is_ok(), Ordering::Release);
+        }
+    };
+    tokio::select! {
+        never = database => never,
+        never = log => never,
+        () = cancel.cancelled() => Ok(()),
     }
 }

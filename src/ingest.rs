@@ -8,23 +8,28 @@ use topology::ProducerRecord;
 use topology::seam::RecordSink;
 
 use crate::api::{Appended, Ingest, IngestError, IngestRecord};
+use crate::telemetry::Traces;
+use crate::telemetry::names::attribute;
 
 pub(crate) struct LogIngest {
     sink: Arc<dyn RecordSink>,
     topic: Arc<str>,
+    traces: Traces,
 }
 
 impl LogIngest {
-    pub(crate) fn new(sink: Arc<dyn RecordSink>, topic: &str) -> Self {
+    pub(crate) fn new(sink: Arc<dyn RecordSink>, topic: &str, traces: Traces) -> Self {
         Self {
             sink,
             topic: topic.into(),
+            traces,
         }
     }
 }
 
 impl Ingest for LogIngest {
-    fn append(&self, record: IngestRecord) -> BoxFuture<'_, Result<Appended, IngestError>> {
+    fn append(&self, mut record: IngestRecord) -> BoxFuture<'_, Result<Appended, IngestError>> {
+        let span = self.traces.send(&self.topic, &mut record.headers);
         let sent = self.sink.send(ProducerRecord {
             topic: Arc::clone(&self.topic),
             partition: None,
@@ -33,9 +38,12 @@ impl Ingest for LogIngest {
             headers: record.headers,
         });
         async move {
-            let position = sent
-                .await
-                .map_err(|error| IngestError::OutcomeUnknown(error.to_string()))?;
+            let position = sent.await.map_err(|error| {
+                span.fail("unacknowledged");
+                IngestError::OutcomeUnknown(error.to_string())
+            })?;
+            span.set_with(attribute::PARTITION, || position.partition.to_string());
+            span.set_with(attribute::OFFSET, || position.offset);
             Ok(Appended {
                 topic: position.topic.to_string(),
                 partition: position.partition,

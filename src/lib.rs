@@ -12,6 +12,7 @@ pub mod listen;
 pub mod redrive;
 pub mod store;
 pub mod subscriptions;
+pub mod telemetry;
 
 mod clock;
 mod health;
@@ -19,3 +20,5 @@ mod ingest;
 mod log;
 mod member;
 mod shutdown;
+
+pub use member::is_fenced;

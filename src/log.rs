@@ -58,6 +58,7 @@ fn kafka_config(config: &Config, group_instance_id: Option<String>) -> KafkaConf
     KafkaConfig {
         bootstrap_servers: config.kafka.bootstrap_servers.clone(),
         group_instance_id,
+        leave_on_close: config.kafka.group_instance_id.is_none(),
         rebalance_drain: Duration::from_secs(5),
         max_record_bytes: RECORD_BYTES_MAX,
         properties: config.kafka.properties.clone(),
@@ -65,7 +66,7 @@ fn kafka_config(config: &Config, group_instance_id: Option<String>) -> KafkaConf
 }
 
 pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
-    let id = &config.application_id;
+    let (id, telemetry) = (&config.application_id, &config.telemetry);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     StreamsConfig {
         application_id: id.clone(),
@@ -75,6 +76,10 @@ pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
         max_in_flight_bytes: config.delivery.in_flight_bytes,
         window: config.delivery.window,
         commit_interval: Duration::from_millis(20),
+        lag_interval: telemetry
+            .otlp_endpoint
+            .is_some()
+            .then_some(telemetry.metrics_interval),
         shutdown_timeout: SHUTDOWN,
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use webhook_delivery::config::Config;
-use webhook_delivery::{app, dead_letters, listen, redrive};
+use webhook_delivery::{app, dead_letters, is_fenced, listen, redrive};
 
 /// The exit code for a wrong configuration (`EX_CONFIG` of BSD's sysexits).
 const EX_CONFIG: u8 = 78;
@@ -67,8 +68,7 @@ fn member(text: &str) -> Result<(String, String), String> {
     Ok((path.to_owned(), value.to_owned()))
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -83,7 +83,30 @@ async fn main() -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    let ended = match arguments.command.unwrap_or(Command::Run) {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the operating system gave no threads");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(run(arguments.command.unwrap_or(Command::Run), config));
+    // A call that hangs, such as one into librdkafka, is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "stopped");
+            if is_fenced(&error) {
+                return ExitCode::from(EX_CONFIG);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command, config: Config) -> anyhow::Result<()> {
+    match command {
         Command::Run => app::run(config).await,
         Command::Migrate => app::migrate(&config).await,
         Command::Topology => app::print_topology(&config),
@@ -94,12 +117,5 @@ async fn main() -> ExitCode {
         } => listen::run(port, secret, status).await,
         Command::DeadLetters { limit } => dead_letters::run(&config, limit).await,
         Command::Redrive { partition, offset } => redrive::run(&config, partition, offset).await,
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "stopped");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -53,6 +53,8 @@ fn send(
     );
     let (joined, delivered) = (named("one-per-subscription"), named("count-delivered"));
     let ended = named("count-unmatched");
+    let (count_delivered, count_unmatched) =
+        (write::delivered(pipeline), write::unmatched(pipeline));
 
     stream
         .process_values_async(
@@ -71,8 +73,8 @@ fn send(
             named("deliver"),
         )
         .split(named("outcome"))
-        .branch("-delivered", Step::into_delivered, |s| {
-            s.for_each(write::log_delivered, delivered);
+        .branch("-delivered", Step::into_delivered, move |s| {
+            s.for_each(count_delivered, delivered);
         })
         .branch("-failed", Step::into_parked, move |s| {
             s.to(&retry, to_retry);
@@ -80,5 +82,5 @@ fn send(
         .branch("-dead", Step::into_dead, move |s| {
             s.to(&dead_letter, to_dead_letter);
         })
-        .default_branch("-unmatched", |s| s.for_each(write::log_unmatched, ended));
+        .default_branch("-unmatched", move |s| s.for_each(count_unmatched, ended));
 }

@@ -16,6 +16,11 @@ use tokio::task::JoinError;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 use crate::store::{Change, StoreError, SubscriptionStore};
+use crate::telemetry::{CacheResult, Metrics};
+
+/// The two caches, as metrics name them.
+const BY_ID: &str = "subscription";
+const BY_TENANT: &str = "tenant";
 
 /// How long what was read stays in use.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +75,7 @@ struct Inner {
     store: Arc<dyn SubscriptionStore>,
     config: CacheConfig,
     runtime: Handle,
+    metrics: Metrics,
     by_id: Cache<SubscriptionId, One>,
     by_tenant: Cache<String, Entry<Many>>,
     loads: Mutex<HashMap<SubscriptionId, Load<Option<Arc<Subscription>>>>>,
@@ -86,11 +92,17 @@ pub struct Subscriptions(Arc<Inner>);
 
 impl Subscriptions {
     /// An empty cache.
-    pub fn new(store: Arc<dyn SubscriptionStore>, config: CacheConfig, runtime: Handle) -> Self {
+    pub fn new(
+        store: Arc<dyn SubscriptionStore>,
+        config: CacheConfig,
+        runtime: Handle,
+        metrics: Metrics,
+    ) -> Self {
         Self(Arc::new(Inner {
             store,
             config,
             runtime,
+            metrics,
             by_id: cache(config),
             by_tenant: cache(config),
             loads: Mutex::default(),
@@ -107,16 +119,26 @@ impl Subscriptions {
         id: SubscriptionId,
         read_at: Instant,
     ) -> Result<Option<Arc<Subscription>>, StoreError> {
+        let found = self.find(id, read_at).await;
+        self.counted(BY_ID, found)
+    }
+
+    async fn find(
+        &self,
+        id: SubscriptionId,
+        read_at: Instant,
+    ) -> Result<(Option<Arc<Subscription>>, CacheResult), StoreError> {
         let cached = self.0.by_id.get(&id).await;
         if let Some(entry) = cached {
             let fresh = entry.is_fresh(&self.0.config);
             match entry.value {
-                Some(found) if fresh => return Ok(Some(found)),
+                Some(found) if fresh => return Ok((Some(found), CacheResult::Hit)),
                 Some(stale) => {
                     let newer = self.newer(self.load(id)).await;
-                    return Ok(newer.map_or(Some(stale), |entry| entry.value));
+                    let stale = (Some(stale), CacheResult::Stale);
+                    return Ok(newer.map_or(stale, |entry| (entry.value, CacheResult::Miss)));
                 }
-                None if entry.load_begun >= read_at => return Ok(None),
+                None if entry.load_begun >= read_at => return Ok((None, CacheResult::Negative)),
                 None => self.pause_after(entry.load_begun).await,
             }
         }
@@ -124,7 +146,7 @@ impl Subscriptions {
         if loaded.value.is_none() && loaded.load_begun < read_at {
             loaded = self.load(id).await?;
         }
-        Ok(loaded.value)
+        Ok((loaded.value, CacheResult::Miss))
     }
 
     /// The enabled subscriptions of a tenant that want this type. "None" only from a list whose
@@ -135,6 +157,16 @@ impl Subscriptions {
         event_type: &str,
         read_at: Instant,
     ) -> Result<Many, StoreError> {
+        let found = self.find_matching(tenant, event_type, read_at).await;
+        self.counted(BY_TENANT, found)
+    }
+
+    async fn find_matching(
+        &self,
+        tenant: &str,
+        event_type: &str,
+        read_at: Instant,
+    ) -> Result<(Many, CacheResult), StoreError> {
         let wanted = |entry: &Entry<Many>| -> Many {
             let all = entry.value.iter();
             all.filter(|subscription| subscription.matches(event_type))
@@ -145,14 +177,21 @@ impl Subscriptions {
             let (found, fresh) = (wanted(&entry), entry.is_fresh(&self.0.config));
             let after_read = entry.load_begun >= read_at && !entry.outdated;
             if after_read || (fresh && !found.is_empty()) {
-                return Ok(found);
+                let result = if found.is_empty() {
+                    CacheResult::Negative
+                } else {
+                    CacheResult::Hit
+                };
+                return Ok((found, result));
             }
             if found.is_empty() && !entry.outdated {
                 self.pause_after(entry.load_begun).await;
             } else if !entry.outdated {
                 match self.newer(self.load_tenant(tenant)).await {
-                    None => return Ok(found),
-                    Some(newer) if newer.load_begun >= read_at => return Ok(wanted(&newer)),
+                    None => return Ok((found, CacheResult::Stale)),
+                    Some(newer) if newer.load_begun >= read_at => {
+                        return Ok((wanted(&newer), CacheResult::Miss));
+                    }
                     Some(_) => {}
                 }
             }
@@ -162,7 +201,7 @@ impl Subscriptions {
         if loaded.load_begun < read_at && unsure(&loaded) {
             loaded = self.load_tenant(tenant).await?;
         }
-        Ok(wanted(&loaded))
+        Ok((wanted(&loaded), CacheResult::Miss))
     }
 
     /// Takes over a change made by this process.
@@ -237,7 +276,7 @@ impl Subscriptions {
                 let load_begun = Instant::now();
                 let loaded = this.0.store.get(id).await;
                 lock(&this.0.loads).remove(&id);
-                let value = this.answered(loaded)?.map(Arc::new);
+                let value = this.answered(BY_ID, load_begun, loaded)?.map(Arc::new);
                 let entry = Entry {
                     // "Not there" has no version of its own.
                     version: value.as_ref().map_or(0, |found| found.version),
@@ -258,7 +297,7 @@ impl Subscriptions {
                 let load_begun = Instant::now();
                 let loaded = this.0.store.matching(tenant.clone()).await;
                 lock(&this.0.tenant_loads).remove(&tenant);
-                let list = this.answered(loaded)?;
+                let list = this.answered(BY_TENANT, load_begun, loaded)?;
                 let entry = Entry {
                     value: list.subscriptions.into_iter().map(Arc::new).collect(),
                     version: list.version,
@@ -270,7 +309,24 @@ impl Subscriptions {
         })
     }
 
-    fn answered<T>(&self, loaded: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn counted<T>(
+        &self,
+        cache: &'static str,
+        found: Result<(T, CacheResult), StoreError>,
+    ) -> Result<T, StoreError> {
+        let result = found.as_ref().map_or(CacheResult::Error, |(_, how)| *how);
+        self.0.metrics.looked_up(cache, result);
+        found.map(|(value, _)| value)
+    }
+
+    fn answered<T>(
+        &self,
+        cache: &'static str,
+        load_begun: Instant,
+        loaded: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let took = load_begun.elapsed();
+        self.0.metrics.loaded(cache, took, loaded.is_err());
         self.0.answers.store(loaded.is_ok(), Ordering::Relaxed);
         loaded
     }

@@ -16,6 +16,7 @@ use webhook_delivery::store::{
     NewSubscription, StoreError, SubscriptionPatch, SubscriptionStore, open,
 };
 use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
+use webhook_delivery::telemetry::Metrics;
 
 /// The servers that the suite runs on, and whether one may be missing under `CI=true`: Debian's
 /// stable release has no MySQL.
@@ -229,7 +230,7 @@ fn cache(store: &Arc<dyn SubscriptionStore>) -> Subscriptions {
         ask_again: Duration::ZERO,
         ..CacheConfig::default()
     };
-    Subscriptions::new(Arc::clone(store), config, Handle::current())
+    Subscriptions::new(Arc::clone(store), config, Handle::current(), Metrics::off())
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::Config;
 use crate::subscriptions::CacheConfig;
+use crate::telemetry::Metrics;
 use fakes::{FakeHealth, FakeIngest, FakeStore};
 
 const ID: &str = "363294be-37e5-482f-b7fd-5a1be84c2713";
@@ -43,10 +44,16 @@ impl App {
         let store: Arc<dyn SubscriptionStore> = self.store.clone();
         let handle = tokio::runtime::Handle::current();
         routes(ApiState {
-            subscriptions: Subscriptions::new(store.clone(), CacheConfig::default(), handle),
+            subscriptions: Subscriptions::new(
+                store.clone(),
+                CacheConfig::default(),
+                handle,
+                Metrics::off(),
+            ),
             store,
             ingest: self.ingest.clone(),
             health: Arc::new(FakeHealth),
+            telemetry: Telemetry::off(),
             config: self.config.clone(),
         })
     }

@@ -272,3 +272,36 @@ fn secrets_are_in_no_error_and_in_no_debug_output() {
     .unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+#[test]
+fn the_standard_variable_names_the_endpoint_unless_ours_does() {
+    let endpoint = |variables: &[(&str, &str)]| {
+        let config = Config::from_layers(None, pairs(variables), &[]).unwrap();
+        config.telemetry.otlp_endpoint.map(String::from)
+    };
+    let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
+    let ours = (
+        "WEBHOOK_DELIVERY__TELEMETRY__OTLP_ENDPOINT",
+        "https://ours/otlp",
+    );
+    assert_eq!(endpoint(&[]), None);
+    assert_eq!(endpoint(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), None);
+    assert_eq!(endpoint(&[standard]).unwrap(), "http://standard:4318/");
+    assert_eq!(endpoint(&[ours, standard]).unwrap(), "https://ours/otlp");
+}
+
+#[test]
+fn telemetry_is_bounded_and_takes_no_credentials_in_its_url() {
+    check_refused(
+        &[
+            ("telemetry.otlp_endpoint", "http://user:secret@host:4318"),
+            ("telemetry.trace_sample_ratio", "1.5"),
+            ("telemetry.metrics_interval", "10ms"),
+        ],
+        &[
+            "telemetry.otlp_endpoint",
+            "telemetry.trace_sample_ratio",
+            "telemetry.metrics_interval",
+        ],
+    );
+}

@@ -3,17 +3,23 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use topology::WorkerContext;
+use topology::{Headers, WorkerContext};
+use url::Url;
 
-use super::step::{Attempt, Dead, Delivered, Pipeline, Step};
+use super::step::{Attempt, Dead, Delivered, Parcel, Pipeline, Step};
 use crate::clock::now_ms;
 use crate::domain::UnixMillis;
+use crate::domain::event::Event;
+use crate::domain::id::EventId;
 use crate::domain::outcome::{Outcome, TransportError, classify};
 use crate::domain::retry::{Next, age};
 use crate::domain::signature::sign;
+use crate::domain::subscription::Subscription;
 use crate::egress::Egress;
+use crate::telemetry::{AttemptKind, AttemptOf, Telemetry};
 
 type Deliver = Box<dyn Fn(Step) -> Pin<Box<dyn Future<Output = Step>>>>;
 
@@ -50,23 +56,9 @@ async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step
         subscription,
         target,
     } = attempt;
-    let sent_ms = now_ms();
-    let outcome = match request_headers(&parcel.meta.event_id, &event, &subscription, sent_ms) {
-        Some(headers) => classify(
-            egress
-                .post(target, headers, event.body.clone(), sent_ms)
-                .await
-                .map(|response| (response.status, response.retry_after)),
-        ),
-        None => classify(Err(TransportError::InvalidRequest)),
-    };
+    let outcome = post(pipeline, egress, &parcel, (&event, &subscription), target).await;
     let number = parcel.meta.attempt;
-    let status = match &outcome {
-        Outcome::Delivered { status } => Some(*status),
-        Outcome::Failed { status, .. } => *status,
-        Outcome::Gone => Some(410),
-        Outcome::Refused { .. } => None,
-    };
+    let status = status_of(&outcome);
     match pipeline
         .policy
         .next(number, &outcome, age(parcel.meta.first_ms, now_ms()))
@@ -74,12 +66,14 @@ async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step
         Next::Delivered => Step::Delivered(Box::new(Delivered {
             meta: parcel.meta,
             status: status.unwrap_or_default(),
+            span: parcel.span,
         })),
         Next::Retry {
             attempt,
             wait,
             reason,
         } => {
+            pipeline.telemetry.metrics.failed(reason);
             parcel.meta.attempt = attempt;
             parcel.meta.hop = 0;
             pipeline.park(parcel, wait, reason)
@@ -101,8 +95,76 @@ async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step
     }
 }
 
+/// Makes the attempt, counted and traced.
+async fn post(
+    pipeline: &Pipeline,
+    egress: &Egress,
+    parcel: &Parcel,
+    (event, subscription): (&Event, &Subscription),
+    target: Url,
+) -> Outcome {
+    let Telemetry { metrics, traces } = &pipeline.telemetry;
+    let (meta, sent_ms) = (&parcel.meta, now_ms());
+    let kind = AttemptKind::of(meta.attempt);
+    if parcel.parked_before {
+        metrics.late(kind, age(meta.due_ms, sent_ms));
+    }
+    let of_delivery = AttemptOf {
+        event: &meta.event_id,
+        subscription: subscription.id,
+        number: meta.attempt,
+    };
+    let span = traces.attempt(&parcel.span, &target, of_delivery);
+    let trace = traces.for_receiver(&span, &parcel.headers);
+    let headers = request_headers(&meta.event_id, event, subscription, sent_ms)
+        .map(|headers| with_trace(headers, trace));
+    let active = metrics.attempt_begins(kind);
+    let begun = Instant::now();
+    let outcome = match headers {
+        Some(headers) => classify(
+            egress
+                .post(target, headers, event.body.clone(), sent_ms)
+                .await
+                .map(|response| (response.status, response.retry_after)),
+        ),
+        None => classify(Err(TransportError::InvalidRequest)),
+    };
+    drop(active);
+    let (status, reason) = (status_of(&outcome), reason_of(&outcome));
+    metrics.attempted(begun.elapsed(), status, reason);
+    span.answered(status, reason);
+    outcome
+}
+
+fn status_of(outcome: &Outcome) -> Option<u16> {
+    match outcome {
+        Outcome::Delivered { status } => Some(*status),
+        Outcome::Failed { status, .. } => *status,
+        Outcome::Gone => Some(410),
+        Outcome::Refused { .. } => None,
+    }
+}
+
+fn reason_of(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Failed { reason, .. } | Outcome::Refused { reason } => Some(reason),
+        Outcome::Delivered { .. } | Outcome::Gone => None,
+    }
+}
+
+/// What no header can hold, a producer's doing, is left out: it must not stop a delivery.
+fn with_trace(mut headers: HeaderMap, trace: Headers) -> HeaderMap {
+    for (name, value) in trace {
+        let value = HeaderValue::from_maybe_shared(value.unwrap_or_default());
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), value) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
 /// Off the delivery path; if it fails, the next 410 asks for it again.
-fn disable(pipeline: &Pipeline, subscription: &Arc<crate::domain::subscription::Subscription>) {
+fn disable(pipeline: &Pipeline, subscription: &Arc<Subscription>) {
     let (subscriptions, used) = (pipeline.subscriptions.clone(), Arc::clone(subscription));
     drop(tokio::task::spawn_local(async move {
         if let Err(error) = subscriptions.disable(&used, "gone").await {
@@ -114,9 +176,9 @@ fn disable(pipeline: &Pipeline, subscription: &Arc<crate::domain::subscription::
 /// Standard Webhooks' headers, the content type and those of a binary CloudEvent; `None` when
 /// one of them is no header value.
 fn request_headers(
-    id: &crate::domain::id::EventId,
-    event: &crate::domain::event::Event,
-    subscription: &crate::domain::subscription::Subscription,
+    id: &EventId,
+    event: &Event,
+    subscription: &Subscription,
     now_ms: UnixMillis,
 ) -> Option<HeaderMap> {
     let timestamp_s = now_ms / 1_000;

@@ -12,15 +12,18 @@ use crate::domain::UnixMillis;
 use crate::domain::event::{DecodeError, RawEvent, decode};
 use crate::domain::headers::{DeliveryHeaders, Kind, Parsed, get, strip};
 use crate::domain::id::EventId;
+use crate::telemetry::names::attribute;
+use crate::telemetry::{ActiveSpan, Relation};
 
 /// Reads `webhook_payload`: whatever `wd-*` headers a producer wrote are removed.
 pub(super) fn event(
     pipeline: &Arc<Pipeline>,
 ) -> impl Fn(ConsumedRecord) -> Parcel + Send + Sync + 'static {
-    let namespace = pipeline.namespace;
+    let (namespace, traces) = (pipeline.namespace, pipeline.telemetry.traces.clone());
     move |mut record| {
+        let span = traces.process(&record, Relation::Child);
         strip(&mut record.headers);
-        fresh(record, namespace, 0)
+        fresh(record, namespace, 0).within(span)
     }
 }
 
@@ -29,21 +32,24 @@ pub(super) fn event(
 pub(super) fn parked(
     pipeline: &Arc<Pipeline>,
 ) -> impl Fn(ConsumedRecord) -> Parcel + Send + Sync + 'static {
-    let namespace = pipeline.namespace;
-    move |record| match DeliveryHeaders::parse(&record.headers) {
-        Ok(Parsed::Absent) => Parcel {
-            parked_before: true,
-            ..fresh(record, namespace, 1)
-        },
-        Ok(Parsed::Newer(version)) => newer(record, &version, namespace),
-        Ok(Parsed::Version1(meta)) => known(record, *meta, namespace),
-        Err(error) => {
-            let mut parcel = fresh(record, namespace, 0);
-            parcel.content = Content::Unreadable("malformed", error.to_string().into());
-            Parcel {
-                parked_before: true,
-                ..parcel
+    let (namespace, traces) = (pipeline.namespace, pipeline.telemetry.traces.clone());
+    move |record| {
+        let span = traces.process(&record, Relation::Linked);
+        let parcel = match DeliveryHeaders::parse(&record.headers) {
+            Ok(Parsed::Absent) => fresh(record, namespace, 1),
+            Ok(Parsed::Newer(version)) => newer(record, &version, namespace),
+            Ok(Parsed::Version1(meta)) => known(record, *meta, namespace),
+            Err(error) => {
+                let content = Content::Unreadable("malformed", error.to_string().into());
+                Parcel {
+                    content,
+                    ..fresh(record, namespace, 0)
+                }
             }
+        };
+        Parcel {
+            parked_before: true,
+            ..parcel.within(span)
         }
     }
 }
@@ -78,6 +84,7 @@ fn fresh(record: ConsumedRecord, namespace: Uuid, attempt: u8) -> Parcel {
         content,
         read_at: Instant::now(),
         parked_before: false,
+        span: ActiveSpan::default(),
     }
 }
 
@@ -97,6 +104,7 @@ fn known(record: ConsumedRecord, meta: DeliveryHeaders, namespace: Uuid) -> Parc
         content,
         read_at: Instant::now(),
         parked_before: true,
+        span: ActiveSpan::default(),
     }
 }
 
@@ -114,9 +122,13 @@ fn newer(record: ConsumedRecord, version: &str, namespace: Uuid) -> Parcel {
     };
     let mut parcel = fresh(record, namespace, 0);
     parcel.content = Content::Newer(Arc::new(untouched));
-    Parcel {
-        parked_before: true,
-        ..parcel
+    parcel
+}
+
+impl Parcel {
+    fn within(self, span: ActiveSpan) -> Self {
+        span.set_with(attribute::MESSAGE_ID, || self.meta.event_id.to_string());
+        Self { span, ..self }
     }
 }
 

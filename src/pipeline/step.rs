@@ -17,6 +17,7 @@ use crate::domain::retry::{Ladder, RetryPolicy, jitter};
 use crate::domain::subscription::Subscription;
 use crate::egress::EgressConfig;
 use crate::subscriptions::Subscriptions;
+use crate::telemetry::{ActiveSpan, Telemetry};
 
 /// What the pipeline is built from.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub struct Pipeline {
     pub database_waits: Arc<Semaphore>,
     /// How receivers are contacted.
     pub egress: EgressConfig,
+    /// What deliveries are counted and traced with.
+    pub telemetry: Telemetry,
 }
 
 /// A record, and what is known of it.
@@ -66,6 +69,8 @@ pub(super) struct Parcel {
     pub(super) read_at: Instant,
     /// Whether it came from `retry_sub`.
     pub(super) parked_before: bool,
+    /// The processing of the record, until the last of its deliveries is decided.
+    pub(super) span: ActiveSpan,
 }
 
 /// What a record holds.
@@ -102,6 +107,7 @@ pub(super) struct Attempt {
 pub(super) struct Delivered {
     pub(super) meta: DeliveryHeaders,
     pub(super) status: u16,
+    pub(super) span: ActiveSpan,
 }
 
 /// To be written to `retry_sub`.
@@ -174,11 +180,12 @@ impl Pipeline {
     }
 
     /// Parks what has no due time of its own, longer each time; the last wait is for good.
-    pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &str) -> Step {
+    pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &'static str) -> Step {
         let hop = usize::try_from(parcel.meta.hop).unwrap_or(usize::MAX);
         let waits = &self.park_schedule;
         let wait = waits.get(hop).or(waits.last()).copied().unwrap_or_default();
         parcel.meta.hop = parcel.meta.hop.saturating_add(1);
+        self.telemetry.metrics.parked(reason);
         self.park(parcel, wait, reason)
     }
 }

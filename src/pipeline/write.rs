@@ -8,10 +8,12 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use topology::{Headers, ProducerRecord};
 
-use super::step::{Content, Dead, Delivered, Parcel, Parked, Pipeline};
+use super::step::{Content, Dead, Delivered, Parcel, Parked, Pipeline, Step};
 use crate::clock::now_ms;
 use crate::domain::headers::DeliveryHeaders;
 use crate::domain::id::DeliveryId;
+use crate::domain::retry::age;
+use crate::telemetry::AttemptKind;
 
 /// A record for `retry_sub`, in the partition of its tier.
 pub(super) fn parked(
@@ -29,7 +31,10 @@ pub(super) fn parked(
                 ..ProducerRecord::clone(untouched)
             };
         }
+        let (trace_id, span_id) = parcel.span.ids();
         tracing::info!(
+            trace_id,
+            span_id,
             event.id = %parcel.meta.event_id,
             attempt = parcel.meta.attempt,
             due_ms = parcel.meta.due_ms,
@@ -37,6 +42,7 @@ pub(super) fn parked(
             "parked"
         );
         let mut headers = parcel.headers;
+        parcel.span.carry(&mut headers);
         parcel.meta.write(&mut headers);
         ProducerRecord {
             topic: pipeline.topics.retry.as_str().into(),
@@ -61,13 +67,19 @@ pub(super) fn dead(
                     value,
                     mut headers,
                     meta,
+                    span,
                     ..
                 },
             attempts,
             status,
             message,
         } = dead;
-        tracing::warn!(event.id = %meta.event_id, reason = meta.reason, attempts, "dead letter");
+        let (trace_id, span_id) = span.ids();
+        let (event, reason) = (&meta.event_id, &meta.reason);
+        tracing::warn!(trace_id, span_id, event.id = %event, reason, attempts, "dead letter");
+        pipeline.telemetry.metrics.dead_letter(reason.clone());
+        span.fail(reason.clone());
+        span.carry(&mut headers);
         meta.write(&mut headers);
         let origin = &meta.origin;
         let mut put = |name: &str, text: String| headers.push((name.to_owned(), Some(text.into())));
@@ -127,21 +139,34 @@ fn key(meta: &DeliveryHeaders) -> Bytes {
     Bytes::from(id.unwrap_or_else(|| meta.event_id.to_string()))
 }
 
-pub(super) fn log_delivered(Delivered { meta, status }: Delivered) {
-    let delivery = meta
-        .subscription_id
-        .map(|id| DeliveryId::of(id, &meta.event_id).to_string());
-    tracing::debug!(
-        delivery.id = delivery.as_deref(),
-        event.id = %meta.event_id,
-        attempt = meta.attempt,
-        status,
-        "delivered"
-    );
+/// Counts what was delivered.
+pub(super) fn delivered(pipeline: &Arc<Pipeline>) -> impl Fn(Delivered) + Send + Sync + 'static {
+    let metrics = pipeline.telemetry.metrics.clone();
+    move |Delivered { meta, status, span }| {
+        let now = now_ms();
+        let kind = AttemptKind::of(meta.attempt);
+        metrics.delivered(kind, age(meta.first_ms, now), age(meta.event_ms, now));
+        let delivery = |id| DeliveryId::of(id, &meta.event_id).to_string();
+        let (trace_id, span_id) = span.ids();
+        tracing::debug!(
+            trace_id,
+            span_id,
+            delivery.id = meta.subscription_id.map(delivery),
+            event.id = %meta.event_id,
+            attempt = meta.attempt,
+            status,
+            "delivered"
+        );
+    }
 }
 
-pub(super) fn log_unmatched(step: super::Step) {
-    if let super::Step::Unmatched(parcel) = step {
-        tracing::info!(event.id = %parcel.meta.event_id, "no subscription wants this event");
+/// Counts events that nobody wants.
+pub(super) fn unmatched(pipeline: &Arc<Pipeline>) -> impl Fn(Step) + Send + Sync + 'static {
+    let metrics = pipeline.telemetry.metrics.clone();
+    move |step| {
+        if let Step::Unmatched(parcel) = step {
+            metrics.unmatched();
+            tracing::info!(event.id = %parcel.meta.event_id, "no subscription wants this event");
+        }
     }
 }

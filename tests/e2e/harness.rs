@@ -2,6 +2,7 @@
 //! It must not assert anything about deliveries: that is for the tests.
 
 mod api;
+mod collector;
 mod database;
 mod events;
 mod letters;
@@ -15,6 +16,7 @@ mod service;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+pub(crate) use collector::{Collector, attribute};
 pub(crate) use database::Database;
 pub(crate) use events::{Sent, body, event, ids, missing, produce_all, subscribe_all};
 pub(crate) use letters::{DeadLetter, DeadLetters};

@@ -16,3 +16,4 @@ mod receivers;
 mod refusals;
 mod retries;
 mod start;
+mod telemetry;

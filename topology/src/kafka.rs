@@ -1,6 +1,7 @@
 //! Apache Kafka behind the seam: the only user of `rdkafka`.
 
 mod admin;
+mod lag;
 mod read;
 mod sink;
 mod source;
@@ -26,6 +27,9 @@ pub struct KafkaConfig {
     pub bootstrap_servers: String,
     /// The static member id (KIP-345). `None`: a dynamic member.
     pub group_instance_id: Option<String>,
+    /// Whether a static member leaves its group when it is closed, so that others take over at
+    /// once, or stays until its session ends, to come back to its partitions.
+    pub leave_on_close: bool,
     /// How long a rebalance waits for records in flight on a partition that is given up.
     pub rebalance_drain: Duration,
     /// The largest record that is written, with headers, in bytes.
@@ -84,11 +88,9 @@ impl Log for KafkaLog {
         topic: &str,
         listener: Box<dyn RebalanceListener>,
     ) -> Result<Box<dyn RecordSource>, SourceError> {
-        let config = consumer_config(&self.config, group);
-        let drain = self.config.rebalance_drain;
-        Ok(Box::new(KafkaSource::subscribe(
-            &config, topic, listener, drain,
-        )?))
+        let client = consumer_config(&self.config, group);
+        let source = KafkaSource::subscribe(&client, topic, listener, &self.config)?;
+        Ok(Box::new(source))
     }
 
     fn sink(&self) -> Arc<dyn RecordSink> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::metrics::SourceMetrics;
 use crate::offsets::OffsetTracker;
 
 /// Nothing to commit yet.
@@ -19,15 +20,17 @@ pub(crate) struct Budget {
     pub(crate) records: Cell<usize>,
     pub(crate) bytes: Cell<usize>,
     freed: Arc<Notify>,
+    metrics: Arc<SourceMetrics>,
 }
 
 impl Budget {
     /// `freed` is called whenever a record ends.
-    pub(crate) fn new(freed: Arc<Notify>) -> Self {
+    pub(crate) fn new(freed: Arc<Notify>, metrics: Arc<SourceMetrics>) -> Self {
         Self {
             records: Cell::new(0),
             bytes: Cell::new(0),
             freed,
+            metrics,
         }
     }
 }
@@ -84,6 +87,7 @@ impl PartitionState {
         self.in_flight.set(self.in_flight.get() + 1);
         self.budget.records.set(self.budget.records.get() + 1);
         self.budget.bytes.set(self.budget.bytes.get() + bytes);
+        self.budget.metrics.record_started();
         let shared = LeaseShared {
             open: Cell::new(1),
             abandoned: Cell::new(false),
@@ -106,6 +110,7 @@ impl PartitionState {
             .bytes
             .set(self.budget.bytes.get().saturating_sub(bytes));
         self.budget.freed.notify_one();
+        self.budget.metrics.record_ended();
         if self.in_flight.get() == 0 {
             self.idle.notify_one();
         }
@@ -203,11 +208,10 @@ mod tests {
 
     fn partition() -> (Rc<PartitionState>, Arc<AtomicI64>) {
         let committable = Arc::new(AtomicI64::new(NOTHING));
+        let metrics = Arc::new(SourceMetrics::new("in".into()));
+        let budget = Rc::new(Budget::new(Arc::default(), metrics));
         (
-            PartitionState::new(
-                Rc::new(Budget::new(Arc::default())),
-                Arc::clone(&committable),
-            ),
+            PartitionState::new(budget, Arc::clone(&committable)),
             committable,
         )
     }

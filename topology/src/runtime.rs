@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use crate::builder::Topology;
+use crate::metrics::StreamsMetrics;
 use crate::seam::{Log, SourceError};
 use control::{Control, Listener};
 use worker::WorkerHandle;
@@ -43,6 +44,8 @@ pub struct StreamsConfig {
     pub window: usize,
     /// How often offsets are committed while they change.
     pub commit_interval: Duration,
+    /// How often the log is asked for the lag of each source; `None`: never.
+    pub lag_interval: Option<Duration>,
     /// How long a shutdown waits for what is in flight.
     pub shutdown_timeout: Duration,
 }
@@ -70,8 +73,9 @@ pub enum StreamsError {
 }
 
 /// What the threads share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
+    metrics: StreamsMetrics,
     stop: AtomicBool,
     assigned_once: AtomicUsize,
     failure: Mutex<Option<StreamsError>>,
@@ -80,6 +84,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    fn new(topology: &Topology) -> Self {
+        Self {
+            metrics: StreamsMetrics::of(topology),
+            stop: AtomicBool::default(),
+            assigned_once: AtomicUsize::default(),
+            failure: Mutex::default(),
+            failed: Notify::default(),
+            pulses: Mutex::default(),
+        }
+    }
+
     fn fail(&self, error: StreamsError) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(error);
@@ -122,7 +137,7 @@ impl KafkaStreams {
         config: &StreamsConfig,
     ) -> Result<Self, StartError> {
         let topology = Arc::new(topology);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(&topology));
         let count = config.workers.max(1);
         let limits = Limits {
             records: (config.max_in_flight_records / count).max(1),
@@ -147,15 +162,28 @@ impl KafkaStreams {
             workers,
             sources: topology.sources.len(),
         };
-        for (index, source) in topology.sources.iter().enumerate() {
+        let metrics = streams.metrics();
+        let sources = topology.sources.iter().zip(metrics.sources());
+        for (index, (source, metrics)) in sources.enumerate() {
             let group = config
                 .groups
                 .get(&*source.topic)
                 .unwrap_or(&config.application_id);
-            let listener = Listener::new(index, &streams.workers, Arc::clone(&streams.shared));
+            let listener = Listener::new(
+                index,
+                &streams.workers,
+                Arc::clone(&streams.shared),
+                Arc::clone(metrics),
+            );
             let assigned = listener.assigned_partitions();
             let source = log.subscribe(group, &source.topic, Box::new(listener))?;
-            let control = Control::new(source, assigned, config, Arc::clone(&streams.shared));
+            let control = Control::new(
+                source,
+                assigned,
+                config,
+                Arc::clone(&streams.shared),
+                Arc::clone(metrics),
+            );
             streams.controls.push(control.spawn(group)?);
         }
         Ok(streams)
@@ -165,6 +193,11 @@ impl KafkaStreams {
     pub fn assignment(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let (shared, sources) = (Arc::clone(&self.shared), self.sources);
         move || shared.assigned_once.load(Ordering::Acquire) >= sources
+    }
+
+    /// What the topology counts; to be read at any time.
+    pub fn metrics(&self) -> StreamsMetrics {
+        self.shared.metrics.clone()
     }
 
     /// Resolves when the topology can not go on. While it is awaited, a thread that says nothing

@@ -1,6 +1,7 @@
 //! The seam between the engine and a log: a source of records and a sink for them.
 //! It knows of no particular log: `kafka` and `embedded` implement it, and the test driver.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
@@ -88,6 +89,12 @@ pub trait RecordSource: Send {
     /// Commits, and waits until the log has answered; bounded by its request timeout. After an
     /// error the offsets are to be committed again: nothing is lost meanwhile, but more repeats.
     fn commit(&mut self, offsets: &[Committable]) -> Result<(), SourceError>;
+
+    /// How many records lie after the committed offset of each assigned partition; partitions of
+    /// which the log can not say are left out. Asks the log, and is bounded as `commit` is.
+    fn records_lag(&mut self) -> Result<BTreeMap<i32, u64>, SourceError> {
+        Ok(BTreeMap::new())
+    }
 
     /// Leaves the group: revokes everything through the listener, commits what it answers, and
     /// closes. Bounded by `drain` plus a few seconds.

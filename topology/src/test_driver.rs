@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::builder::{Topology, WorkerContext};
 use crate::lease::NOTHING;
+use crate::metrics::{SourceSnapshot, StreamsMetrics};
 use crate::record::{ConsumedRecord, Position, ProducerRecord, TopicPartition};
 use crate::runtime::{Clock, Command, Limits, Pulse, Worker};
 use crate::seam::{PartitionQueue, RecordSink, SinkError, SourceError};
@@ -136,6 +137,7 @@ impl std::fmt::Debug for MemoryQueue {
 /// A topology under test.
 pub struct TopologyTestDriver {
     memory: Memory,
+    metrics: StreamsMetrics,
     committable: HashMap<TopicPartition, Arc<AtomicI64>>,
     commands: Option<mpsc::Sender<Command>>,
     local: LocalSet,
@@ -170,13 +172,16 @@ impl TopologyTestDriver {
             window: usize::MAX,
         };
         let clock: Clock = Arc::clone(&memory.clock);
-        let worker = Worker::new(topology, &context, limits, Arc::clone(&wake), clock);
+        let metrics = StreamsMetrics::of(topology);
+        let waker = Arc::clone(&wake);
+        let worker = Worker::new(topology, &context, &metrics, limits, waker, clock);
         let (commands, receiver) = mpsc::channel(64);
         let local = LocalSet::new();
         let pulse = Pulse::new("driver");
         drop(local.spawn_local(async move { worker.run(receiver, &pulse).await }));
         let mut driver = Self {
             memory,
+            metrics,
             committable: HashMap::new(),
             commands: Some(commands),
             local,
@@ -236,6 +241,11 @@ impl TopologyTestDriver {
             .partition(|record| &*record.topic == topic);
         log.output = left;
         taken
+    }
+
+    /// What the topology has counted so far, one element for each source.
+    pub fn metrics(&self) -> Vec<SourceSnapshot> {
+        self.metrics.snapshot()
     }
 
     /// The offset that would be committed of a partition; `None` before its first record.

@@ -229,3 +229,18 @@ fn a_shared_value_reaches_every_worker_operator() {
     driver.advance_wall_clock_time(Duration::from_millis(1));
     assert_eq!(driver.read_output("out"), vec![record("out", "xxx")]);
 }
+
+#[test]
+fn what_was_read_and_what_is_open_is_counted() {
+    let driver = TopologyTestDriver::new(&waits(), 1, START_MS).unwrap();
+    driver.pipe_input(&record("in", "500"));
+    driver.pipe_input(&record("in", "10"));
+    driver.advance_wall_clock_time(Duration::from_millis(100));
+    let counted = |driver: &TopologyTestDriver| {
+        let source = driver.metrics().remove(0);
+        (source.records_consumed_total, source.records_in_flight)
+    };
+    assert_eq!(counted(&driver), (2, 1));
+    driver.advance_wall_clock_time(Duration::from_millis(500));
+    assert_eq!(counted(&driver), (2, 0));
+}

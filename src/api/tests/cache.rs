@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use super::fakes::FakeStore;
 use crate::store::{NewSubscription, StoreError, SubscriptionStore as _};
 use crate::subscriptions::{CacheConfig, Subscriptions};
+use crate::telemetry::Metrics;
 
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -19,7 +20,7 @@ fn cache(store: &Arc<FakeStore>) -> Subscriptions {
         ..CacheConfig::default()
     };
     let store = Arc::clone(store) as Arc<_>;
-    Subscriptions::new(store, config, Handle::current())
+    Subscriptions::new(store, config, Handle::current(), Metrics::off())
 }
 
 fn new() -> NewSubscription {

@@ -1,18 +1,20 @@
 //! One member of a consumer group. Partitions are split into queues of their own inside the
 //! assignment callback, so no record ever comes through the main queue.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rdkafka::consumer::base_consumer::PartitionQueue as SplitQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
-use super::fatal;
+use super::lag::records_lag;
+use super::{KafkaConfig, fatal};
 use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
 use crate::seam::{
     Committable, Drain, PartitionQueue, RebalanceListener, RecordSource, SourceError,
@@ -21,7 +23,9 @@ use crate::seam::{
 struct Member {
     listener: Mutex<Box<dyn RebalanceListener>>,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
-    assigned: AtomicUsize,
+    assigned: Mutex<BTreeSet<TopicPartition>>,
+    /// Assigned since the last poll.
+    fresh: Mutex<Vec<TopicPartition>>,
     drain_ms: AtomicU64,
 }
 
@@ -31,7 +35,7 @@ impl ConsumerContext for Member {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => self.assign(partitions),
-            Rebalance::Revoke(partitions) => self.revoke(consumer, partitions),
+            Rebalance::Revoke(partitions) => self.revoke(consumer, &of(partitions)),
             Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
         }
     }
@@ -52,27 +56,18 @@ impl Member {
             }
         }
         tracing::info!(partitions = queues.len(), "assigned");
-        self.assigned.fetch_add(queues.len(), Ordering::AcqRel);
-        self.listener
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .assigned(queues);
+        lock(&self.assigned).extend(of(partitions));
+        lock(&self.fresh).extend(of(partitions));
+        lock(&self.listener).assigned(queues);
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
-        let partitions = of(partitions);
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
         let lost = consumer.assignment_lost();
         let limit = Duration::from_millis(self.drain_ms.load(Ordering::Acquire));
         let drain = if lost { Drain::Lost } else { Drain::For(limit) };
         tracing::info!(partitions = partitions.len(), lost, "revoked");
-        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        let committable = listener.revoked(&partitions, drain);
-        drop(listener);
-        let held = self
-            .assigned
-            .load(Ordering::Acquire)
-            .saturating_sub(partitions.len());
-        self.assigned.store(held, Ordering::Release);
+        let committable = lock(&self.listener).revoked(partitions, drain);
+        lock(&self.assigned).retain(|held| !partitions.contains(held));
         if committable.is_empty() {
             return;
         }
@@ -84,22 +79,24 @@ impl Member {
 
 pub(super) struct KafkaSource {
     consumer: Arc<BaseConsumer<Member>>,
+    leaves: bool,
 }
 
 impl KafkaSource {
     pub(super) fn subscribe(
-        config: &ClientConfig,
+        client: &ClientConfig,
         topic: &str,
         listener: Box<dyn RebalanceListener>,
-        drain: Duration,
+        config: &KafkaConfig,
     ) -> Result<Self, SourceError> {
         let member = Member {
             listener: Mutex::new(listener),
             consumer: OnceLock::new(),
-            assigned: AtomicUsize::new(0),
-            drain_ms: AtomicU64::new(millis(drain)),
+            assigned: Mutex::default(),
+            fresh: Mutex::default(),
+            drain_ms: AtomicU64::new(millis(config.rebalance_drain)),
         };
-        let consumer: BaseConsumer<Member> = config
+        let consumer: BaseConsumer<Member> = client
             .create_with_context(member)
             .map_err(|error| fatal(&error))?;
         let consumer = Arc::new(consumer);
@@ -110,13 +107,50 @@ impl KafkaSource {
         consumer
             .subscribe(&[topic])
             .map_err(|error| fatal(&error))?;
-        Ok(Self { consumer })
+        Ok(Self {
+            consumer,
+            leaves: config.leave_on_close || config.group_instance_id.is_none(),
+        })
+    }
+
+    /// Tells of records that the broker deleted before this group had read them: reading goes on
+    /// at the first that is left.
+    fn tell_of_lost(&self, partitions: &[TopicPartition]) -> KafkaResult<()> {
+        const LIMIT: Duration = Duration::from_secs(5);
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for TopicPartition { topic, partition } in partitions {
+            list.add_partition(topic, *partition);
+        }
+        let committed = self.consumer.committed_offsets(list, LIMIT)?;
+        for element in committed.elements() {
+            let Offset::Offset(next) = element.offset() else {
+                continue;
+            };
+            let (topic, partition) = (element.topic(), element.partition());
+            let (first, _) = self.consumer.fetch_watermarks(topic, partition, LIMIT)?;
+            if first > next {
+                tracing::error!(
+                    topic,
+                    partition,
+                    lost = first - next,
+                    "records were deleted before they were read; lengthen the topic's retention"
+                );
+            }
+        }
+        Ok(())
     }
 }
 
 impl RecordSource for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError> {
-        match self.consumer.poll(wait) {
+        let polled = self.consumer.poll(wait);
+        let fresh = std::mem::take(&mut *lock(&self.consumer.context().fresh));
+        if !fresh.is_empty()
+            && let Err(error) = self.tell_of_lost(&fresh)
+        {
+            tracing::warn!(%error, "whether records were deleted unread is unknown");
+        }
+        match polled {
             None => Ok(()),
             // Running it here would break its order and its ownership; a restart reads it again.
             Some(Ok(_)) => Err(SourceError::Fatal("a record came on the main queue".into())),
@@ -131,14 +165,22 @@ impl RecordSource for KafkaSource {
         committed.map_err(|error| SourceError::Transient(error.to_string()))
     }
 
+    fn records_lag(&mut self) -> Result<BTreeMap<i32, u64>, SourceError> {
+        records_lag(&self.consumer).map_err(|error| SourceError::Transient(error.to_string()))
+    }
+
     fn leave(self: Box<Self>, drain: Duration) {
         const BROKER: Duration = Duration::from_secs(5);
         const STEP: Duration = Duration::from_millis(100);
         let member = self.consumer.context();
         member.drain_ms.store(millis(drain), Ordering::Release);
+        if !self.leaves {
+            let assigned: Vec<_> = lock(&member.assigned).iter().cloned().collect();
+            return member.revoke(&self.consumer, &assigned);
+        }
         self.consumer.unsubscribe();
         let deadline = Instant::now() + drain + BROKER;
-        while member.assigned.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        while !lock(&member.assigned).is_empty() && Instant::now() < deadline {
             if let Some(Err(error)) = self.consumer.poll(STEP) {
                 tracing::debug!(%error, "while leaving the group");
             }
@@ -249,6 +291,10 @@ fn source_error(consumer: &BaseConsumer<Member>, error: &KafkaError) -> SourceEr
         }
         None => SourceError::Transient(error.to_string()),
     }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn millis(duration: Duration) -> u64 {

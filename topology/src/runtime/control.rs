@@ -14,6 +14,7 @@ use super::pulse::Pulse;
 use super::worker::{Command, WorkerHandle};
 use super::{Shared, StreamsConfig, StreamsError};
 use crate::lease::NOTHING;
+use crate::metrics::SourceMetrics;
 use crate::record::TopicPartition;
 use crate::seam::{
     Committable, Drain, PartitionQueue, RebalanceListener, RecordSource, SourceError,
@@ -40,11 +41,17 @@ pub(super) struct Listener {
     workers: Vec<(mpsc::Sender<Command>, Arc<Notify>)>,
     assigned: AssignedPartitions,
     shared: Arc<Shared>,
+    metrics: Arc<SourceMetrics>,
     seen: bool,
 }
 
 impl Listener {
-    pub(super) fn new(source: usize, workers: &[WorkerHandle], shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        source: usize,
+        workers: &[WorkerHandle],
+        shared: Arc<Shared>,
+        metrics: Arc<SourceMetrics>,
+    ) -> Self {
         let workers = workers
             .iter()
             .map(|w| (w.commands.clone(), Arc::clone(&w.wake)))
@@ -54,6 +61,7 @@ impl Listener {
             workers,
             assigned: AssignedPartitions::default(),
             shared,
+            metrics,
             seen: false,
         }
     }
@@ -115,6 +123,7 @@ impl RebalanceListener for Listener {
             .filter(|p| lock(&self.assigned).remove(p).is_some())
             .collect();
         for partition in &held {
+            self.metrics.gave_up(partition.partition);
             let partition = (*partition).clone();
             let command = Command::Revoke {
                 partition: partition.clone(),
@@ -150,8 +159,10 @@ pub(super) struct Control {
     source: Box<dyn RecordSource>,
     assigned: AssignedPartitions,
     commit_interval: Duration,
+    lag_interval: Option<Duration>,
     shutdown_timeout: Duration,
     shared: Arc<Shared>,
+    metrics: Arc<SourceMetrics>,
 }
 
 impl Control {
@@ -160,13 +171,16 @@ impl Control {
         assigned: AssignedPartitions,
         config: &StreamsConfig,
         shared: Arc<Shared>,
+        metrics: Arc<SourceMetrics>,
     ) -> Self {
         Self {
             source,
             assigned,
             commit_interval: config.commit_interval,
+            lag_interval: config.lag_interval,
             shutdown_timeout: config.shutdown_timeout,
             shared,
+            metrics,
         }
     }
 
@@ -179,6 +193,7 @@ impl Control {
     }
 
     fn run(mut self, pulse: &Pulse) {
+        let mut lag_asked = Instant::now();
         while !self.shared.stop.load(Ordering::Acquire) {
             pulse.beat();
             match self.source.poll(self.commit_interval) {
@@ -190,6 +205,12 @@ impl Control {
                 }
             }
             self.commit();
+            if let Some(interval) = self.lag_interval
+                && lag_asked.elapsed() >= interval
+            {
+                self.ask_lag();
+                lag_asked = Instant::now();
+            }
         }
         self.source.leave(self.shutdown_timeout);
     }
@@ -210,14 +231,27 @@ impl Control {
             return;
         }
         if let Err(error) = self.source.commit(&changed) {
+            self.metrics.commit_failed();
             tracing::warn!(%error, "a commit failed; it is tried again");
             return;
         }
+        self.metrics.committed();
         let mut assigned = lock(&self.assigned);
         for done in changed {
             if let Some(entry) = assigned.get_mut(&done.partition) {
                 entry.committed = done.offset;
             }
+        }
+    }
+
+    /// Without an answer the last known lag stands.
+    fn ask_lag(&mut self) {
+        if lock(&self.assigned).is_empty() {
+            return;
+        }
+        match self.source.records_lag() {
+            Ok(lag) => self.metrics.lags(lag),
+            Err(error) => tracing::debug!(%error, "the log does not tell the lag"),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::pulse::Pulse;
 use super::{Clock, Shared, StreamsError, now_ms};
 use crate::builder::{Node, Topology, WorkerContext};
 use crate::lease::{Budget, PartitionState, Phase};
+use crate::metrics::StreamsMetrics;
 use crate::named::DueAt;
 use crate::record::{ConsumedRecord, TopicPartition};
 use crate::seam::{Committable, Drain, PartitionQueue, RecordSink};
@@ -118,6 +119,7 @@ impl Worker {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let wake = Arc::new(Notify::new());
         let (topology, waker) = (Arc::clone(topology), Arc::clone(&wake));
+        let metrics = shared.metrics.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -128,7 +130,8 @@ impl Worker {
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, async {
                     let context = WorkerContext::new(number, count, sink);
-                    Self::new(&topology, &context, limits, waker, Arc::new(now_ms))
+                    let (metrics, clock) = (&metrics, Arc::new(now_ms));
+                    Self::new(&topology, &context, metrics, limits, waker, clock)
                         .run(receiver, &pulse)
                         .await;
                 });
@@ -147,6 +150,7 @@ impl Worker {
     pub(crate) fn new(
         topology: &Topology,
         context: &WorkerContext,
+        metrics: &StreamsMetrics,
         limits: Limits,
         wake: Arc<Notify>,
         clock: Clock,
@@ -154,10 +158,11 @@ impl Worker {
         let sources = topology
             .sources
             .iter()
-            .map(|source| Source {
+            .zip(metrics.sources())
+            .map(|(source, metrics)| Source {
                 node: source.make(context),
                 due_at: source.due_at.clone(),
-                budget: Rc::new(Budget::new(Arc::clone(&wake))),
+                budget: Rc::new(Budget::new(Arc::clone(&wake), Arc::clone(metrics))),
             })
             .collect();
         Self {

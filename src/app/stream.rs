@@ -1,0 +1,131 @@
+//! The part that delivers: waits for the log, and runs the topology on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use topology::seam::Log;
+use topology::{KafkaStreams, TopicError};
+use uuid::Uuid;
+
+use crate::config::{Config, Role};
+use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
+use crate::egress::EgressConfig;
+use crate::health::Readiness;
+use crate::log::{RECORD_BYTES_MAX, SHUTDOWN, streams_config, topics};
+use crate::pipeline::{self, Pipeline};
+use crate::subscriptions::Subscriptions;
+use crate::telemetry::Telemetry;
+
+/// Runs the topology, once the log is there, until it is cancelled or fails.
+pub(super) async fn run(
+    config: &Config,
+    log: &Arc<dyn Log>,
+    subscriptions: Subscriptions,
+    telemetry: Telemetry,
+    health: &Readiness,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        ready = prepare(config, &**log) => ready?,
+        () = cancel.cancelled() => return Ok(()),
+    }
+    health.topics_are_ready();
+    let streams = start(config, log, subscriptions, telemetry).await?;
+    health.runs(streams.assignment());
+    let ended = tokio::select! {
+        error = streams.failed() => Err(error.into()),
+        () = cancel.cancelled() => Ok(()),
+    };
+    health.stops();
+    tracing::info!("stopping: what is in flight may end");
+    let closed = tokio::task::spawn_blocking(move || streams.close());
+    let limit = SHUTDOWN * 2;
+    if tokio::time::timeout(limit, closed).await.is_err() {
+        tracing::error!("the log did not let go in {limit:?}; what was not committed runs again");
+    }
+    ended
+}
+
+/// Waits for the log, saying so, and brings its topics up to date.
+async fn prepare(config: &Config, log: &dyn Log) -> anyhow::Result<()> {
+    const AGAIN: Duration = Duration::from_secs(2);
+    loop {
+        match log.ensure_topics(&topics(config)).await {
+            Ok(()) => return Ok(()),
+            Err(TopicError::Unavailable(error)) => tracing::warn!(%error, "waiting for the log"),
+            Err(error @ TopicError::Unfit { .. }) => return Err(error.into()),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn start(
+    config: &Config,
+    log: &Arc<dyn Log>,
+    subscriptions: Subscriptions,
+    telemetry: Telemetry,
+) -> anyhow::Result<KafkaStreams> {
+    let retry_partitions = log.partitions(&config.kafka.topics.retry).await?;
+    let namespace = if let Some(given) = config.kafka.id_namespace {
+        given
+    } else {
+        let id = log.id().await;
+        let id = id.context("the log tells no id; set kafka.id_namespace to a uuid of your own")?;
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())
+    };
+    let metrics = telemetry.metrics.clone();
+    let pipeline = plan(
+        config,
+        subscriptions,
+        telemetry,
+        retry_partitions,
+        namespace,
+    )?;
+    let topology = pipeline::build(&Arc::new(pipeline))?;
+    let settings = streams_config(config);
+    let streams = KafkaStreams::start(topology, log, &settings)?;
+    metrics.observe_streams(&streams.metrics(), |topic| {
+        let group = settings.groups.get(topic);
+        group.unwrap_or(&settings.application_id).clone()
+    });
+    let delivery = &config.delivery;
+    metrics.limits(delivery.concurrency, delivery.retry_concurrency);
+    Ok(streams)
+}
+
+/// What the pipeline is built from.
+pub(super) fn plan(
+    config: &Config,
+    subscriptions: Subscriptions,
+    telemetry: Telemetry,
+    retry_partitions: i32,
+    namespace: Uuid,
+) -> anyhow::Result<Pipeline> {
+    Ok(Pipeline {
+        deliver: config.roles.contains(&Role::Deliver),
+        retry: config.roles.contains(&Role::Retry),
+        topics: config.kafka.topics.clone(),
+        concurrency: config.delivery.concurrency,
+        retry_concurrency: config.delivery.retry_concurrency,
+        policy: RetryPolicy {
+            schedule: Schedule::try_new(config.retry.schedule.clone())?,
+            max_age: config.delivery.max_age,
+        },
+        park_schedule: config.retry.park_schedule.clone(),
+        ladder: Ladder::try_new(config.retry.tiers.clone())?,
+        retry_partitions,
+        namespace,
+        record_bytes_max: RECORD_BYTES_MAX,
+        subscriptions,
+        database_waits: Arc::new(Semaphore::new(config.delivery.window / 4)),
+        egress: EgressConfig {
+            allow: config.egress.allow.clone(),
+            timeout: config.delivery.timeout,
+            response_bytes_max: 64 * 1_024,
+        },
+        telemetry,
+    })
+}
