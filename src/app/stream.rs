@@ -114,6 +114,7 @@ pub(super) fn plan(
             schedule: Schedule::try_new(config.retry.schedule.clone())?,
             max_age: config.delivery.max_age,
         },
+        park_schedule: config.retry.park_schedule.clone(),
         ladder: Ladder::try_new(config.retry.tiers.clone())?,
         retry_partitions,
         namespace,

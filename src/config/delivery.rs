@@ -80,6 +80,9 @@ pub struct Retry {
     /// `retry.schedule`: the waits before tries 1 to 5: exactly five, each 1ms–30d. Default
     /// 10s, 1m, 10m, 1h, 6h.
     pub schedule: Vec<Duration>,
+    /// `retry.park_schedule`: the waits of what is parked without an attempt, as when the database
+    /// does not answer: 1–8, each 1ms–30d, the last one for good. Default 10s, 1m, 10m.
+    pub park_schedule: Vec<Duration>,
     /// `retry.tiers`: the waits that the partitions of the retry topic are laid out by: 2–16,
     /// growing from 0s to at most 30d. A property of the topic: to change it, start with a new
     /// topic. Default 0s, 10s, 1m, 10m, 1h, 6h.
@@ -101,6 +104,16 @@ impl Retry {
                 |value| {
                     waits(value)
                         .filter(|waits| waits.len() == 5 && !waits.contains(&Duration::ZERO))
+                },
+            ),
+            park_schedule: reader.take(
+                "retry.park_schedule",
+                "1–8 lengths of time, each 1ms–30d",
+                [10, 60, 600].map(Duration::from_secs).to_vec(),
+                |value| {
+                    waits(value).filter(|waits| {
+                        (1..=8).contains(&waits.len()) && !waits.contains(&Duration::ZERO)
+                    })
                 },
             ),
             tiers: reader.take(

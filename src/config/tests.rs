@@ -135,6 +135,7 @@ fn all_errors_are_told_at_once_with_path_value_and_range() {
         ("delivery.concurrency", "0"),
         ("delivery.timeout", "soon"),
         ("retry.schedule", "1s,2s"),
+        ("retry.park_schedule", "0s"),
         ("kafka.topics.payload", "a b"),
         ("delivery.concurency", "5"),
     ])
@@ -145,12 +146,13 @@ fn all_errors_are_told_at_once_with_path_value_and_range() {
         "delivery.concurrency = \"0\" (from the flag --set): a whole number, 1–100000",
         "delivery.timeout = \"soon\" (from the flag --set): a length of time, 100ms–5m",
         "retry.schedule = \"1s,2s\" (from the flag --set): exactly five lengths of time",
+        "retry.park_schedule = \"0s\" (from the flag --set): 1–8 lengths of time",
         "delivery.concurency = (hidden) (from the flag --set): no such member; known here: \
          delivery.concurrency, ",
     ] {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
-    assert_eq!(errors.errors().len(), 5);
+    assert_eq!(errors.errors().len(), 6);
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub struct Pipeline {
     pub retry_concurrency: usize,
     /// When a delivery is tried again.
     pub policy: RetryPolicy,
+    /// How long what had no attempt is parked: the first time, the second, and so on.
+    pub park_schedule: Vec<Duration>,
     /// The tiers of `retry_sub`.
     pub ladder: Ladder,
     /// How many partitions `retry_sub` has.
@@ -177,14 +179,14 @@ impl Pipeline {
         Step::Park(Box::new(Parked { parcel, tier }))
     }
 
-    /// Parks what has no due time of its own: 10 s, 1 min, then 10 min for good.
+    /// Parks what has no due time of its own, longer each time; the last wait is for good.
     pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &'static str) -> Step {
-        const CLIMB: [u64; 3] = [10, 60, 600];
         let hop = usize::try_from(parcel.meta.hop).unwrap_or(usize::MAX);
-        let seconds = CLIMB.get(hop).or(CLIMB.last()).copied().unwrap_or_default();
+        let waits = &self.park_schedule;
+        let wait = waits.get(hop).or(waits.last()).copied().unwrap_or_default();
         parcel.meta.hop = parcel.meta.hop.saturating_add(1);
         self.telemetry.metrics.parked(reason);
-        self.park(parcel, Duration::from_secs(seconds), reason)
+        self.park(parcel, wait, reason)
     }
 }
 

@@ -5,9 +5,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 use webhook_delivery::telemetry::names::INSTRUMENTS;
 
-use crate::collector::{Collector, attribute};
-use crate::harness::{Service, Subscribed, kafka, until};
-use crate::receiver::{Answer, Receiver};
+use super::harness::{Answer, Collector, Log, On, Receiver, Service, Subscribed, attribute, until};
 
 /// Of a caller who records its trace.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -55,8 +53,8 @@ struct Traffic {
 impl Traffic {
     /// Three events that are delivered, the first in a caller's trace; one that is delivered by
     /// the first try; one that fails twice and waits; one whose receiver is gone; one that nobody
-    /// wants. On the embedded log where no Kafka is given.
-    async fn run(kafka: Option<String>, test: &str, settings: &[(&str, &str)]) -> Self {
+    /// wants.
+    async fn run(log: &Log, test: &str, settings: &[(&str, &str)]) -> Self {
         let collector = Collector::start().await;
         let base = collector.base().to_owned();
         let mut all = vec![
@@ -65,12 +63,8 @@ impl Traffic {
             ("telemetry.metrics_interval", "1s"),
             ("retry.schedule", "300ms,10m,10m,1h,6h"),
         ];
-        if kafka.is_none() {
-            all.push(("log", "embedded"));
-        }
         all.extend(settings);
-        let kafka = kafka.unwrap_or_else(|| "127.0.0.1:1".to_owned());
-        let service = Service::start(kafka, test, &all).await;
+        let service = Service::start(log, test, &all).await;
         let receiver = Receiver::start().await;
         let subscribe = async |path: &str, answer| {
             let url = format!("{}?token=secret", receiver.at(path, answer));
@@ -175,22 +169,19 @@ fn check_metrics(collector: &Collector, payload: &str, retry: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_one_trace_and_every_metric_counts_what_happened() {
-    check_all(None).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_kafka_too_an_event_is_one_trace_and_every_metric_counts_what_happened() {
-    if let Some(kafka) = kafka() {
-        check_all(Some(kafka)).await;
+    for on in On::BOTH {
+        if let Some(log) = on.beside_others().await {
+            count(&log).await;
+        }
     }
 }
 
-async fn check_all(kafka: Option<String>) {
+async fn count(log: &Log) {
     let Traffic {
-        service,
+        mut service,
         collector,
         receiver,
-    } = Traffic::run(kafka, "telemetry", &[]).await;
+    } = Traffic::run(log, "telemetry", &[]).await;
     let (payload, retry) = (service.topic("payload"), service.topic("retry"));
     let lag = |topic: &str| collector.value(LAG, &[("messaging.destination.name", topic)]);
     until("all is read, and one delivery waits", || {
@@ -206,7 +197,7 @@ async fn check_all(kafka: Option<String>) {
             "{instrument:?}"
         );
     }
-    service.finish().await;
+    service.stop().await;
 
     // What was reported last was sent when the service ended.
     check_metrics(&collector, &payload, &retry);
@@ -224,10 +215,13 @@ async fn check_all(kafka: Option<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_gets_the_trace_only_where_that_is_switched_on() {
+    let Some(log) = On::Embedded.beside_others().await else {
+        return;
+    };
     let switched_on = [("telemetry.propagate_to_receivers", "true")];
-    let traffic = Traffic::run(None, "propagate", &switched_on).await;
+    let mut traffic = Traffic::run(&log, "propagate", &switched_on).await;
     until("all came", || traffic.receiver.total() == 8).await;
-    traffic.service.finish().await;
+    traffic.service.stop().await;
     let spans = traffic.collector.spans();
     for request in traffic.receiver.received("/") {
         let traceparent = request.headers["traceparent"].to_str().unwrap();

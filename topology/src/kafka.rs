@@ -128,6 +128,8 @@ fn base_config(config: &KafkaConfig) -> ClientConfig {
         client.set(key, value);
     }
     client.set("bootstrap.servers", &config.bootstrap_servers);
+    // A broker that is back is found soon; librdkafka's own 10 s would be added to its absence.
+    default(&mut client, "reconnect.backoff.max.ms", "2000");
     client
 }
 

@@ -1,14 +1,15 @@
 //! A receiver of webhooks that records every request and answers as it was told to, path by
 //! path. It must not know the service: what a request proves is for the tests to say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use poem::http::{HeaderMap, StatusCode};
 use poem::listener::{Acceptor, Listener, TcpListener};
-use poem::{Request, Response, Server};
+use poem::{Body, Request, Response, Server};
 use tokio::task::JoinHandle;
 
 /// A request as it came.
@@ -37,6 +38,10 @@ pub(crate) enum Answer {
     FailFirst(usize),
     /// Nothing, ever.
     Hang,
+    /// 307 to this path.
+    Redirect(&'static str),
+    /// 200 with a gigabyte.
+    Gigabyte,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +50,8 @@ struct State {
     received: Vec<Received>,
     /// Requests by path and `webhook-id`.
     counts: HashMap<(String, String), usize>,
+    /// Bytes of bodies that senders took.
+    taken: usize,
 }
 
 /// Listens until it is dropped.
@@ -96,9 +103,33 @@ impl Receiver {
             .collect()
     }
 
+    /// The ids of the events that came so far.
+    pub(crate) fn ids(&self) -> HashSet<String> {
+        let state = self.state.lock().unwrap();
+        state.counts.keys().map(|(_, id)| id.clone()).collect()
+    }
+
     /// How many different events came so far.
     pub(crate) fn distinct(&self) -> usize {
         self.state.lock().unwrap().counts.len()
+    }
+
+    /// How many different events at this path were answered 200 or, by now, would be.
+    pub(crate) fn accepted(&self, path: &str) -> usize {
+        let state = self.state.lock().unwrap();
+        let failures = match state.answers.get(path) {
+            Some(Answer::FailFirst(failures)) => *failures,
+            _ => 0,
+        };
+        let counts = state.counts.iter();
+        counts
+            .filter(|((at, _), count)| at == path && **count > failures)
+            .count()
+    }
+
+    /// How many bytes of its answers' bodies were taken so far.
+    pub(crate) fn taken(&self) -> usize {
+        self.state.lock().unwrap().taken
     }
 
     /// How many requests came so far.
@@ -122,24 +153,40 @@ async fn receive(shared: Arc<Mutex<State>>, mut request: Request) -> poem::Resul
         body,
         arrived,
     };
-    let answer = {
-        let mut state = shared.lock().unwrap();
-        let answer = state.answers.get(&received.path).copied();
-        let event = (received.path.clone(), received.id().to_owned());
-        let count = state.counts.entry(event).or_default();
-        *count += 1;
-        let count = *count;
-        state.received.push(received);
-        match answer.unwrap_or(Answer::Status(200)) {
-            Answer::Status(status) => Some(status),
-            Answer::FailFirst(failures) => Some(if count <= failures { 500 } else { 200 }),
-            Answer::Hang => None,
-        }
+    let answer = record(&shared, received);
+    let (status, body) = match answer {
+        Answer::Status(status) => (status, Body::empty()),
+        Answer::Redirect(_) => (307, Body::empty()),
+        Answer::Gigabyte => (200, gigabyte(shared)),
+        Answer::Hang | Answer::FailFirst(_) => return std::future::pending().await,
     };
-    let Some(status) = answer else {
-        return std::future::pending().await;
-    };
-    Ok(Response::builder()
-        .status(StatusCode::from_u16(status).unwrap())
-        .finish())
+    let mut response = Response::builder().status(StatusCode::from_u16(status).unwrap());
+    if let Answer::Redirect(path) = answer {
+        response = response.header("location", path);
+    }
+    Ok(response.body(body))
+}
+
+/// Keeps the request; gives what is to be answered.
+fn record(shared: &Mutex<State>, received: Received) -> Answer {
+    let mut state = shared.lock().unwrap();
+    let answer = state.answers.get(&received.path).copied();
+    let event = (received.path.clone(), received.id().to_owned());
+    let count = state.counts.entry(event).or_default();
+    *count += 1;
+    let count = *count;
+    state.received.push(received);
+    match answer.unwrap_or(Answer::Status(200)) {
+        Answer::FailFirst(failures) => Answer::Status(if count <= failures { 500 } else { 200 }),
+        other => other,
+    }
+}
+
+fn gigabyte(shared: Arc<Mutex<State>>) -> Body {
+    const CHUNK: Bytes = Bytes::from_static(&[b'x'; 1 << 16]);
+    let chunks = stream::iter(0..1 << 14).map(move |_| {
+        shared.lock().unwrap().taken += CHUNK.len();
+        Ok::<_, std::io::Error>(CHUNK)
+    });
+    Body::from_bytes_stream(chunks)
 }

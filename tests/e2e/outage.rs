@@ -1,0 +1,211 @@
+//! The database or Kafka is away for a while, and nothing is lost.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::harness::{
+    Answer, BOUND, Database, Log, On, Producer, Proxy, Receiver, Service, body, event, eventually,
+    ids, missing, produce_all, subscribe_all, until,
+};
+
+const PARKING: [(&str, &str); 2] = [
+    ("retry.park_schedule", "300ms,600ms,1s"),
+    ("retry.tiers", "0s,1s,2s,3s"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_unknown_while_the_database_is_away_and_the_service_restarts() {
+    for on in On::BOTH {
+        let Some(log) = on.beside_others().await else {
+            continue;
+        };
+        if let Some(database) = Database::create().await {
+            println!("{on:?}:");
+            lose_the_database(&log, &database).await;
+        }
+    }
+}
+
+async fn lose_the_database(log: &Log, database: &Database) {
+    let settings = [("store", database.url.as_str()), ("delivery.window", "256")];
+    let settings = [&settings[..], &PARKING].concat();
+    let mut service = Service::start(log, "database", &settings).await;
+    let (letters, parked) = (service.dead_letters(), service.parked());
+    let receiver = Receiver::start().await;
+    let cached = subscribe_all(&service, &receiver, 3).await;
+    let url = receiver.at("/uncached", Answer::Status(200));
+    let uncached = [service.subscribe(&url).await];
+    for path in ["/wide/0", "/wide/1"] {
+        let url = receiver.at(path, Answer::Status(200));
+        let document = json!({ "target_url": url, "tenant": "acme", "event_types": ["made"] });
+        service.subscribe_as(document).await;
+    }
+    // Whoever makes a subscription caches it; the next process knows none.
+    service.stop().await;
+    service.spawn();
+    service.ready().await;
+    let producer = service.producer();
+    let mut sent = produce_all(&producer, &cached, 0..3).await;
+    until("three are cached", || receiver.distinct() == 3).await;
+
+    database.proxy.cut();
+    sent.extend(produce_all(&producer, &uncached, 1_000..1_300).await);
+    produce_wide(&producer, 0..100).await;
+    service
+        .ingest("posted", event(&uncached[0], &body(1)))
+        .await;
+    sent.extend(produce_all(&producer, &cached, 3..600).await);
+    until("what is cached is served", || receiver.distinct() == 600).await;
+    until("others are parked", || !parked.so_far().is_empty()).await;
+    let stopping = Instant::now();
+    service.stop().await;
+    println!("a stop without the database took {:?}", stopping.elapsed());
+    service.spawn();
+    service.ready().await;
+    let (_, readiness) = service.readiness().await.unwrap();
+    assert_ne!(readiness["checks"]["database"], "ok", "{readiness}");
+    sent.extend(produce_all(&service.producer(), &cached, 600..900).await);
+    let count = parked.so_far().len();
+    until("more is parked", || parked.so_far().len() > count + 100).await;
+    assert_eq!(receiver.distinct(), 600, "arrived without the database");
+    assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
+
+    database.proxy.mend();
+    let mended = Instant::now();
+    let all = 900 + 300 + 1 + 2 * 100;
+    until("every event arrived", || receiver.distinct() >= all).await;
+
+    println!(
+        "all arrived {:?} after the database came back",
+        mended.elapsed()
+    );
+    let lost = missing(&sent, &ids(&receiver.received("/")));
+    assert_eq!(lost.0, 0, "{lost:?}");
+    for path in ["/wide/0", "/wide/1"] {
+        assert_eq!(ids(&receiver.received(path)).len(), 100, "{path}");
+    }
+    let reasons = parked.so_far();
+    let stray = reasons.iter().find(|record| record.reason() != "database");
+    assert!(stray.is_none(), "{stray:?}");
+    assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
+    service.stop().await;
+}
+
+async fn produce_wide(producer: &Producer<'_>, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let body = body(number);
+        let value = format!("{{\"type\":\"made\",\"tenant\":\"acme\",\"payload\":{body}}}");
+        producer
+            .send(&format!("wide-{number}"), value.as_bytes())
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_starts_without_its_database() {
+    for on in On::BOTH {
+        let Some(log) = on.beside_others().await else {
+            continue;
+        };
+        if let Some(database) = Database::create().await {
+            start_without(&log, &database).await;
+        }
+    }
+}
+
+async fn start_without(log: &Log, database: &Database) {
+    database.proxy.cut();
+    let settings = [&[("store", database.url.as_str())][..], &PARKING].concat();
+    let mut service = Service::start(log, "no-database", &settings).await;
+    let letters = service.dead_letters();
+    let (_, readiness) = service.readiness().await.unwrap();
+    assert_ne!(readiness["checks"]["database"], "ok", "{readiness}");
+    let wide = r#"{"type":"made","payload":1}"#;
+    service.ingest("early", wide.into()).await;
+
+    database.proxy.mend();
+
+    eventually("the database is there", BOUND, || async {
+        let (_, readiness) = service.readiness().await?;
+        (readiness["checks"]["database"] == "ok").then_some(())
+    })
+    .await;
+    let receiver = Receiver::start().await;
+    let url = receiver.at("/late", Answer::Status(200));
+    let subscription = service.subscribe(&url).await;
+    service.ingest("late", event(&subscription, "1")).await;
+    until("the event arrived", || {
+        !ids(&receiver.received("/late")).is_empty()
+    })
+    .await;
+    assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
+    service.stop().await;
+}
+
+/// Kafka is not there at start, and later for longer than a member's session lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_while_kafka_is_away() {
+    const AWAY: Duration = Duration::from_secs(12);
+    const EVENTS: usize = 4_000;
+    let Some(kafka) = On::Kafka.beside_others().await else {
+        return;
+    };
+    let proxy = Proxy::of_kafka(kafka.address()).await;
+    let settings = [
+        ("kafka.bootstrap_servers", proxy.address.as_str()),
+        ("ingestion.timeout", "1s"),
+    ];
+    let mut service = Service::prepare(&kafka, "kafka-away", &settings);
+    service.spawn();
+    until("it says what it waits for", || {
+        service.said().contains("waiting for the log")
+    })
+    .await;
+    let (status, document) = service.readiness().await.unwrap();
+    assert_eq!(status, 503, "{document}");
+    assert_eq!(document["checks"]["log"], "waiting", "{document}");
+
+    proxy.mend();
+    service.ready().await;
+    let letters = service.dead_letters();
+    let receiver = Receiver::start().await;
+    let subscriptions = subscribe_all(&service, &receiver, 3).await;
+    let producer = service.producer();
+    let mut sent = produce_all(&producer, &subscriptions, 0..EVENTS / 2).await;
+    until("some arrived", || receiver.distinct() > 100).await;
+
+    proxy.cut();
+    let cut = Instant::now();
+    sent.extend(produce_all(&producer, &subscriptions, EVENTS / 2..EVENTS).await);
+    let posted = String::from_utf8(event(&subscriptions[0], "1")).unwrap();
+    let headers = [("webhook-id", "posted")];
+    let (status, document) = service.post("/ingestion", &headers, posted.clone()).await;
+    assert_eq!(
+        (status, &document["id"]),
+        (503, &json!("posted")),
+        "{document}"
+    );
+    tokio::time::sleep(AWAY.saturating_sub(cut.elapsed())).await;
+    let during = receiver.total();
+    proxy.mend();
+    let mended = Instant::now();
+    until("the next request", || receiver.total() > during).await;
+    println!(
+        "the next request came {:?} after Kafka was back",
+        mended.elapsed()
+    );
+    eventually("the same event is taken", BOUND, || async {
+        let (status, _) = service.post("/ingestion", &headers, posted.clone()).await;
+        (status == 202).then_some(())
+    })
+    .await;
+    until("every event arrived", || receiver.distinct() > EVENTS).await;
+
+    let lost = missing(&sent, &ids(&receiver.received("/")));
+    assert_eq!(lost.0, 0, "{lost:?}");
+    let twice = receiver.total() - receiver.distinct();
+    println!("{twice} of {EVENTS} events came again; Kafka was away for {AWAY:?}");
+    assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
+    service.stop().await;
+}
