@@ -41,6 +41,7 @@ fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
             schedule: Schedule::try_new(config.retry.schedule).unwrap(),
             max_age: config.delivery.max_age,
         },
+        park_schedule: config.retry.park_schedule,
         ladder: Ladder::try_new(config.retry.tiers).unwrap(),
         retry_partitions: PARTITIONS,
         namespace: Uuid::NAMESPACE_OID,
