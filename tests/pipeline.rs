@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use topology::{Headers, ProducerRecord, TopologyTestDriver};
 use uuid::Uuid;
 use webhook_delivery::config::Config;
@@ -48,6 +49,7 @@ fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions: Subscriptions::new(store, CacheConfig::default(), handle, Metrics::off()),
         database_waits: Arc::new(Semaphore::new(1)),
+        stopping: CancellationToken::new(),
         egress: EgressConfig {
             allow: Vec::new(),
             timeout: Duration::from_secs(1),
