@@ -125,6 +125,7 @@ pub fn print_topology(config: &Config) -> anyhow::Result<()> {
         Telemetry::off(),
         partitions,
         Uuid::nil(),
+        CancellationToken::new(),
     )?;
     let text = pipeline::build(&Arc::new(pipeline))?.describe();
     std::io::stdout()

@@ -33,7 +33,7 @@ pub(super) async fn run(
         () = cancel.cancelled() => return Ok(()),
     }
     health.topics_are_ready();
-    let streams = start(config, log, subscriptions, telemetry).await?;
+    let streams = start(config, log, subscriptions, telemetry, cancel.clone()).await?;
     health.runs(streams.assignment());
     let ended = tokio::select! {
         error = streams.failed() => Err(error.into()),
@@ -67,6 +67,7 @@ async fn start(
     log: &Arc<dyn Log>,
     subscriptions: Subscriptions,
     telemetry: Telemetry,
+    stopping: CancellationToken,
 ) -> anyhow::Result<KafkaStreams> {
     let retry_partitions = log.partitions(&config.kafka.topics.retry).await?;
     let namespace = if let Some(given) = config.kafka.id_namespace {
@@ -83,6 +84,7 @@ async fn start(
         telemetry,
         retry_partitions,
         namespace,
+        stopping,
     )?;
     let topology = pipeline::build(&Arc::new(pipeline))?;
     let settings = streams_config(config);
@@ -103,6 +105,7 @@ pub(super) fn plan(
     telemetry: Telemetry,
     retry_partitions: i32,
     namespace: Uuid,
+    stopping: CancellationToken,
 ) -> anyhow::Result<Pipeline> {
     Ok(Pipeline {
         deliver: config.roles.contains(&Role::Deliver),
@@ -121,6 +124,7 @@ pub(super) fn plan(
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions,
         database_waits: Arc::new(Semaphore::new(config.delivery.window / 4)),
+        stopping,
         egress: EgressConfig {
             allow: config.egress.allow.clone(),
             timeout: config.delivery.timeout,

@@ -65,7 +65,10 @@ async fn lookup(
             return asked;
         };
         for _ in 0..ASKS {
-            tokio::time::sleep(ASK_AGAIN).await;
+            tokio::select! {
+                () = tokio::time::sleep(ASK_AGAIN) => {}
+                () = pipeline.stopping.cancelled() => break,
+            }
             asked = once(pipeline, parcel, event).await;
             if asked.is_ok() {
                 break;

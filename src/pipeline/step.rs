@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use topology::{Headers, ProducerRecord};
 use url::Url;
 use uuid::Uuid;
@@ -48,6 +49,8 @@ pub struct Pipeline {
     pub subscriptions: Subscriptions,
     /// How many events may wait in place for the database; others are parked.
     pub database_waits: Arc<Semaphore>,
+    /// Cancelled when the process is to stop: what waits for the database is parked at once.
+    pub stopping: CancellationToken,
     /// How receivers are contacted.
     pub egress: EgressConfig,
     /// What deliveries are counted and traced with.
