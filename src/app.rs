@@ -33,7 +33,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let instance = member.id.clone();
     let instance = instance.unwrap_or_else(|| Uuid::now_v7().to_string());
     let (telemetry, exporters) =
-        telemetry::start(&config.telemetry, &instance).context("telemetry can not be exported")?;
+        telemetry::start(&config, &instance).context("telemetry can not be exported")?;
     let store = store::open(&config.store).context("the store can not be opened")?;
     let log = log::open(&config, member.id.clone())?;
     let subscriptions = Subscriptions::new(

@@ -52,6 +52,9 @@ fn again(
         Parsed::Absent => bail!("the record has no wd-* headers: it is no dead letter of ours"),
         Parsed::Newer(version) => bail!("its headers are of version {version}; use that version"),
     };
+    if meta.reason == "too_large" {
+        bail!("the log could not hold the record; only its origin, size and hash are known");
+    }
     let now = now_ms();
     meta.attempt = 0;
     meta.hop = 0;

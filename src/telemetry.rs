@@ -21,7 +21,7 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::sync::oneshot;
 
-use crate::config;
+use crate::config::{Config, LogKind};
 pub use metrics::Metrics;
 pub(crate) use metrics::{AttemptKind, CacheResult};
 pub use traces::Traces;
@@ -63,11 +63,12 @@ impl Telemetry {
 /// # Errors
 /// The endpoint or the exporter's own variables (`OTEL_EXPORTER_OTLP_*`) can not be used.
 pub fn start(
-    config: &config::Telemetry,
+    config: &Config,
     instance: &str,
 ) -> Result<(Telemetry, Exporters), ExporterBuildError> {
+    let (system, config) = (system(config.log), &config.telemetry);
     let Some(endpoint) = &config.otlp_endpoint else {
-        let traces = Traces::new(None, config.propagate_to_receivers);
+        let traces = Traces::new(None, system, config.propagate_to_receivers);
         let telemetry = Telemetry {
             traces,
             ..Telemetry::off()
@@ -111,7 +112,7 @@ pub fn start(
         .map(|tracers| tracers.tracer_with_scope(scope()));
     let telemetry = Telemetry {
         metrics: Metrics::new(meters.meter_with_scope(scope())),
-        traces: Traces::new(tracer, config.propagate_to_receivers),
+        traces: Traces::new(tracer, system, config.propagate_to_receivers),
     };
     tracing::info!("telemetry is exported");
     Ok((telemetry, exporters))
@@ -145,6 +146,14 @@ impl Exporters {
         if flush.is_err() || !in_time {
             tracing::warn!("the last telemetry was not all sent");
         }
+    }
+}
+
+/// What a log is called by those who look at it from outside.
+pub(crate) fn system(log: LogKind) -> &'static str {
+    match log {
+        LogKind::Embedded => "embedded",
+        LogKind::Kafka => "kafka",
     }
 }
 

@@ -17,7 +17,7 @@ use crate::health::Readiness;
 use crate::log::{RECORD_BYTES_MAX, SHUTDOWN, streams_config, topics};
 use crate::pipeline::{self, Pipeline};
 use crate::subscriptions::Subscriptions;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry};
 
 /// Runs the topology, once the log is there, until it is cancelled or fails.
 pub(super) async fn run(
@@ -89,7 +89,7 @@ async fn start(
     let topology = pipeline::build(&Arc::new(pipeline))?;
     let settings = streams_config(config);
     let streams = KafkaStreams::start(topology, log, &settings)?;
-    metrics.observe_streams(&streams.metrics(), |topic| {
+    metrics.observe_streams(&streams.metrics(), telemetry::system(config.log), |topic| {
         let group = settings.groups.get(topic);
         group.unwrap_or(&settings.application_id).clone()
     });

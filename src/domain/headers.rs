@@ -13,7 +13,8 @@ use super::UnixMillis;
 use super::id::{EventId, SubscriptionId};
 
 const PREFIX: &str = "wd-";
-const VERSION: &str = "1";
+/// The version that this service writes.
+pub const VERSION: &str = "1";
 
 /// What a parked record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

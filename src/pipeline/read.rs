@@ -3,27 +3,39 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use topology::{ConsumedRecord, ProducerRecord};
+use topology::{ConsumedRecord, Position, ProducerRecord};
 use uuid::Uuid;
 
 use super::step::{Content, Parcel, Pipeline};
 use crate::clock::now_ms;
 use crate::domain::UnixMillis;
-use crate::domain::event::{DecodeError, RawEvent, decode};
-use crate::domain::headers::{DeliveryHeaders, Kind, Parsed, get, strip};
+use crate::domain::event::{RawEvent, decode};
+use crate::domain::headers::{DeliveryHeaders, Kind, Parsed, VERSION, get, strip};
 use crate::domain::id::EventId;
 use crate::telemetry::names::attribute;
-use crate::telemetry::{ActiveSpan, Relation};
+use crate::telemetry::{ActiveSpan, Relation, Traces};
+
+/// What `wd-*` and error headers take at most, apart from the original key.
+const OUR_HEADERS_BYTES_MAX: usize = 4 * 1_024;
+/// How long a record of a newer version is left alone each time.
+const NEWER_WAIT_MS: i64 = 10_000;
+
+/// What records are read with.
+struct Reader {
+    namespace: Uuid,
+    record_bytes_max: usize,
+    traces: Traces,
+}
 
 /// Reads `webhook_payload`: whatever `wd-*` headers a producer wrote are removed.
 pub(super) fn event(
     pipeline: &Arc<Pipeline>,
 ) -> impl Fn(ConsumedRecord) -> Parcel + Send + Sync + 'static {
-    let (namespace, traces) = (pipeline.namespace, pipeline.telemetry.traces.clone());
+    let reader = Reader::new(pipeline);
     move |mut record| {
-        let span = traces.process(&record, Relation::Child);
+        let span = reader.traces.process(&record, Relation::Child);
         strip(&mut record.headers);
-        fresh(record, namespace, 0).within(span)
+        reader.fresh(record, 0).within(span)
     }
 }
 
@@ -32,18 +44,18 @@ pub(super) fn event(
 pub(super) fn parked(
     pipeline: &Arc<Pipeline>,
 ) -> impl Fn(ConsumedRecord) -> Parcel + Send + Sync + 'static {
-    let (namespace, traces) = (pipeline.namespace, pipeline.telemetry.traces.clone());
+    let reader = Reader::new(pipeline);
     move |record| {
-        let span = traces.process(&record, Relation::Linked);
+        let span = reader.traces.process(&record, Relation::Linked);
         let parcel = match DeliveryHeaders::parse(&record.headers) {
-            Ok(Parsed::Absent) => fresh(record, namespace, 1),
-            Ok(Parsed::Newer(version)) => newer(record, &version, namespace),
-            Ok(Parsed::Version1(meta)) => known(record, *meta, namespace),
+            Ok(Parsed::Absent) => reader.fresh(record, 1),
+            Ok(Parsed::Newer(version)) => reader.newer(record, &version),
+            Ok(Parsed::Version1(meta)) => reader.known(record, *meta),
             Err(error) => {
                 let content = Content::Unreadable("malformed", error.to_string().into());
                 Parcel {
                     content,
-                    ..fresh(record, namespace, 0)
+                    ..reader.fresh(record, 0)
                 }
             }
         };
@@ -54,75 +66,133 @@ pub(super) fn parked(
     }
 }
 
-/// When a record of `retry_sub` is due.
+/// When a record of `retry_sub` is due. One of a newer version is parked as it is, so its own
+/// headers can not say when to look at it again.
 pub(super) fn due_ms(record: &ConsumedRecord) -> Option<UnixMillis> {
-    get(&record.headers, "wd-due-ms")?.parse().ok()
-}
-
-fn fresh(record: ConsumedRecord, namespace: Uuid, attempt: u8) -> Parcel {
-    let (content, event_id) = content(&record, namespace);
-    let now = now_ms();
-    let meta = DeliveryHeaders {
-        kind: Kind::Event,
-        attempt,
-        due_ms: now,
-        delay_ms: 0,
-        hop: 0,
-        first_ms: now,
-        event_id,
-        event_ms: record.timestamp_ms,
-        key: record.key,
-        origin: record.position,
-        subscription_id: None,
-        after: None,
-        reason: String::new(),
-    };
-    Parcel {
-        value: record.value,
-        headers: record.headers,
-        meta,
-        content,
-        read_at: Instant::now(),
-        parked_before: false,
-        span: ActiveSpan::default(),
+    match get(&record.headers, "wd-version") {
+        None => None,
+        Some(VERSION) => get(&record.headers, "wd-due-ms")?.parse().ok(),
+        Some(_) => Some(record.timestamp_ms + NEWER_WAIT_MS),
     }
 }
 
-fn known(record: ConsumedRecord, meta: DeliveryHeaders, namespace: Uuid) -> Parcel {
-    let content = match content(&record, namespace).0 {
-        Content::Event(event) => {
-            let mut event = Arc::unwrap_or_clone(event);
-            event.id = meta.event_id.clone();
-            Content::Event(Arc::new(event))
+impl Reader {
+    fn new(pipeline: &Pipeline) -> Self {
+        Self {
+            namespace: pipeline.namespace,
+            record_bytes_max: pipeline.record_bytes_max,
+            traces: pipeline.telemetry.traces.clone(),
         }
-        other => other,
-    };
-    Parcel {
-        value: record.value,
-        headers: record.headers,
-        meta,
-        content,
-        read_at: Instant::now(),
-        parked_before: true,
-        span: ActiveSpan::default(),
     }
-}
 
-fn newer(record: ConsumedRecord, version: &str, namespace: Uuid) -> Parcel {
-    tracing::error!(
-        version,
-        "a record of a newer version is parked untouched; upgrade this instance"
-    );
-    let untouched = ProducerRecord {
-        topic: Arc::clone(&record.position.topic),
-        partition: None,
-        key: record.key.clone(),
-        value: record.value.clone(),
-        headers: record.headers.clone(),
-    };
-    let mut parcel = fresh(record, namespace, 0);
-    parcel.content = Content::Newer(Arc::new(untouched));
-    parcel
+    fn fresh(&self, record: ConsumedRecord, attempt: u8) -> Parcel {
+        let (content, event_id) = self.content(&record);
+        let content = self.too_large(&record).unwrap_or(content);
+        let now = now_ms();
+        let meta = DeliveryHeaders {
+            kind: Kind::Event,
+            attempt,
+            due_ms: now,
+            delay_ms: 0,
+            hop: 0,
+            first_ms: now,
+            event_id,
+            event_ms: record.timestamp_ms,
+            key: record.key,
+            origin: record.position,
+            subscription_id: None,
+            after: None,
+            reason: String::new(),
+        };
+        Parcel {
+            value: record.value,
+            headers: record.headers,
+            meta,
+            content,
+            read_at: Instant::now(),
+            parked_before: false,
+            span: ActiveSpan::default(),
+        }
+    }
+
+    fn known(&self, record: ConsumedRecord, meta: DeliveryHeaders) -> Parcel {
+        let content = match self.content(&record).0 {
+            Content::Event(event) => {
+                let mut event = Arc::unwrap_or_clone(event);
+                event.id = meta.event_id.clone();
+                Content::Event(Arc::new(event))
+            }
+            other => other,
+        };
+        Parcel {
+            value: record.value,
+            headers: record.headers,
+            meta,
+            content,
+            read_at: Instant::now(),
+            parked_before: true,
+            span: ActiveSpan::default(),
+        }
+    }
+
+    fn newer(&self, record: ConsumedRecord, version: &str) -> Parcel {
+        tracing::error!(
+            version,
+            "a record of a newer version is parked untouched; upgrade this instance"
+        );
+        let untouched = ProducerRecord {
+            topic: Arc::clone(&record.position.topic),
+            partition: None,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: record.headers.clone(),
+        };
+        Parcel {
+            content: Content::Newer(Arc::new(untouched)),
+            ..self.fresh(record, 0)
+        }
+    }
+
+    fn content(&self, record: &ConsumedRecord) -> (Content, EventId) {
+        let Position {
+            topic,
+            partition,
+            offset,
+        } = &record.position;
+        let time = record.timestamp_ms;
+        let own = || EventId::for_origin(self.namespace, topic, *partition, *offset, time);
+        let raw = RawEvent {
+            value: record.value.as_ref(),
+            headers: &record.headers,
+            origin: &record.position,
+            timestamp_ms: time,
+            namespace: self.namespace,
+        };
+        match decode(&raw) {
+            Ok(event) => {
+                let id = event.id.clone();
+                (Content::Event(Arc::new(event)), id)
+            }
+            Err(error) => {
+                let content = Content::Unreadable(error.reason(), error.to_string().into());
+                (content, own())
+            }
+        }
+    }
+
+    /// What could not be parked is not begun: after a failed attempt it would have nowhere to go.
+    fn too_large(&self, record: &ConsumedRecord) -> Option<Content> {
+        // The key goes on twice: as it is, and in base64 in a header.
+        let key = record.key.as_ref().map_or(0, |key| key.len() * 4 / 3);
+        let parked = record.size() + key + OUR_HEADERS_BYTES_MAX;
+        (parked > self.record_bytes_max).then(|| {
+            let message = format!(
+                "the record takes {parked} bytes with the headers of a retry, more than {}; send a link instead",
+                self.record_bytes_max
+            );
+            Content::Unreadable("too_large", message.into())
+        })
+    }
 }
 
 impl Parcel {
@@ -130,35 +200,4 @@ impl Parcel {
         span.set_with(attribute::MESSAGE_ID, || self.meta.event_id.to_string());
         Self { span, ..self }
     }
-}
-
-fn content(record: &ConsumedRecord, namespace: Uuid) -> (Content, EventId) {
-    let raw = RawEvent {
-        value: record.value.as_ref(),
-        headers: &record.headers,
-        origin: &record.position,
-        timestamp_ms: record.timestamp_ms,
-        namespace,
-    };
-    let own = || {
-        let at = &record.position;
-        EventId::for_origin(
-            namespace,
-            &at.topic,
-            at.partition,
-            at.offset,
-            record.timestamp_ms,
-        )
-    };
-    match decode(&raw) {
-        Ok(event) => {
-            let id = event.id.clone();
-            (Content::Event(Arc::new(event)), id)
-        }
-        Err(error) => (unreadable(&error), own()),
-    }
-}
-
-fn unreadable(error: &DecodeError) -> Content {
-    Content::Unreadable(error.reason(), error.to_string().into())
 }

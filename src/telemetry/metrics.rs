@@ -83,8 +83,13 @@ impl Metrics {
     }
 
     /// Exports what the engine counts, and the lag of each partition.
-    pub(crate) fn observe_streams(&self, streams: &StreamsMetrics, group: impl Fn(&str) -> String) {
-        super::streams::observe(&self.0.meter, streams, group);
+    pub(crate) fn observe_streams(
+        &self,
+        streams: &StreamsMetrics,
+        system: &'static str,
+        group: impl Fn(&str) -> String,
+    ) {
+        super::streams::observe(&self.0.meter, streams, system, group);
     }
 
     /// Says how many attempts may be under way.

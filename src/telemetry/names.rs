@@ -247,7 +247,7 @@ pub mod attribute {
     pub const STATUS: &str = "http.response.status_code";
     /// The subscription.
     pub const SUBSCRIPTION_ID: &str = "webhook.subscription.id";
-    /// `kafka`.
+    /// The log: `kafka` or `embedded`.
     pub const SYSTEM: &str = "messaging.system";
     /// The receiver's URL, without credentials, query and fragment.
     pub const URL: &str = "url.full";

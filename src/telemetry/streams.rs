@@ -13,11 +13,16 @@ use super::names::{self, attribute};
 /// The attributes of a source: its topic and consumer group.
 type Sources = Arc<BTreeMap<Arc<str>, [KeyValue; 3]>>;
 
-pub(super) fn observe(meter: &Meter, streams: &StreamsMetrics, group: impl Fn(&str) -> String) {
+pub(super) fn observe(
+    meter: &Meter,
+    streams: &StreamsMetrics,
+    system: &'static str,
+    group: impl Fn(&str) -> String,
+) {
     let attributes = |source: SourceSnapshot| {
         let group = KeyValue::new(attribute::GROUP, group(&source.topic));
         let topic = KeyValue::new(attribute::DESTINATION, Arc::clone(&source.topic));
-        let system = KeyValue::new(attribute::SYSTEM, "kafka");
+        let system = KeyValue::new(attribute::SYSTEM, system);
         (source.topic, [group, topic, system])
     };
     let sources: Sources = Arc::new(streams.snapshot().into_iter().map(attributes).collect());

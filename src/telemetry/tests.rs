@@ -24,7 +24,11 @@ fn fixture(to_receivers: bool) -> Fixture {
         .with_sampler(sampler::sampler(1.0))
         .build();
     Fixture {
-        traces: Traces::new(Some(provider.tracer_with_scope(scope())), to_receivers),
+        traces: Traces::new(
+            Some(provider.tracer_with_scope(scope())),
+            "kafka",
+            to_receivers,
+        ),
         provider,
         exporter,
     }
@@ -124,9 +128,9 @@ fn a_record_keeps_the_context_that_its_producer_gave_it() {
 fn without_a_span_of_ours_a_receiver_gets_the_context_that_came() {
     let off = ActiveSpan::default();
     let given = headers(NOT_RECORDED);
-    let switched_on = Traces::new(None, true);
+    let switched_on = Traces::new(None, "kafka", true);
     assert_eq!(switched_on.for_receiver(&off, &given), given);
-    let not = Traces::new(None, false);
+    let not = Traces::new(None, "kafka", false);
     assert_eq!(not.for_receiver(&off, &given), Headers::new());
 }
 
@@ -139,7 +143,7 @@ fn switched_off_an_event_goes_on_with_the_headers_that_it_came_with() {
 
 #[tokio::test]
 async fn nothing_is_exported_without_an_endpoint() {
-    let config = config::Config::load(None, &[]).unwrap().telemetry;
+    let config = Config::load(None, &[]).unwrap();
     let (telemetry, exporters) = start(&config, "test").unwrap();
     assert!(exporters.traces.is_none() && exporters.metrics.is_none());
     telemetry.metrics.unmatched();

@@ -23,6 +23,8 @@ use crate::domain::id::{EventId, SubscriptionId};
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
     tracer: Option<SdkTracer>,
+    /// The log that events are sent to and read from.
+    system: &'static str,
     /// Whether receivers get the trace context.
     to_receivers: bool,
 }
@@ -54,9 +56,10 @@ pub(crate) struct AttemptOf<'a> {
 
 impl Traces {
     /// Spans by this tracer; none without one.
-    pub fn new(tracer: Option<SdkTracer>, to_receivers: bool) -> Self {
+    pub fn new(tracer: Option<SdkTracer>, system: &'static str, to_receivers: bool) -> Self {
         Self {
             tracer,
+            system,
             to_receivers,
         }
     }
@@ -95,7 +98,7 @@ impl Traces {
         let mut span = tracer.build_with_context(of("send", SpanKind::Producer), &parent);
         if span.is_recording() {
             span.update_name(format!("send {topic}"));
-            span.set_attributes(messaging("send", topic));
+            span.set_attributes(self.messaging("send", topic));
             if let Some(id) = get(headers, "webhook-id") {
                 span.set_attribute(KeyValue::new(attribute::MESSAGE_ID, id.to_owned()));
             }
@@ -133,7 +136,7 @@ impl Traces {
         }
         let at = &record.position;
         span.update_name(format!("process {}", at.topic));
-        span.set_attributes(messaging("process", &at.topic));
+        span.set_attributes(self.messaging("process", &at.topic));
         span.set_attributes([
             KeyValue::new(attribute::PARTITION, at.partition.to_string()),
             KeyValue::new(attribute::OFFSET, at.offset),
@@ -172,6 +175,15 @@ impl Traces {
             span.set_attribute(count);
         }
         ActiveSpan::of(parent.with_span(span))
+    }
+
+    fn messaging(&self, operation: &'static str, topic: &str) -> [KeyValue; 4] {
+        [
+            KeyValue::new(attribute::SYSTEM, self.system),
+            KeyValue::new(attribute::OPERATION, operation),
+            KeyValue::new(attribute::OPERATION_TYPE, operation),
+            KeyValue::new(attribute::DESTINATION, topic.to_owned()),
+        ]
     }
 
     /// The trace context that a receiver gets: none, unless that is switched on.
@@ -275,15 +287,6 @@ fn inject(context: &Context, headers: &mut Headers) {
 /// Named anew once it is known to be recorded: most are not.
 fn of(name: &'static str, kind: SpanKind) -> SpanBuilder {
     SpanBuilder::from_name(name).with_kind(kind)
-}
-
-fn messaging(operation: &'static str, topic: &str) -> [KeyValue; 4] {
-    [
-        KeyValue::new(attribute::SYSTEM, "kafka"),
-        KeyValue::new(attribute::OPERATION, operation),
-        KeyValue::new(attribute::OPERATION_TYPE, operation),
-        KeyValue::new(attribute::DESTINATION, topic.to_owned()),
-    ]
 }
 
 /// Without what may be secret: credentials, query and fragment.

@@ -1,5 +1,6 @@
 //! The one member of a group on a topic: it has all partitions.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(super) struct EmbeddedSource {
     topic: Arc<Topic>,
     listener: Box<dyn RebalanceListener>,
     is_assigned: bool,
+    /// By partition, once they are assigned.
+    committed: BTreeMap<i32, i64>,
 }
 
 impl EmbeddedSource {
@@ -52,12 +55,15 @@ impl EmbeddedSource {
             topic: found,
             listener,
             is_assigned: false,
+            committed: BTreeMap::new(),
         })
     }
 
     fn assign(&mut self) -> Result<(), SourceError> {
         let (group, topic) = (Arc::clone(&self.group), Arc::clone(&self.topic));
         let offsets = self.ask(|done| Request::Join { group, topic, done })?;
+        let numbers = self.topic.partitions.iter().map(|p| p.at.partition);
+        self.committed = numbers.zip(offsets.iter().copied()).collect();
         let partitions = self.topic.partitions.iter().zip(offsets);
         let queues: Vec<Box<dyn PartitionQueue>> = partitions
             .map(|(partition, next)| {
@@ -113,7 +119,7 @@ impl RecordSource for EmbeddedSource {
                 .map(|found| (found.id, committable.offset))
                 .ok_or_else(foreign)
         };
-        let offsets = offsets
+        let rows = offsets
             .iter()
             .map(row_of)
             .collect::<Result<_, SourceError>>()?;
@@ -121,10 +127,21 @@ impl RecordSource for EmbeddedSource {
         self.ask(|done| {
             Request::Commit(Commit {
                 group,
-                offsets,
+                offsets: rows,
                 done,
             })
-        })
+        })?;
+        let now = offsets.iter().map(|c| (c.partition.partition, c.offset));
+        self.committed.extend(now);
+        Ok(())
+    }
+
+    fn records_lag(&mut self) -> Result<BTreeMap<i32, u64>, SourceError> {
+        let lag = |(number, committed): (&i32, &i64)| {
+            let end = self.topic.partition(*number)?.end();
+            Some((*number, u64::try_from(end - committed).unwrap_or_default()))
+        };
+        Ok(self.committed.iter().filter_map(lag).collect())
     }
 
     fn leave(mut self: Box<Self>, drain: Duration) {

@@ -239,6 +239,11 @@ impl Member {
         self.source.commit(&[committable]).unwrap();
     }
 
+    /// What is not committed, by partition.
+    pub(crate) fn lag(&mut self) -> Vec<(i32, u64)> {
+        self.source.records_lag().unwrap().into_iter().collect()
+    }
+
     /// Has `wake` called by every partition; answers whether nothing is there yet.
     pub(crate) fn wait_with(&mut self, wake: &Arc<dyn Fn() + Send + Sync>) -> bool {
         let queues = &mut self.held.lock().unwrap().queues;

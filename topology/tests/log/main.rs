@@ -59,6 +59,20 @@ fn a_reader_that_appends_overtake_misses_none_and_keeps_the_order() {
 }
 
 #[test]
+fn the_lag_is_what_lies_after_the_committed_offset_read_or_not() {
+    on_each_log(|subject| {
+        subject.create(2);
+        subject.send_all(0..5);
+        let mut member = subject.join("group");
+        assert_eq!(member.lag(), [(0, 5), (1, 0)]);
+        member.read(5);
+        member.commit(subject.at(0), 3);
+        subject.send_all(5..6);
+        assert_eq!(member.lag(), [(0, 3), (1, 0)]);
+    });
+}
+
+#[test]
 fn a_key_has_the_partition_that_kafka_gives_it() {
     on_each_log(|subject| {
         subject.create(12);

@@ -1,0 +1,131 @@
+//! The pipeline on the test driver: virtual time, no broker, no receiver.
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use topology::{Headers, ProducerRecord, TopologyTestDriver};
+use uuid::Uuid;
+use webhook_delivery::config::Config;
+use webhook_delivery::domain::headers::get;
+use webhook_delivery::domain::retry::{Ladder, RetryPolicy, Schedule};
+use webhook_delivery::egress::EgressConfig;
+use webhook_delivery::pipeline::{Pipeline, build};
+use webhook_delivery::store;
+use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
+use webhook_delivery::telemetry::{Metrics, Telemetry};
+
+const START_MS: i64 = 1_700_000_000_000;
+const PARTITIONS: i32 = 24;
+const RECORD_BYTES_MAX: usize = 100_000;
+
+/// The driver, with the folder and the runtime of a store that nobody asks.
+fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
+    let (folder, runtime) = (tempfile::tempdir().unwrap(), Runtime::new().unwrap());
+    let store = {
+        let _entered = runtime.enter();
+        store::open(&format!("sqlite:{}", folder.path().join("s.db").display())).unwrap()
+    };
+    let config = Config::load(None, &[]).unwrap();
+    let handle = runtime.handle().clone();
+    let pipeline = Pipeline {
+        deliver: true,
+        retry: true,
+        topics: config.kafka.topics,
+        concurrency: 4,
+        retry_concurrency: 4,
+        policy: RetryPolicy {
+            schedule: Schedule::try_new(config.retry.schedule).unwrap(),
+            max_age: config.delivery.max_age,
+        },
+        park_schedule: config.retry.park_schedule,
+        ladder: Ladder::try_new(config.retry.tiers).unwrap(),
+        retry_partitions: PARTITIONS,
+        namespace: Uuid::NAMESPACE_OID,
+        record_bytes_max: RECORD_BYTES_MAX,
+        subscriptions: Subscriptions::new(store, CacheConfig::default(), handle, Metrics::off()),
+        database_waits: Arc::new(Semaphore::new(1)),
+        stopping: CancellationToken::new(),
+        egress: EgressConfig {
+            allow: Vec::new(),
+            timeout: Duration::from_secs(1),
+            response_bytes_max: 1,
+        },
+        telemetry: Telemetry::off(),
+    };
+    let topology = build(&Arc::new(pipeline)).unwrap();
+    let driver = TopologyTestDriver::new(&topology, PARTITIONS, START_MS).unwrap();
+    (driver, folder, runtime)
+}
+
+fn record(topic: &str, value: Vec<u8>, headers: &[(&str, &str)]) -> ProducerRecord {
+    let header = |(name, value): &(&str, &str)| {
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        ((*name).to_owned(), Some(value))
+    };
+    ProducerRecord {
+        topic: topic.into(),
+        partition: Some(3),
+        key: Some(Bytes::from_static(b"key")),
+        value: Some(value.into()),
+        headers: headers.iter().map(header).collect(),
+    }
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_parked_untouched_and_looked_at_every_10_seconds() {
+    let (driver, _folder, _runtime) = driver();
+    let headers = [("wd-version", "2"), ("wd-due-ms", "5"), ("wd-more", "x")];
+    let newer = record("retry_sub", b"{}".to_vec(), &headers);
+    driver.pipe_input(&newer);
+    driver.advance_wall_clock_time(Duration::from_secs(65));
+    let parked = driver.read_output("retry_sub");
+    assert_eq!(parked.len(), 6);
+    for again in parked {
+        assert_eq!(
+            ProducerRecord {
+                partition: newer.partition,
+                ..again
+            },
+            newer
+        );
+    }
+}
+
+#[test]
+fn a_record_that_could_not_be_parked_is_a_dead_letter_with_its_size_and_hash() {
+    let (driver, _folder, _runtime) = driver();
+    let id = "363294be-37e5-482f-b7fd-5a1be84c2713";
+    let value = |filler: usize| format!(r#"{{"id":"{id}","payload":"{}"}}"#, "x".repeat(filler));
+    let large = value(RECORD_BYTES_MAX);
+    driver.pipe_input(&record("webhook_payload", large.clone().into_bytes(), &[]));
+    driver.advance_wall_clock_time(Duration::from_secs(1));
+    let letters = driver.read_output("webhook_dead_letter");
+    assert_eq!(letters.len(), 1);
+    let letter = letters.first().unwrap();
+    let header = |name| get(&letter.headers, name);
+    assert_eq!(header("wd-reason"), Some("too_large"));
+    assert_eq!(header("wd-origin"), Some("webhook_payload/3/0"));
+    assert_eq!(header("wd-attempts"), Some("0"));
+    let summary: serde_json::Value =
+        serde_json::from_slice(letter.value.as_deref().unwrap()).unwrap();
+    assert_eq!(summary["bytes"], large.len());
+}
+
+#[test]
+fn headers_that_a_producer_forged_are_not_in_the_dead_letter() {
+    let (driver, _folder, _runtime) = driver();
+    let forged = [("wd-attempt", "5"), ("wd-forged", "x"), ("mine", "kept")];
+    driver.pipe_input(&record("webhook_payload", b"{".to_vec(), &forged));
+    driver.advance_wall_clock_time(Duration::from_secs(1));
+    let letters = driver.read_output("webhook_dead_letter");
+    let headers: &Headers = &letters.first().unwrap().headers;
+    assert_eq!(get(headers, "wd-attempt"), Some("0"));
+    assert_eq!(get(headers, "wd-forged"), None);
+    assert_eq!(get(headers, "mine"), Some("kept"));
+    assert_eq!(get(headers, "wd-reason"), Some("malformed"));
+}
