@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::harness::{
-    Answer, DeadLetter, DeadLetters, Log, On, Receiver, Service, event, eventually, until,
+    Answer, BOUND, DeadLetter, DeadLetters, Log, On, Receiver, Service, event, eventually, until,
 };
-use super::harness::{BOUND, Subscribed};
 
 const UNKNOWN: &str = "0190b5a0-0000-7000-8000-000000000000";
 
@@ -237,7 +236,7 @@ async fn a_record_that_is_large_only_once_read_is_a_dead_letter_with_its_size() 
     let dead = service.dead_letters();
     let receiver = Receiver::start().await;
     let url = receiver.at("/good", Answer::Status(200));
-    let good: Subscribed = service.subscribe(&url).await;
+    let good = service.subscribe(&url).await;
     let value = event(&good, &format!("\"{}\"", "x".repeat(BYTES)));
     for codec in ["gzip", "zstd"] {
         service

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Service, Subscribed};
+use super::{BOUND, Service, Subscribed, eventually};
 
 impl Service {
     /// Subscribes `url` to the events that name the subscription.
@@ -44,6 +44,15 @@ impl Service {
         }
         let request = request.header("content-type", "application/json");
         answer(request.body(body)).await.unwrap()
+    }
+
+    /// Waits until `/readyz` says that the database is there.
+    pub(crate) async fn has_database(&self) {
+        eventually("the database is there", BOUND, || async {
+            let (_, readiness) = self.readiness().await?;
+            (readiness["checks"]["database"] == "ok").then_some(())
+        })
+        .await;
     }
 
     /// What `/readyz` answers, or none while nobody does.

@@ -33,11 +33,12 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts the binary with `settings` (`section.key` and its text) beyond the harness's own,
-    /// and waits until it is ready.
+    /// and waits until it is ready and has its database.
     pub(crate) async fn start(log: &Log, test: &str, settings: &[(&str, &str)]) -> Self {
         let mut service = Self::prepare(log, test, settings);
         service.spawn();
         service.ready().await;
+        service.has_database().await;
         service
     }
 
