@@ -16,8 +16,8 @@ const SOURCE_BYTES_MAX: usize = 1_048_588;
 pub(crate) const RECORD_BYTES_MAX: usize = SOURCE_BYTES_MAX + 64 * 1_024;
 /// How long a shutdown waits for what is in flight: longer than one attempt by default takes.
 pub(crate) const SHUTDOWN: Duration = Duration::from_secs(30);
-/// How long our own topics are kept: longer than a delivery lives, and than an outage lasts.
-const RETENTION: Duration = Duration::from_hours(24 * 14);
+/// The longest outage that our own topics outlive, beyond the longest that a delivery lives.
+const OUTAGE_MAX: Duration = Duration::from_hours(24 * 11);
 
 /// Opens the log, as the static member `group_instance_id` where it knows such.
 pub(crate) fn open(
@@ -87,6 +87,10 @@ pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
 /// What the topics must be. The payload topic is its producers': of it only compaction is refused.
 pub(crate) fn topics(config: &Config) -> [TopicSpec; 3] {
     let topics = &config.kafka.topics;
+    let retry = &config.retry;
+    let waits = [&retry.schedule, &retry.park_schedule, &retry.tiers];
+    let longest = waits.into_iter().flatten().max().copied();
+    let lives = config.delivery.max_age + longest.unwrap_or_default();
     let payload = TopicSpec {
         name: topics.payload.clone(),
         partitions: topics.payload_partitions,
@@ -98,7 +102,7 @@ pub(crate) fn topics(config: &Config) -> [TopicSpec; 3] {
     };
     let dead_letter = TopicSpec {
         name: topics.dead_letter.clone(),
-        retention: Some(RETENTION),
+        retention: Some(lives + OUTAGE_MAX),
         record_bytes_max: Some(RECORD_BYTES_MAX),
         ..payload.clone()
     };

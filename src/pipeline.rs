@@ -44,7 +44,6 @@ fn send(
 ) {
     let named = |name: &str| Named::new(format!("{prefix}{name}"));
     let (first, tries) = bounds;
-    let unbounded = MaxInFlight::new(usize::from(u16::MAX));
     let to_retry = Produced::with(write::parked(pipeline), named("to-retry-sub"));
     let to_dead_letter = Produced::with(write::dead(pipeline), named("to-dead-letter"));
     let (retry, dead_letter) = (
@@ -59,16 +58,16 @@ fn send(
     stream
         .process_values_async(
             join::supplier(pipeline),
-            move |_| unbounded,
+            |_| None,
             named("join-subscriptions"),
         )
         .flat_map_values(|steps| steps, joined)
         .process_values_async(
             deliver::supplier(pipeline),
             move |step| match step {
-                Step::Attempt(attempt) if attempt.parcel.meta.attempt == 0 => first,
-                Step::Attempt(_) => tries,
-                _ => unbounded,
+                Step::Attempt(attempt) if attempt.parcel.meta.attempt == 0 => Some(first),
+                Step::Attempt(_) => Some(tries),
+                _ => None,
             },
             named("deliver"),
         )

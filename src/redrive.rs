@@ -8,7 +8,7 @@ use topology::{ConsumedRecord, Position, ProducerRecord};
 
 use crate::clock::now_ms;
 use crate::config::Config;
-use crate::domain::headers::{DeliveryHeaders, Parsed, strip};
+use crate::domain::headers::{DeliveryHeaders, Parsed, TOO_LARGE, strip};
 use crate::domain::retry::Ladder;
 use crate::log;
 
@@ -52,7 +52,10 @@ fn again(
         Parsed::Absent => bail!("the record has no wd-* headers: it is no dead letter of ours"),
         Parsed::Newer(version) => bail!("its headers are of version {version}; use that version"),
     };
-    if meta.reason == "too_large" {
+    if meta.reason == "malformed" && *meta.origin.topic == *topic {
+        bail!("the record's own wd-* headers can not be read, so whom it is for is unknown");
+    }
+    if meta.reason == TOO_LARGE {
         bail!("the log could not hold the record; only its origin, size and hash are known");
     }
     let now = now_ms();

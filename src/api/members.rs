@@ -176,9 +176,12 @@ pub(super) fn id(value: &Value) -> Parsed<SubscriptionId> {
 
 /// A name or a tenant.
 pub(super) fn text(value: &Value) -> Parsed<String> {
-    let fix = format!("text of 1–{TEXT_CHARS_MAX} characters, without control characters");
+    let fix = format!(
+        "text of 1–{TEXT_CHARS_MAX} characters, without control characters and spaces around it"
+    );
     match value.as_str() {
         None => wrong("is not text", fix),
+        Some(text) if text.trim() != text => wrong("has spaces around it", fix),
         Some(text) if text.chars().any(char::is_control) => wrong("has control characters", fix),
         Some(text) if !(1..=TEXT_CHARS_MAX).contains(&text.chars().count()) => {
             wrong(format!("has {} characters", text.chars().count()), fix)

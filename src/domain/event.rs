@@ -1,7 +1,8 @@
 //! An event as its producer sent it: which form it has, whom it is for, and what is sent on.
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use topology::{Headers, Position};
 use url::Url;
@@ -73,6 +74,9 @@ pub enum DecodeError {
         "the value is not understood: {0}; send {{\"id\": \"<subscription uuid>\"}} or {{\"type\": \"…\"}}"
     )]
     Malformed(String),
+    /// More headers than a request may have.
+    #[error("the record has {0} headers; send at most {HEADERS_MAX}")]
+    TooManyHeaders(usize),
     /// Neither form, or both.
     #[error("{0}")]
     NoRoute(&'static str),
@@ -85,24 +89,34 @@ impl DecodeError {
     /// The reason, in one word.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Null | Self::Malformed(_) => "malformed",
+            Self::Null | Self::Malformed(_) | Self::TooManyHeaders(_) => "malformed",
             Self::NoRoute(_) => "no_route",
             Self::EventId(_) => "bad_event_id",
         }
     }
 }
 
+/// The members that may decide the route. Each is read as whatever it is, for in the forms that do
+/// not use it a member is free.
 #[derive(Deserialize)]
 struct Document<'a> {
-    id: Option<serde_json::Value>,
-    r#type: Option<String>,
-    tenant: Option<String>,
-    target_url: Option<serde_json::Value>,
-    specversion: Option<String>,
-    source: Option<String>,
-    #[serde(borrow)]
+    id: Option<Value>,
+    r#type: Option<Value>,
+    tenant: Option<Value>,
+    target_url: Option<Value>,
+    specversion: Option<Value>,
+    source: Option<Value>,
+    #[serde(borrow, default, deserialize_with = "present")]
     payload: Option<&'a RawValue>,
 }
+
+/// Tells `null` from nothing.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(value).map(Some)
+}
+
+/// Headers of one record: more would make a request that no receiver takes.
+const HEADERS_MAX: usize = 256;
 
 const JSON: &str = "application/json";
 const CLOUD_EVENT: &str = "application/cloudevents+json";
@@ -111,6 +125,9 @@ pub const DEFAULT_TENANT: &str = "default";
 
 /// Reads a record as an event. CloudEvents come first, then the `type` form, then the `id` form.
 pub fn decode(raw: &RawEvent<'_>) -> Result<Event, DecodeError> {
+    if raw.headers.len() > HEADERS_MAX {
+        return Err(DecodeError::TooManyHeaders(raw.headers.len()));
+    }
     let given_id = get(raw.headers, "webhook-id")
         .map(EventId::parse)
         .transpose()?;
@@ -121,7 +138,8 @@ pub fn decode(raw: &RawEvent<'_>) -> Result<Event, DecodeError> {
     let value = raw.value.ok_or(DecodeError::Null)?;
     let document: Document<'_> =
         serde_json::from_slice(value).map_err(|error| DecodeError::Malformed(error.to_string()))?;
-    let structured = content_type.starts_with(CLOUD_EVENT) || document.specversion.is_some();
+    let has_version = document.specversion.as_ref().is_some_and(Value::is_string);
+    let structured = content_type.starts_with(CLOUD_EVENT) || has_version;
     if structured {
         return structured_cloud_event(raw, value, document, given_id);
     }
@@ -145,17 +163,18 @@ fn route(document: &Document<'_>) -> Result<Route, DecodeError> {
         .id
         .as_ref()
         .and_then(|id| id.as_str()?.parse::<SubscriptionId>().ok());
-    match (&document.r#type, id) {
+    let event_type = document.r#type.as_ref().and_then(Value::as_str);
+    match (event_type, id) {
         (Some(_), Some(_)) => Err(DecodeError::NoRoute(
             "both 'type' and a uuid 'id' are given; send 'type' for all who want it or 'id' for one",
         )),
         (Some(event_type), None) => Ok(Route::Type {
-            tenant: tenant(document),
-            event_type: event_type.clone(),
+            tenant: tenant(document)?,
+            event_type: event_type.to_owned(),
         }),
         (None, Some(id)) => {
             let target_url = match &document.target_url {
-                None | Some(serde_json::Value::Null) => None,
+                None | Some(Value::Null) => None,
                 Some(url) => {
                     let parsed = url.as_str().and_then(|url| Url::parse(url).ok());
                     Some(parsed.ok_or(DecodeError::NoRoute(
@@ -171,11 +190,15 @@ fn route(document: &Document<'_>) -> Result<Route, DecodeError> {
     }
 }
 
-fn tenant(document: &Document<'_>) -> String {
-    document
-        .tenant
-        .clone()
-        .unwrap_or_else(|| DEFAULT_TENANT.to_owned())
+/// A tenant with spaces around it would be another one to us than to a database.
+fn tenant(document: &Document<'_>) -> Result<String, DecodeError> {
+    match &document.tenant {
+        None | Some(Value::Null) => Ok(DEFAULT_TENANT.to_owned()),
+        Some(Value::String(tenant)) if tenant.trim() == tenant => Ok(tenant.clone()),
+        Some(_) => Err(DecodeError::NoRoute(
+            "'tenant' is no text, or has spaces around it; send a tenant's name, or leave it out",
+        )),
+    }
 }
 
 fn structured_cloud_event(
@@ -184,20 +207,20 @@ fn structured_cloud_event(
     document: Document<'_>,
     given_id: Option<EventId>,
 ) -> Result<Event, DecodeError> {
-    let tenant = tenant(&document);
-    let missing = DecodeError::NoRoute("a CloudEvent must have 'id', 'source' and 'type'");
-    let Document {
-        id: Some(id),
-        source: Some(source),
-        r#type: Some(event_type),
-        ..
-    } = document
-    else {
-        return Err(missing);
+    let text = |member: Option<Value>| match member {
+        Some(Value::String(text)) => Ok(text),
+        _ => Err(DecodeError::NoRoute(
+            "a CloudEvent must have 'id', 'source' and 'type', each a text",
+        )),
     };
-    let id = id.as_str().ok_or(missing)?;
+    let tenant = tenant(&document)?;
+    let (id, source, event_type) = (
+        text(document.id)?,
+        text(document.source)?,
+        text(document.r#type)?,
+    );
     Ok(Event {
-        id: given_id.unwrap_or_else(|| EventId::for_cloud_event(&source, id)),
+        id: given_id.unwrap_or_else(|| EventId::for_cloud_event(&source, &id)),
         time_ms: raw.timestamp_ms,
         route: Route::Type { tenant, event_type },
         body: value.clone(),
@@ -324,6 +347,29 @@ mod tests {
                 .ce_headers
                 .contains(&("ce-source".into(), "/s".into()))
         );
+    }
+
+    #[test]
+    fn members_that_a_form_does_not_use_are_free() {
+        let by_id = format!(r#"{{"id":"{ID}","source":42,"tenant":{{}},"type":7,"payload":null}}"#);
+        let event = decode_with(Some(&by_id), &[]).unwrap();
+        assert!(matches!(event.route, Route::Subscription { .. }));
+        assert_eq!(event.body, "null");
+        let by_type = r#"{"type":"t","source":{},"target_url":7,"specversion":1}"#;
+        let event = decode_with(Some(by_type), &[]).unwrap();
+        assert!(matches!(event.route, Route::Type { .. }));
+        for tenant in ["42", "\" a\"", "[]"] {
+            let text = format!(r#"{{"type":"t","tenant":{tenant}}}"#);
+            let refused = decode_with(Some(&text), &[]).unwrap_err();
+            assert_eq!(refused.reason(), "no_route", "{tenant}");
+        }
+    }
+
+    #[test]
+    fn a_record_with_very_many_headers_is_refused() {
+        let headers = vec![("ce_x", "1"); HEADERS_MAX + 1];
+        let refused = decode_with(Some("{}"), &headers).unwrap_err();
+        assert_eq!(refused, DecodeError::TooManyHeaders(HEADERS_MAX + 1));
     }
 
     #[test]

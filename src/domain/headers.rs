@@ -12,6 +12,10 @@ use topology::{Headers, Position};
 use super::UnixMillis;
 use super::id::{EventId, SubscriptionId};
 
+/// The header that says why a record is parked, or dead.
+pub const REASON: &str = "wd-reason";
+/// The reason of a record that no topic of ours can hold.
+pub const TOO_LARGE: &str = "too_large";
 const PREFIX: &str = "wd-";
 /// The version that this service writes.
 pub const VERSION: &str = "1";
@@ -111,7 +115,7 @@ impl DeliveryHeaders {
         if let Some(id) = self.after {
             put(headers, "wd-after", id);
         }
-        put(headers, "wd-reason", &self.reason);
+        put(headers, REASON, &self.reason);
     }
 
     /// Reads them.
@@ -167,7 +171,7 @@ impl DeliveryHeaders {
             origin: origin(required(headers, "wd-origin")?).ok_or(malformed("wd-origin"))?,
             subscription_id,
             after: optional(headers, "wd-after")?,
-            reason: get(headers, "wd-reason").unwrap_or_default().to_owned(),
+            reason: get(headers, REASON).unwrap_or_default().to_owned(),
         })))
     }
 }
@@ -197,7 +201,7 @@ const NAMES: &[&str] = &[
     "wd-origin",
     "wd-subscription-id",
     "wd-after",
-    "wd-reason",
+    REASON,
 ];
 
 fn put(headers: &mut Headers, name: &str, value: impl Display) {

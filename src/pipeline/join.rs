@@ -105,7 +105,7 @@ fn one(
     found: Option<Arc<Subscription>>,
 ) -> Step {
     let mut parcel = parcel.clone();
-    let tried_before = parcel.meta.kind == Kind::Delivery;
+    let tried_before = parcel.meta.kind == Kind::Delivery || parcel.meta.attempt > 0;
     parcel.meta.kind = Kind::Delivery;
     parcel.meta.subscription_id = Some(id);
     parcel.meta.after = None;
@@ -167,7 +167,6 @@ fn fan_out(
     if left.len() > INLINE_MAX {
         let mut rest = parcel.clone();
         rest.meta.after = left.get(INLINE_MAX - 1).map(|subscription| subscription.id);
-        rest.meta.attempt = 0;
         steps.push(pipeline.park(rest, Duration::ZERO, "fan_out"));
     }
     steps

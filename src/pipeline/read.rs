@@ -10,7 +10,7 @@ use super::step::{Content, Parcel, Pipeline};
 use crate::clock::now_ms;
 use crate::domain::UnixMillis;
 use crate::domain::event::{RawEvent, decode};
-use crate::domain::headers::{DeliveryHeaders, Kind, Parsed, VERSION, get, strip};
+use crate::domain::headers::{DeliveryHeaders, Kind, Parsed, TOO_LARGE, VERSION, get, strip};
 use crate::domain::id::EventId;
 use crate::telemetry::names::attribute;
 use crate::telemetry::{ActiveSpan, Relation, Traces};
@@ -190,7 +190,7 @@ impl Reader {
                 "the record takes {parked} bytes with the headers of a retry, more than {}; send a link instead",
                 self.record_bytes_max
             );
-            Content::Unreadable("too_large", message.into())
+            Content::Unreadable(TOO_LARGE, message.into())
         })
     }
 }

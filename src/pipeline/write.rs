@@ -6,11 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use topology::{Headers, ProducerRecord};
+use topology::ProducerRecord;
 
 use super::step::{Content, Dead, Delivered, Parcel, Parked, Pipeline, Step};
 use crate::clock::now_ms;
-use crate::domain::headers::DeliveryHeaders;
+use crate::domain::headers::{DeliveryHeaders, REASON, TOO_LARGE};
 use crate::domain::id::DeliveryId;
 use crate::domain::retry::age;
 use crate::telemetry::AttemptKind;
@@ -89,7 +89,7 @@ pub(super) fn dead(
             put("wd-last-status", status.to_string());
         }
         put("__streams.errors.exception", meta.reason.clone());
-        put("__streams.errors.message", message.to_string());
+        put("__streams.errors.message", cut(&message));
         put("__streams.errors.topic", origin.topic.to_string());
         put("__streams.errors.partition", origin.partition.to_string());
         put("__streams.errors.offset", origin.offset.to_string());
@@ -105,32 +105,36 @@ pub(super) fn dead(
     }
 }
 
+/// Of what no topic of ours can hold, origin, size and hash stay, and those of our headers that
+/// are not as long as a producer likes.
 fn fit(record: ProducerRecord, bytes_max: usize) -> ProducerRecord {
-    let in_headers = |headers: &Headers| -> usize {
-        headers
-            .iter()
-            .map(|(n, v)| n.len() + v.as_ref().map_or(0, Bytes::len) + 8)
-            .sum()
-    };
-    let value = record.value.clone().unwrap_or_default();
-    let key = record.key.as_ref().map_or(0, Bytes::len);
-    if value.len() + key + in_headers(&record.headers) <= bytes_max {
+    const HEADER_FRAME: usize = 8;
+    const HEADER_BYTES_MAX: usize = 2 * 1_024;
+    if record.bytes() + record.headers.len() * HEADER_FRAME <= bytes_max {
         return record;
     }
+    let value = record.value.clone().unwrap_or_default();
     let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(&value));
     let summary = serde_json::json!({ "bytes": value.len(), "sha256_base64url": hash });
-    let ours = |name: &str| name.starts_with("wd-") || name.starts_with("__streams.");
-    let headers = record
-        .headers
-        .into_iter()
-        .filter(|(name, _)| ours(name))
-        .collect();
+    let mut headers = record.headers;
+    headers.retain(|(name, value)| {
+        let ours = name.starts_with("wd-") || name.starts_with("__streams.errors.");
+        ours && value.as_ref().map_or(0, Bytes::len) <= HEADER_BYTES_MAX
+    });
+    headers.retain(|(name, _)| name != REASON);
+    headers.push((REASON.to_owned(), Some(TOO_LARGE.into())));
     ProducerRecord {
         key: None,
         value: Some(summary.to_string().into()),
         headers,
         ..record
     }
+}
+
+/// A sentence, not the producer's whole value.
+fn cut(message: &str) -> String {
+    const CHARS_MAX: usize = 400;
+    message.chars().take(CHARS_MAX).collect()
 }
 
 /// A delivery's key is its subscription; an event's, which has none yet, is its own id.

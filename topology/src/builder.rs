@@ -202,12 +202,13 @@ impl<V: 'static> KStream<V> {
     /// Runs an asynchronous call for each value; results are forwarded as they come, in any order.
     ///
     /// `supplier` is called once for each worker, on its thread, so what it makes need not be
-    /// `Send`. `bound` names the limit that a value's call counts against. A call that has not
-    /// begun when its partition is given up is dropped, and the record runs again elsewhere.
+    /// `Send`. `bound` names the limit that a value's call counts against: a call that waits for it
+    /// when its partition is given up is dropped, and the record runs again elsewhere. With `None`
+    /// the call begins at once.
     pub fn process_values_async<W: 'static, P, F>(
         self,
         supplier: impl Fn(&WorkerContext) -> P + Send + Sync + 'static,
-        bound: impl Fn(&V) -> MaxInFlight + Send + Sync + 'static,
+        bound: impl Fn(&V) -> Option<MaxInFlight> + Send + Sync + 'static,
         name: Named,
     ) -> KStream<W>
     where
@@ -219,7 +220,7 @@ impl<V: 'static> KStream<V> {
             let (worker, bound) = (context.clone(), Arc::clone(&bound));
             Rc::new(AsyncNode {
                 call: Rc::new(supplier(context)),
-                permits: move |value: &V| worker.semaphore(bound(value)),
+                permits: move |value: &V| Some(worker.semaphore(bound(value)?)),
                 next: instantiate(next, context),
             })
         })

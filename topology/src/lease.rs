@@ -17,17 +17,18 @@ pub(crate) const NOTHING: i64 = -1;
 /// What a worker counts over all its partitions.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    pub(crate) records: Cell<usize>,
+    /// Records, and what they were fanned out to.
+    pub(crate) parts: Cell<usize>,
     pub(crate) bytes: Cell<usize>,
     freed: Arc<Notify>,
     metrics: Arc<SourceMetrics>,
 }
 
 impl Budget {
-    /// `freed` is called whenever a record ends.
+    /// `freed` is called whenever a part of a record ends.
     pub(crate) fn new(freed: Arc<Notify>, metrics: Arc<SourceMetrics>) -> Self {
         Self {
-            records: Cell::new(0),
+            parts: Cell::new(0),
             bytes: Cell::new(0),
             freed,
             metrics,
@@ -85,31 +86,23 @@ impl PartitionState {
             self.committable.store(base, Ordering::Release);
         }
         self.in_flight.set(self.in_flight.get() + 1);
-        self.budget.records.set(self.budget.records.get() + 1);
         self.budget.bytes.set(self.budget.bytes.get() + bytes);
         self.budget.metrics.record_started();
         let shared = LeaseShared {
-            open: Cell::new(1),
+            open: Cell::new(0),
             abandoned: Cell::new(false),
             offset,
             bytes,
             partition: Rc::clone(self),
         };
-        Some(Lease {
-            shared: Rc::new(shared),
-            released: false,
-        })
+        Some(Lease::of(Rc::new(shared)))
     }
 
     fn end(&self, offset: i64, bytes: usize, abandoned: bool) {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
         self.budget
-            .records
-            .set(self.budget.records.get().saturating_sub(1));
-        self.budget
             .bytes
             .set(self.budget.bytes.get().saturating_sub(bytes));
-        self.budget.freed.notify_one();
         self.budget.metrics.record_ended();
         if self.in_flight.get() == 0 {
             self.idle.notify_one();
@@ -150,9 +143,15 @@ impl Lease {
     /// A further part of the record, to be completed on its own.
     #[must_use]
     pub fn child(&self) -> Self {
-        self.shared.open.set(self.shared.open.get() + 1);
+        Self::of(Rc::clone(&self.shared))
+    }
+
+    fn of(shared: Rc<LeaseShared>) -> Self {
+        let parts = &shared.partition.budget.parts;
+        parts.set(parts.get() + 1);
+        shared.open.set(shared.open.get() + 1);
         Self {
-            shared: Rc::clone(&self.shared),
+            shared,
             released: false,
         }
     }
@@ -179,6 +178,9 @@ impl Lease {
             shared.abandoned.set(true);
         }
         shared.open.set(shared.open.get().saturating_sub(1));
+        let budget = &shared.partition.budget;
+        budget.parts.set(budget.parts.get().saturating_sub(1));
+        budget.freed.notify_one();
         if shared.open.get() == 0 {
             shared
                 .partition
@@ -227,6 +229,17 @@ mod tests {
         first.complete();
         assert_eq!(committable.load(Ordering::Acquire), 6);
         assert_eq!(state.in_flight.get(), 0);
+    }
+
+    #[test]
+    fn what_a_record_is_fanned_out_to_counts_like_records() {
+        let (state, _committable) = partition();
+        let lease = state.start(5, 10).unwrap();
+        let children = [lease.child(), lease.child()];
+        assert_eq!(state.budget.parts.get(), 3);
+        lease.complete();
+        children.into_iter().for_each(Lease::complete);
+        assert_eq!(state.budget.parts.get(), 0);
     }
 
     #[test]

@@ -66,9 +66,8 @@ pub struct ProducerRecord {
 }
 
 impl ProducerRecord {
-    /// What a topic's limit counts: the bytes of key, value and headers.
-    #[cfg(feature = "embedded")]
-    pub(crate) fn bytes(&self) -> usize {
+    /// The bytes of key, value and headers.
+    pub fn bytes(&self) -> usize {
         bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
     }
 }

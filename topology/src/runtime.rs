@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::builder::Topology;
 use crate::metrics::StreamsMetrics;
+use crate::record::TopicPartition;
 use crate::seam::{Log, SourceError};
 use control::{Control, Listener};
 use worker::WorkerHandle;
@@ -67,6 +68,14 @@ pub enum StreamsError {
     /// A source can not go on.
     #[error("a source can not go on")]
     Source(#[from] SourceError),
+    /// A partition's offsets went back: its topic was made anew, or the log lost records.
+    #[error("{partition:?} answered offset {offset} a second time")]
+    OffsetsWentBack {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset that came again.
+        offset: i64,
+    },
     /// A thread panicked, is gone, or says nothing any more.
     #[error("{0}")]
     Thread(String),
@@ -176,7 +185,13 @@ impl KafkaStreams {
                 Arc::clone(metrics),
             );
             let assigned = listener.assigned_partitions();
-            let source = log.subscribe(group, &source.topic, Box::new(listener))?;
+            let source = match log.subscribe(group, &source.topic, Box::new(listener)) {
+                Ok(source) => source,
+                Err(error) => {
+                    streams.close();
+                    return Err(error.into());
+                }
+            };
             let control = Control::new(
                 source,
                 assigned,

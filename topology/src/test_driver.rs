@@ -178,7 +178,11 @@ impl TopologyTestDriver {
         let (commands, receiver) = mpsc::channel(64);
         let local = LocalSet::new();
         let pulse = Pulse::new("driver");
-        drop(local.spawn_local(async move { worker.run(receiver, &pulse).await }));
+        drop(local.spawn_local(async move {
+            if let Err(error) = worker.run(receiver, &pulse).await {
+                unreachable!("the memory log never goes back: {error}")
+            }
+        }));
         let mut driver = Self {
             memory,
             metrics,

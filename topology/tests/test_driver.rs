@@ -46,7 +46,7 @@ fn waits() -> Topology {
             },
             {
                 let bound = MaxInFlight::new(8);
-                move |_: &String| bound
+                move |_: &String| Some(bound)
             },
             Named::new("wait"),
         )

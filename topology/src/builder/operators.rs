@@ -49,17 +49,18 @@ where
     W: 'static,
     C: Fn(V) -> F + 'static,
     F: Future<Output = W> + 'static,
-    P: Fn(&V) -> Arc<Semaphore>,
+    P: Fn(&V) -> Option<Arc<Semaphore>>,
 {
     fn process(&self, value: V, lease: Lease) {
         let permits = (self.permits)(&value);
         let (call, next) = (Rc::clone(&self.call), Rc::clone(&self.next));
         drop(tokio::task::spawn_local(async move {
-            let Ok(permit) = permits.acquire_owned().await else {
-                unreachable!("the semaphores of a worker are never closed")
-            };
-            if !lease.may_start() {
-                return;
+            let mut permit = None;
+            if let Some(permits) = permits {
+                permit = permits.acquire_owned().await.ok();
+                if !lease.may_start() {
+                    return;
+                }
             }
             let result = call(value).await;
             drop(permit);

@@ -18,6 +18,8 @@ use crate::seam::{
 
 /// How long the writer has to answer.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long joining waits to be tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct EmbeddedSource {
     shared: Arc<Shared>,
@@ -100,7 +102,11 @@ impl EmbeddedSource {
 impl RecordSource for EmbeddedSource {
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError> {
         if !self.is_assigned {
-            return self.assign();
+            let assigned = self.assign();
+            if assigned.is_err() {
+                self.shared.wait_closed(AGAIN);
+            }
+            return assigned;
         }
         if self.shared.wait_closed(wait) {
             Err(closed())

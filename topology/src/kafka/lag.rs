@@ -34,7 +34,7 @@ pub(super) fn records_lag<C: ConsumerContext>(
 }
 
 /// Both ends of a partition are times of their own in Kafka's look-up of offsets by time.
-fn log_offsets<C: ConsumerContext>(
+pub(super) fn log_offsets<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     end: Offset,
 ) -> KafkaResult<BTreeMap<i32, i64>> {
@@ -43,7 +43,7 @@ fn log_offsets<C: ConsumerContext>(
     Ok(known(&consumer.offsets_for_times(partitions, WAIT)?))
 }
 
-fn known(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
+pub(super) fn known(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
     let elements = list.elements();
     let known = elements
         .iter()

@@ -2,7 +2,7 @@
 //! assignment callback, so no record ever comes through the main queue.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
-use super::lag::records_lag;
+use super::lag::{known, log_offsets, records_lag};
 use super::{KafkaConfig, fatal};
 use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
 use crate::seam::{
@@ -24,8 +24,8 @@ struct Member {
     listener: Mutex<Box<dyn RebalanceListener>>,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
     assigned: Mutex<BTreeSet<TopicPartition>>,
-    /// Assigned since the last poll.
-    fresh: Mutex<Vec<TopicPartition>>,
+    /// Set by an assignment, until its offsets are looked at.
+    assigned_more: AtomicBool,
     drain_ms: AtomicU64,
 }
 
@@ -57,7 +57,8 @@ impl Member {
         }
         tracing::info!(partitions = queues.len(), "assigned");
         lock(&self.assigned).extend(of(partitions));
-        lock(&self.fresh).extend(of(partitions));
+        self.assigned_more
+            .store(partitions.count() > 0, Ordering::Release);
         lock(&self.listener).assigned(queues);
     }
 
@@ -79,6 +80,7 @@ impl Member {
 
 pub(super) struct KafkaSource {
     consumer: Arc<BaseConsumer<Member>>,
+    topic: String,
     leaves: bool,
 }
 
@@ -93,7 +95,7 @@ impl KafkaSource {
             listener: Mutex::new(listener),
             consumer: OnceLock::new(),
             assigned: Mutex::default(),
-            fresh: Mutex::default(),
+            assigned_more: AtomicBool::default(),
             drain_ms: AtomicU64::new(millis(config.rebalance_drain)),
         };
         let consumer: BaseConsumer<Member> = client
@@ -109,30 +111,25 @@ impl KafkaSource {
             .map_err(|error| fatal(&error))?;
         Ok(Self {
             consumer,
+            topic: topic.to_owned(),
             leaves: config.leave_on_close || config.group_instance_id.is_none(),
         })
     }
 
     /// Tells of records that the broker deleted before this group had read them: reading goes on
     /// at the first that is left.
-    fn tell_of_lost(&self, partitions: &[TopicPartition]) -> KafkaResult<()> {
-        const LIMIT: Duration = Duration::from_secs(5);
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for TopicPartition { topic, partition } in partitions {
-            list.add_partition(topic, *partition);
-        }
-        let committed = self.consumer.committed_offsets(list, LIMIT)?;
-        for element in committed.elements() {
-            let Offset::Offset(next) = element.offset() else {
-                continue;
-            };
-            let (topic, partition) = (element.topic(), element.partition());
-            let (first, _) = self.consumer.fetch_watermarks(topic, partition, LIMIT)?;
+    fn tell_of_lost(&self) -> KafkaResult<()> {
+        const LIMIT: Duration = Duration::from_secs(2);
+        let committed = known(&self.consumer.committed(LIMIT)?);
+        let firsts = log_offsets(&self.consumer, Offset::Beginning)?;
+        for (partition, first) in firsts {
+            let next = committed.get(&partition).copied().unwrap_or(first);
             if first > next {
+                let lost = first - next;
                 tracing::error!(
-                    topic,
+                    topic = self.topic,
                     partition,
-                    lost = first - next,
+                    lost,
                     "records were deleted before they were read; lengthen the topic's retention"
                 );
             }
@@ -144,9 +141,12 @@ impl KafkaSource {
 impl RecordSource for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError> {
         let polled = self.consumer.poll(wait);
-        let fresh = std::mem::take(&mut *lock(&self.consumer.context().fresh));
-        if !fresh.is_empty()
-            && let Err(error) = self.tell_of_lost(&fresh)
+        if self
+            .consumer
+            .context()
+            .assigned_more
+            .swap(false, Ordering::AcqRel)
+            && let Err(error) = self.tell_of_lost()
         {
             tracing::warn!(%error, "whether records were deleted unread is unknown");
         }

@@ -22,6 +22,8 @@ use crate::seam::{
 
 /// Past the drain deadline, how long workers have to hand queues back.
 const HAND_BACK: Duration = Duration::from_secs(2);
+/// How long a commit that failed waits to be tried again.
+const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Assigned {
@@ -159,6 +161,7 @@ pub(super) struct Control {
     source: Box<dyn RecordSource>,
     assigned: AssignedPartitions,
     commit_interval: Duration,
+    commit_not_before: Instant,
     lag_interval: Option<Duration>,
     shutdown_timeout: Duration,
     shared: Arc<Shared>,
@@ -177,6 +180,7 @@ impl Control {
             source,
             assigned,
             commit_interval: config.commit_interval,
+            commit_not_before: Instant::now(),
             lag_interval: config.lag_interval,
             shutdown_timeout: config.shutdown_timeout,
             shared,
@@ -216,6 +220,9 @@ impl Control {
     }
 
     fn commit(&mut self) {
+        if Instant::now() < self.commit_not_before {
+            return;
+        }
         let changed: Vec<Committable> = lock(&self.assigned)
             .iter()
             .filter_map(|(partition, assigned)| {
@@ -233,6 +240,7 @@ impl Control {
         if let Err(error) = self.source.commit(&changed) {
             self.metrics.commit_failed();
             tracing::warn!(%error, "a commit failed; it is tried again");
+            self.commit_not_before = Instant::now() + COMMIT_AGAIN;
             return;
         }
         self.metrics.committed();

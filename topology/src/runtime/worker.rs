@@ -133,11 +133,13 @@ impl Worker {
                     let (metrics, clock) = (&metrics, Arc::new(now_ms));
                     Self::new(&topology, &context, metrics, limits, waker, clock)
                         .run(receiver, &pulse)
-                        .await;
-                });
+                        .await
+                })
             };
-            if catch_unwind(AssertUnwindSafe(body)).is_err() {
-                shared.fail(StreamsError::Thread(format!("worker {number} panicked")));
+            match catch_unwind(AssertUnwindSafe(body)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => shared.fail(error),
+                Err(_) => shared.fail(StreamsError::Thread(format!("worker {number} panicked"))),
             }
         })?;
         Ok(WorkerHandle {
@@ -175,11 +177,19 @@ impl Worker {
         }
     }
 
-    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, pulse: &Pulse) {
+    /// Runs until the command channel is closed.
+    ///
+    /// # Errors
+    /// A partition's offsets went back.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        pulse: &Pulse,
+    ) -> Result<(), StreamsError> {
         let wake = Arc::clone(&self.wake);
         loop {
             pulse.beat();
-            let round = self.poll_round((self.clock)());
+            let round = self.poll_round((self.clock)())?;
             if round.more {
                 while let Ok(command) = commands.try_recv() {
                     self.handle(command);
@@ -193,7 +203,7 @@ impl Worker {
                 biased;
                 command = commands.recv() => match command {
                     Some(command) => self.handle(command),
-                    None => return,
+                    None => return Ok(()),
                 },
                 () = wake.notified() => {}
                 () = tokio::time::sleep(self.until(round.next_due_ms)) => {}
@@ -243,7 +253,7 @@ impl Worker {
     }
 
     /// Gives every partition its turn, beginning with another one each time.
-    fn poll_round(&mut self, now_ms: i64) -> Round {
+    fn poll_round(&mut self, now_ms: i64) -> Result<Round, StreamsError> {
         let mut round = Round {
             more: false,
             next_due_ms: None,
@@ -258,20 +268,26 @@ impl Worker {
             let Some(source) = self.sources.get(task.source) else {
                 continue;
             };
-            task.poll(source, self.limits, now_ms, &mut round);
+            task.poll(source, self.limits, now_ms, &mut round)?;
         }
-        round
+        Ok(round)
     }
 }
 
 impl Task {
-    fn poll(&mut self, source: &Source, limits: Limits, now_ms: i64, round: &mut Round) {
+    fn poll(
+        &mut self,
+        source: &Source,
+        limits: Limits,
+        now_ms: i64,
+        round: &mut Round,
+    ) -> Result<(), StreamsError> {
         for _ in 0..BATCH {
             if !self.has_room(source, limits) {
-                return;
+                return Ok(());
             }
             let Some(Held { record, due_ms }) = self.next(source) else {
-                return;
+                return Ok(());
             };
             if due_ms > now_ms {
                 self.held = Some(Held { record, due_ms });
@@ -279,16 +295,17 @@ impl Task {
                     .next_due_ms
                     .map_or(due_ms, |earlier| earlier.min(due_ms));
                 round.next_due_ms = Some(earliest);
-                return;
+                return Ok(());
             }
-            self.start(source, record);
+            self.start(source, record)?;
         }
         round.more = true;
+        Ok(())
     }
 
     fn has_room(&self, source: &Source, limits: Limits) -> bool {
         let budget = &source.budget;
-        let within = budget.records.get() < limits.records && budget.bytes.get() < limits.bytes;
+        let within = budget.parts.get() < limits.records && budget.bytes.get() < limits.bytes;
         self.state.in_flight.get() == 0 || (within && self.state.span() < limits.window)
     }
 
@@ -312,19 +329,19 @@ impl Task {
         }
     }
 
-    fn start(&self, source: &Source, record: ConsumedRecord) {
+    /// Offsets that go back mean that the topic was made anew or cut off: what comes now is new
+    /// under old numbers. It is read after a restart, from where the log says.
+    fn start(&self, source: &Source, record: ConsumedRecord) -> Result<(), StreamsError> {
         let offset = record.position.offset;
         let Some(lease) = self.state.start(offset, record.size()) else {
-            tracing::debug!(
-                offset,
-                "an offset came twice in one assignment; it runs once"
-            );
-            return;
+            let partition = self.queue.partition().clone();
+            return Err(StreamsError::OffsetsWentBack { partition, offset });
         };
         let node = &source.node;
         if catch_unwind(AssertUnwindSafe(|| node.process(record, lease))).is_err() {
             tracing::error!(offset, "a synchronous operator panicked");
         }
+        Ok(())
     }
 }
 
