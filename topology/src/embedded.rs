@@ -1,4 +1,4 @@
-//! A log of one process in a file of `SQLite`: partitions, keys, headers, groups and retention as
+//! A log of one process in a file of SQLite: partitions, keys, headers, groups and retention as
 //! Kafka has them. The only user of `sqlx` in the engine.
 //!
 //! One thread owns the file. Its writer takes all appends and offset commits that wait into one
