@@ -118,15 +118,8 @@ pub fn print_topology(config: &Config) -> anyhow::Result<()> {
         Handle::current(),
         Metrics::off(),
     );
-    let partitions = config.kafka.topics.retry_partitions;
-    let pipeline = stream::plan(
-        config,
-        subscriptions,
-        Telemetry::off(),
-        partitions,
-        Uuid::nil(),
-        CancellationToken::new(),
-    )?;
+    let stopping = CancellationToken::new();
+    let pipeline = stream::plan(config, subscriptions, Telemetry::off(), stopping)?;
     let text = pipeline::build(&Arc::new(pipeline))?.describe();
     std::io::stdout()
         .lock()

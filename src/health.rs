@@ -22,6 +22,8 @@ pub(crate) struct Readiness {
     topics: AtomicBool,
     log: AtomicBool,
     database: AtomicBool,
+    /// The database was asked once, and has its tables if it answered.
+    database_asked: AtomicBool,
     stopping: AtomicBool,
     assigned: OnceLock<IsAssigned>,
 }
@@ -33,6 +35,7 @@ impl Readiness {
             topics: AtomicBool::default(),
             log: AtomicBool::default(),
             database: AtomicBool::default(),
+            database_asked: AtomicBool::default(),
             stopping: AtomicBool::default(),
             assigned: OnceLock::default(),
         }
@@ -68,7 +71,10 @@ impl Health for Readiness {
         };
         HealthReport {
             // A database that is down is shown only: cached subscriptions are served without it.
-            ready: (log || !self.serves) && assigned && !is(&self.stopping),
+            ready: (log || !self.serves)
+                && assigned
+                && is(&self.database_asked)
+                && !is(&self.stopping),
             checks: vec![
                 check("log", log, "waiting"),
                 check("assignment", assigned, "waiting"),
@@ -101,6 +107,7 @@ pub(crate) async fn watch(
             }
             migrated |= asked.is_ok();
             health.database.store(asked.is_ok(), Ordering::Release);
+            health.database_asked.store(true, Ordering::Release);
             tokio::time::sleep(AGAIN).await;
         }
     };

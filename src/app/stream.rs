@@ -33,7 +33,8 @@ pub(super) async fn run(
         () = cancel.cancelled() => return Ok(()),
     }
     health.topics_are_ready();
-    let streams = start(config, log, subscriptions, telemetry, cancel.clone()).await?;
+    let pipeline = plan(config, subscriptions, telemetry, cancel.clone())?;
+    let streams = start(config, log, pipeline).await?;
     health.runs(streams.assignment());
     let ended = tokio::select! {
         error = streams.failed() => Err(error.into()),
@@ -65,9 +66,7 @@ async fn prepare(config: &Config, log: &dyn Log) -> anyhow::Result<()> {
 async fn start(
     config: &Config,
     log: &Arc<dyn Log>,
-    subscriptions: Subscriptions,
-    telemetry: Telemetry,
-    stopping: CancellationToken,
+    pipeline: Pipeline,
 ) -> anyhow::Result<KafkaStreams> {
     let retry_partitions = log.partitions(&config.kafka.topics.retry).await?;
     let namespace = if let Some(given) = config.kafka.id_namespace {
@@ -77,16 +76,12 @@ async fn start(
         let id = id.context("the log tells no id; set kafka.id_namespace to a uuid of your own")?;
         Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())
     };
-    let metrics = telemetry.metrics.clone();
-    let pipeline = plan(
-        config,
-        subscriptions,
-        telemetry,
+    let metrics = pipeline.telemetry.metrics.clone();
+    let topology = pipeline::build(&Arc::new(Pipeline {
         retry_partitions,
         namespace,
-        stopping,
-    )?;
-    let topology = pipeline::build(&Arc::new(pipeline))?;
+        ..pipeline
+    }))?;
     let settings = streams_config(config);
     let streams = KafkaStreams::start(topology, log, &settings)?;
     metrics.observe_streams(&streams.metrics(), telemetry::system(config.log), |topic| {
@@ -98,13 +93,11 @@ async fn start(
     Ok(streams)
 }
 
-/// What the pipeline is built from.
+/// What the pipeline is built from, as far as it is known without the log.
 pub(super) fn plan(
     config: &Config,
     subscriptions: Subscriptions,
     telemetry: Telemetry,
-    retry_partitions: i32,
-    namespace: Uuid,
     stopping: CancellationToken,
 ) -> anyhow::Result<Pipeline> {
     Ok(Pipeline {
@@ -119,8 +112,8 @@ pub(super) fn plan(
         },
         park_schedule: config.retry.park_schedule.clone(),
         ladder: Ladder::try_new(config.retry.tiers.clone())?,
-        retry_partitions,
-        namespace,
+        retry_partitions: config.kafka.topics.retry_partitions,
+        namespace: config.kafka.id_namespace.unwrap_or_default(),
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions,
         database_waits: Arc::new(Semaphore::new(config.delivery.window / 4)),

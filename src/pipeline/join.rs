@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use topology::WorkerContext;
 
 use super::step::{Attempt, Content, Parcel, Pipeline, Step};
@@ -16,9 +17,9 @@ use crate::store::StoreError;
 
 /// Above this many, the others of a fan-out are made page by page through `retry_sub`.
 const INLINE_MAX: usize = 100;
-/// How often a waiting event asks again, and how many times before it is parked.
+/// How often a waiting event asks again, and for how long before it is parked.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-const ASKS: usize = 30;
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 pub(super) fn supplier(
     pipeline: &Arc<Pipeline>,
@@ -64,15 +65,13 @@ async fn lookup(
         let Ok(_waiting) = pipeline.database_waits.try_acquire() else {
             return asked;
         };
-        for _ in 0..ASKS {
-            tokio::select! {
-                () = tokio::time::sleep(ASK_AGAIN) => {}
-                () = pipeline.stopping.cancelled() => break,
-            }
-            asked = once(pipeline, parcel, event).await;
-            if asked.is_ok() {
+        let deadline = Instant::now() + WAIT_MAX;
+        while asked.is_err() && Instant::now() < deadline {
+            let pause = tokio::time::sleep(ASK_AGAIN);
+            if pipeline.stopping.run_until_cancelled(pause).await.is_none() {
                 break;
             }
+            asked = once(pipeline, parcel, event).await;
         }
     }
     asked

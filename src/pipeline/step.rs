@@ -49,7 +49,7 @@ pub struct Pipeline {
     pub subscriptions: Subscriptions,
     /// How many events may wait in place for the database; others are parked.
     pub database_waits: Arc<Semaphore>,
-    /// Cancelled when the process is to stop: what waits for the database is parked at once.
+    /// Cancelled when the process stops: then nothing waits in place any more.
     pub stopping: CancellationToken,
     /// How receivers are contacted.
     pub egress: EgressConfig,

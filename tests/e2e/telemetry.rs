@@ -171,12 +171,12 @@ fn check_metrics(collector: &Collector, payload: &str, retry: &str) {
 async fn an_event_is_one_trace_and_every_metric_counts_what_happened() {
     for on in On::BOTH {
         if let Some(log) = on.beside_others().await {
-            count(&log).await;
+            check_all(&log).await;
         }
     }
 }
 
-async fn count(log: &Log) {
+async fn check_all(log: &Log) {
     let Traffic {
         mut service,
         collector,
@@ -215,10 +215,10 @@ async fn count(log: &Log) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_gets_the_trace_only_where_that_is_switched_on() {
+    let switched_on = [("telemetry.propagate_to_receivers", "true")];
     let Some(log) = On::Embedded.beside_others().await else {
         return;
     };
-    let switched_on = [("telemetry.propagate_to_receivers", "true")];
     let mut traffic = Traffic::run(&log, "propagate", &switched_on).await;
     until("all came", || traffic.receiver.total() == 8).await;
     traffic.service.stop().await;

@@ -21,8 +21,8 @@ impl Python {
     /// Runs one operation of `clients.py` on lines of JSON; gives what it prints.
     pub(crate) async fn run(&self, operation: &[&str], lines: &[Value]) -> String {
         let input = NamedTempFile::new().unwrap();
-        let text = lines.iter().map(Value::to_string).collect::<Vec<_>>();
-        std::fs::write(input.path(), text.join("\n")).unwrap();
+        let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+        std::fs::write(input.path(), lines.join("\n")).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients.py");
         let mut command = Command::new(&self.0);
         command.arg(script).args(operation);
