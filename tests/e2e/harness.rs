@@ -7,6 +7,7 @@ mod database;
 mod events;
 mod letters;
 mod log;
+mod offsets;
 mod producer;
 mod proxy;
 mod python;

@@ -1,23 +1,19 @@
 //! A process that is killed loses nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::harness::{
-    Log, On, Received, Receiver, Sent, Service, ids, missing, produce_all, subscribe_all, until,
+    Log, On, Receiver, Sent, Service, ids, missing, produce_all, subscribe_all, until,
 };
 
 const EVENTS: usize = 20_000;
-const PARTITIONS: i32 = 4;
 /// `delivery.concurrency`: what may be at the receiver when the process is killed.
 const CONCURRENCY: usize = 64;
-/// What a commit may be behind: its interval of 20 ms and a round trip, on few and busy cores. On
-/// idle ones it is 50 ms.
-const COMMIT_LAG: Duration = Duration::from_millis(500);
 
 /// Three times SIGKILL during 20,000 events. What the group had committed is never sent again,
-/// the rest once more for each kill at most; and the rest is no more than what was at the
-/// receiver and what arrived while the last commit was on its way.
+/// the rest once more for each kill at most; and the rest is what was at the receiver, and what
+/// it had got since the last commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_the_process_is_killed() {
     for on in On::BOTH {
@@ -39,26 +35,34 @@ async fn kill(log: &Log) {
     let letters = service.dead_letters();
 
     let mut allowed: HashMap<&str, usize> = HashMap::new();
-    let mut bound = 0;
+    let (mut bound, mut progress) = (0, 0);
     for goal in [4_000, 8_000, 12_000] {
         until("progress between kills", || receiver.distinct() >= goal).await;
         service.kill();
         let killed = Instant::now();
-        let recent = |request: &&Received| request.arrived + COMMIT_LAG >= killed;
-        let recent = receiver.received("/").iter().filter(recent).count();
-        let committed = log.committed(&service.name, &service.topic("payload"), PARTITIONS);
-        for sent in sent.iter().filter(|sent| is_open(sent, &committed)) {
-            *allowed.entry(&sent.id).or_default() += 1;
-        }
-        let before = receiver.total();
-        let restarted = Instant::now();
-        service.spawn();
-        until("deliveries after the kill", || receiver.total() > before).await;
-        let pause = restarted.elapsed();
-        println!(
-            "killed at {before} requests, {recent} of them recent; the next one {pause:?} after the restart"
+        let committed = service.committed().await;
+        let up_to: i64 = committed.iter().sum();
+        assert!(
+            up_to > progress,
+            "nothing was committed since the last kill"
         );
-        bound += CONCURRENCY + recent;
+        progress = up_to;
+        let open = sent.iter().filter(|sent| is_open(sent, &committed));
+        let open: HashSet<&str> = open.map(|sent| sent.id.as_str()).collect();
+        for id in &open {
+            *allowed.entry(id).or_default() += 1;
+        }
+        let (again, behind) = uncommitted(&receiver, &open, killed);
+        bound += CONCURRENCY + again;
+        let before = receiver.total();
+        service.spawn();
+        let spawned = Instant::now();
+        until("deliveries after the kill", || receiver.total() > before).await;
+        println!(
+            "killed at {before} requests: {again} not committed, the oldest for {behind:?}; \
+             the next came {:?} after the restart",
+            spawned.elapsed()
+        );
     }
     until("every event arrived", || receiver.distinct() >= EVENTS).await;
 
@@ -82,6 +86,15 @@ async fn kill(log: &Log) {
     assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
     service.ready().await;
     service.stop().await;
+}
+
+/// How many of the open events the receiver had got, and how long before the kill the first.
+fn uncommitted(receiver: &Receiver, open: &HashSet<&str>, killed: Instant) -> (usize, Duration) {
+    let mut requests = receiver.received("/");
+    requests.retain(|request| open.contains(request.id()));
+    let first = requests.iter().map(|request| request.arrived).min();
+    let behind = first.map_or(Duration::ZERO, |first| killed - first);
+    (ids(&requests).len(), behind)
 }
 
 fn is_open(sent: &Sent, committed: &[i64]) -> bool {

@@ -1,12 +1,11 @@
 //! The log that a test runs on, and Kafka as others than the service use it.
 
+use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{BOUND, provided};
+use super::provided;
 
 /// Held by every test: by one alone if its claims are about time.
 static TURN: RwLock<()> = RwLock::const_new(());
@@ -75,30 +74,6 @@ impl Log {
         let topic = topic.set("cleanup.policy", policy);
         let made = admin.create_topics([&topic], &AdminOptions::new()).await;
         assert_eq!(made.unwrap(), [Ok(name.to_owned())]);
-    }
-
-    /// What the group has committed, partition by partition: 0 where nothing, and everywhere if
-    /// the log is embedded, which only the service itself can read.
-    pub(crate) fn committed(&self, group: &str, topic: &str, partitions: i32) -> Vec<i64> {
-        let Some(kafka) = &self.kafka else {
-            return vec![0; usize::try_from(partitions).unwrap()];
-        };
-        let consumer: BaseConsumer = client(kafka).set("group.id", group).create().unwrap();
-        let mut list = TopicPartitionList::new();
-        list.add_partition_range(topic, 0, partitions - 1);
-        let committed = consumer.committed_offsets(list, BOUND).unwrap();
-        let offset = |offset| {
-            if let Offset::Offset(offset) = offset {
-                offset
-            } else {
-                0
-            }
-        };
-        let elements = committed.elements();
-        elements
-            .iter()
-            .map(|element| offset(element.offset()))
-            .collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ pub(crate) struct Subscribed {
 pub(crate) struct Service {
     /// The consumer group, and what the topics' names begin with.
     pub(crate) name: String,
-    kafka: Option<String>,
+    pub(super) kafka: Option<String>,
     pub(super) address: String,
     pub(super) client: reqwest::Client,
     settings: Vec<(String, String)>,
@@ -224,6 +224,10 @@ impl Service {
             command.args(["dead-letters", "--limit", "100000"]);
             command
         })
+    }
+
+    pub(super) fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// The name of the topic of this role.
