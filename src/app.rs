@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use poem::Server;
 use poem::listener::{Listener, TcpListener};
 use tokio::runtime::Handle;
@@ -75,7 +75,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Some(part) = parts.join_next() => part.context("a part panicked").and_then(|part| part),
     };
     cancel.cancel();
-    while let Some(part) = parts.join_next().await {
+    loop {
+        let part = tokio::select! {
+            part = parts.join_next() => part,
+            again = shutdown::requested() => {
+                again.context("signals can not be heard")?;
+                bail!("asked to stop a second time: what was in flight runs again");
+            }
+        };
+        let Some(part) = part else { break };
         ended = ended.and(part.context("a part panicked").and_then(|part| part));
     }
     exporters.flush().await;

@@ -16,6 +16,9 @@ type IsAssigned = Box<dyn Fn() -> bool + Send + Sync>;
 /// How often log and database are asked whether they answer.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// How long readiness waits for the first answer of the database, which may be large migrations.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Filled in as the parts start, and as log and database come and go.
 pub(crate) struct Readiness {
     serves: bool,
@@ -97,10 +100,18 @@ pub(crate) async fn watch(
     let database = async {
         let mut migrated = !config.migrate_at_start;
         loop {
-            let asked = if migrated {
-                store.ping().await
+            let asking = if migrated {
+                store.ping()
             } else {
-                store.migrate().await
+                store.migrate()
+            };
+            tokio::pin!(asking);
+            let asked = match tokio::time::timeout(PATIENCE, &mut asking).await {
+                Ok(asked) => asked,
+                Err(_elapsed) => {
+                    health.database_asked.store(true, Ordering::Release);
+                    asking.await
+                }
             };
             if let Err(error) = &asked {
                 tracing::warn!(%error, "waiting for the database");

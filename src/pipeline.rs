@@ -28,7 +28,8 @@ pub fn build(pipeline: &Arc<Pipeline>) -> Result<Topology, TopologyError> {
     }
     if pipeline.retry {
         let read = read::parked(pipeline);
-        let due = Consumed::with(read, Named::new("retry-sub")).not_before(read::due_ms);
+        let due =
+            Consumed::with(read, Named::new("retry-sub")).not_before(read::look_at_ms(pipeline));
         let stream = builder.stream(&pipeline.topics.retry, due);
         send(stream, pipeline, "retry-", (first, tries));
     }

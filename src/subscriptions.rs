@@ -111,8 +111,8 @@ impl Subscriptions {
         }))
     }
 
-    /// The subscription with this id. `None` only if a load begun after `read_at` says so, for a
-    /// cached "not there" may be older than the subscription. An entry that is not fresh is
+    /// The subscription with this id. "Not there" and "disabled" only if a load begun after
+    /// `read_at` says so, for what is cached may be older than the subscription is now. An entry that is not fresh is
     /// served while the store does not answer.
     pub async fn get(
         &self,
@@ -128,22 +128,27 @@ impl Subscriptions {
         id: SubscriptionId,
         read_at: Instant,
     ) -> Result<(Option<Arc<Subscription>>, CacheResult), StoreError> {
-        let cached = self.0.by_id.get(&id).await;
-        if let Some(entry) = cached {
-            let fresh = entry.is_fresh(&self.0.config);
-            match entry.value {
-                Some(found) if fresh => return Ok((Some(found), CacheResult::Hit)),
-                Some(stale) => {
-                    let newer = self.newer(self.load(id)).await;
-                    let stale = (Some(stale), CacheResult::Stale);
-                    return Ok(newer.map_or(stale, |entry| (entry.value, CacheResult::Miss)));
+        let serves = |entry: &One| entry.value.as_ref().is_some_and(|found| found.enabled);
+        if let Some(entry) = self.0.by_id.get(&id).await {
+            if !serves(&entry) {
+                if entry.load_begun >= read_at {
+                    return Ok((entry.value, CacheResult::Negative));
                 }
-                None if entry.load_begun >= read_at => return Ok((None, CacheResult::Negative)),
-                None => self.pause_after(entry.load_begun).await,
+                self.pause_after(entry.load_begun).await;
+            } else if entry.is_fresh(&self.0.config) {
+                return Ok((entry.value, CacheResult::Hit));
+            } else {
+                match self.newer(self.load(id)).await {
+                    None => return Ok((entry.value, CacheResult::Stale)),
+                    Some(newer) if serves(&newer) || newer.load_begun >= read_at => {
+                        return Ok((newer.value, CacheResult::Miss));
+                    }
+                    Some(_) => {}
+                }
             }
         }
         let mut loaded = self.load(id).await?;
-        if loaded.value.is_none() && loaded.load_begun < read_at {
+        if !serves(&loaded) && loaded.load_begun < read_at {
             loaded = self.load(id).await?;
         }
         Ok((loaded.value, CacheResult::Miss))

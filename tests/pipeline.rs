@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::runtime::Runtime;
@@ -19,9 +19,14 @@ use webhook_delivery::store;
 use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
 use webhook_delivery::telemetry::{Metrics, Telemetry};
 
-const START_MS: i64 = 1_700_000_000_000;
 const PARTITIONS: i32 = 24;
 const RECORD_BYTES_MAX: usize = 100_000;
+
+/// The wall clock that the pipeline reads; the driver's goes on from it.
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap()
+}
 
 /// The driver, with the folder and the runtime of a store that nobody asks.
 fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
@@ -58,7 +63,7 @@ fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
         telemetry: Telemetry::off(),
     };
     let topology = build(&Arc::new(pipeline)).unwrap();
-    let driver = TopologyTestDriver::new(&topology, PARTITIONS, START_MS).unwrap();
+    let driver = TopologyTestDriver::new(&topology, PARTITIONS, now_ms()).unwrap();
     (driver, folder, runtime)
 }
 
@@ -94,6 +99,56 @@ fn a_record_of_a_newer_version_is_parked_untouched_and_looked_at_every_10_second
             newer
         );
     }
+}
+
+#[test]
+fn a_far_due_time_holds_its_partition_no_longer_than_its_tier_and_is_never_early() {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let (driver, _folder, _runtime) = driver();
+    let due_ms = now_ms() + DAY_MS;
+    let due = due_ms.to_string();
+    let headers = [
+        ("wd-version", "1"),
+        ("wd-kind", "event"),
+        ("wd-attempt", "2"),
+        ("wd-due-ms", due.as_str()),
+        ("wd-delay-ms", "0"),
+        ("wd-hop", "0"),
+        ("wd-first-ms", "1"),
+        ("wd-event-id", "e"),
+        ("wd-event-ms", "1"),
+        ("wd-origin", "t/0/0"),
+    ];
+    driver.pipe_input(&record("retry_sub", br#"{"type":"t"}"#.to_vec(), &headers));
+    driver.pipe_input(&record("retry_sub", b"behind it".to_vec(), &[]));
+    driver.advance_wall_clock_time(Duration::from_secs(14));
+    assert!(driver.read_output("webhook_dead_letter").is_empty());
+    driver.advance_wall_clock_time(Duration::from_secs(2));
+    assert_eq!(driver.read_output("webhook_dead_letter").len(), 1);
+    let parked = driver.read_output("retry_sub");
+    assert_eq!(parked.len(), 1);
+    let header = |name| get(&parked[0].headers, name).unwrap();
+    assert_eq!((header("wd-attempt"), header("wd-hop")), ("2", "1"));
+    assert_eq!(header("wd-delay-ms"), "21600000");
+    assert!(header("wd-due-ms").parse::<i64>().unwrap() >= due_ms);
+}
+
+#[test]
+fn the_dead_letter_of_a_record_with_everything_too_large_can_be_written() {
+    let (driver, _folder, _runtime) = driver();
+    let large = "\u{7f}".repeat(RECORD_BYTES_MAX);
+    let input = ProducerRecord {
+        key: Some(vec![b'k'; RECORD_BYTES_MAX].into()),
+        ..record(
+            "webhook_payload",
+            format!("\"{large}\"").into_bytes(),
+            &[("__streams.errors.message", &large)],
+        )
+    };
+    driver.pipe_input(&input);
+    driver.advance_wall_clock_time(Duration::from_secs(1));
+    let letters = driver.read_output("webhook_dead_letter");
+    assert!(letters.first().unwrap().bytes() < RECORD_BYTES_MAX / 10);
 }
 
 #[test]

@@ -4,34 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use topology::kafka::RESERVED;
 use uuid::Uuid;
 
 use super::parse;
 use super::reader::{PROPERTIES, Reader};
-
-/// Properties that decide what is lost or read twice; the service sets them itself.
-const RESERVED: [&str; 20] = [
-    "acks",
-    "auto.commit.enable",
-    "auto.commit.interval.ms",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.gapless.guarantee",
-    "enable.idempotence",
-    "enable.partition.eof",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "group.remote.assignor",
-    "isolation.level",
-    "max.in.flight",
-    "metadata.broker.list",
-    "partition.assignment.strategy",
-    "request.required.acks",
-    "transactional.id",
-];
 
 /// The brokers and the topics on them.
 #[derive(Clone)]

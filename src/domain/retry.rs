@@ -56,6 +56,14 @@ impl Ladder {
         (tier, wait.max(delay))
     }
 
+    /// How long the waits of the tier with this delay are at most, without jitter.
+    pub fn span(&self, delay: Duration) -> Duration {
+        if delay.is_zero() {
+            return self.delay(1);
+        }
+        delay
+    }
+
     /// The delay of a tier.
     pub fn delay(&self, tier: usize) -> Duration {
         self.0.get(tier).copied().unwrap_or_default()
@@ -91,10 +99,12 @@ impl Schedule {
     }
 }
 
+/// The most that is added to a wait.
+pub const JITTER_MAX: Duration = Duration::from_secs(5);
+
 /// What is added to a wait so that what failed together is not tried together: `random` in 0–1
 /// of 10 % of it, at most 5 s. A wait is never shortened.
 pub fn jitter(wait: Duration, random: f64) -> Duration {
-    const JITTER_MAX: Duration = Duration::from_secs(5);
     (wait / 10).min(JITTER_MAX).mul_f64(random.clamp(0.0, 1.0))
 }
 

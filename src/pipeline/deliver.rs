@@ -82,9 +82,10 @@ async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step
             if outcome == Outcome::Gone {
                 disable(pipeline, &subscription);
             }
-            let message = format!("{reason} after {} attempts: {outcome:?}", number + 1);
+            let refused = matches!(outcome, Outcome::Refused { .. });
+            let attempts = number + u8::from(!refused);
+            let message = format!("{reason} after {attempts} attempts: {outcome:?}");
             reason.clone_into(&mut parcel.meta.reason);
-            let attempts = number + 1;
             Step::DeadLetter(Box::new(Dead {
                 parcel,
                 attempts,

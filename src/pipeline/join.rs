@@ -39,6 +39,7 @@ type Join = Box<dyn Fn(Parcel) -> std::pin::Pin<Box<dyn Future<Output = Vec<Step
 async fn join(pipeline: &Pipeline, parcel: Parcel) -> Vec<Step> {
     let event = match &parcel.content {
         Content::Event(event) => Arc::clone(event),
+        Content::Early => return vec![pipeline.hop(parcel)],
         Content::Newer(_) => return vec![pipeline.park_and_climb(parcel, "newer_version")],
         Content::Unreadable(reason, message) => {
             let (reason, message) = (*reason, Arc::clone(message));

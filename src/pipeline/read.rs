@@ -1,7 +1,7 @@
 //! From records to parcels. Nothing is refused here: what can not be read is content too.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use topology::{ConsumedRecord, Position, ProducerRecord};
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use crate::domain::UnixMillis;
 use crate::domain::event::{RawEvent, decode};
 use crate::domain::headers::{DeliveryHeaders, Kind, Parsed, TOO_LARGE, VERSION, get, strip};
 use crate::domain::id::EventId;
+use crate::domain::retry::JITTER_MAX;
 use crate::telemetry::names::attribute;
 use crate::telemetry::{ActiveSpan, Relation, Traces};
 
@@ -66,12 +67,22 @@ pub(super) fn parked(
     }
 }
 
-/// When a record of `retry_sub` is due. One of a newer version is parked as it is, so its own
-/// headers can not say when to look at it again.
-pub(super) fn due_ms(record: &ConsumedRecord) -> Option<UnixMillis> {
-    match get(&record.headers, "wd-version") {
+/// When a record of `retry_sub` is looked at: when it is due, but no later than those of its tier
+/// are, so that neither a clock that is ahead nor a wait beyond the last tier holds the others.
+/// One of a newer version is parked as it is, so its own headers can not say when.
+pub(super) fn look_at_ms(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(&ConsumedRecord) -> Option<UnixMillis> + Send + Sync + 'static {
+    let pipeline = Arc::clone(pipeline);
+    move |record| match get(&record.headers, "wd-version") {
         None => None,
-        Some(VERSION) => get(&record.headers, "wd-due-ms")?.parse().ok(),
+        Some(VERSION) => {
+            let number = |name| get(&record.headers, name)?.parse::<i64>().ok();
+            let tier = Duration::from_millis(u64::try_from(number("wd-delay-ms")?).ok()?);
+            let span = pipeline.ladder.span(tier) + JITTER_MAX;
+            let span_ms = i64::try_from(span.as_millis()).ok()?;
+            Some(number("wd-due-ms")?.min(record.timestamp_ms.saturating_add(span_ms)))
+        }
         Some(_) => Some(record.timestamp_ms + NEWER_WAIT_MS),
     }
 }
@@ -117,6 +128,7 @@ impl Reader {
 
     fn known(&self, record: ConsumedRecord, meta: DeliveryHeaders) -> Parcel {
         let content = match self.content(&record).0 {
+            _ if meta.due_ms > now_ms() => Content::Early,
             Content::Event(event) => {
                 let mut event = Arc::unwrap_or_clone(event);
                 event.id = meta.event_id.clone();

@@ -14,7 +14,7 @@ use crate::clock::now_ms;
 use crate::config::Topics;
 use crate::domain::event::Event;
 use crate::domain::headers::DeliveryHeaders;
-use crate::domain::retry::{Ladder, RetryPolicy, jitter};
+use crate::domain::retry::{Ladder, RetryPolicy, age, jitter};
 use crate::domain::subscription::Subscription;
 use crate::egress::EgressConfig;
 use crate::subscriptions::Subscriptions;
@@ -83,6 +83,8 @@ pub(super) enum Content {
     Event(Arc<Event>),
     /// No event: the reason in one word, and in a sentence.
     Unreadable(&'static str, Arc<str>),
+    /// An event that is not due yet, at the end of its tier.
+    Early,
     /// Something that a newer version of this service has written.
     Newer(Arc<ProducerRecord>),
 }
@@ -182,8 +184,21 @@ impl Pipeline {
         Step::Park(Box::new(Parked { parcel, tier }))
     }
 
-    /// Parks what has no due time of its own, longer each time; the last wait is for good.
+    /// Parks what is not due yet once more: a hop, not a try.
+    pub(super) fn hop(&self, mut parcel: Parcel) -> Step {
+        let left = u64::try_from(parcel.meta.due_ms - now_ms()).unwrap_or(0);
+        parcel.meta.hop = parcel.meta.hop.saturating_add(1);
+        let reason = std::mem::take(&mut parcel.meta.reason);
+        self.park(parcel, Duration::from_millis(left), &reason)
+    }
+
+    /// Parks what has no due time of its own, longer each time, until its time is up.
     pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &'static str) -> Step {
+        let age = age(parcel.meta.first_ms, now_ms());
+        if age > self.policy.max_age && !matches!(parcel.content, Content::Newer(_)) {
+            let message = format!("{reason}: waited for longer than {:?}", self.policy.max_age);
+            return Step::dead(parcel, "expired", message);
+        }
         let hop = usize::try_from(parcel.meta.hop).unwrap_or(usize::MAX);
         let waits = &self.park_schedule;
         let wait = waits.get(hop).or(waits.last()).copied().unwrap_or_default();

@@ -72,6 +72,12 @@ where
             return Ok(None);
         };
         let secrets = Self::secrets(&mut connection, row.id).await?;
+        if secrets.is_empty() {
+            // It was deleted between the two statements, and must not be served unsigned.
+            return Err(StoreError::Unavailable(
+                format!("{id} has no secret").into(),
+            ));
+        }
         row.into_subscription(secrets).map(Some)
     }
 

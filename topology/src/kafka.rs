@@ -38,17 +38,31 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, String>,
 }
 
-/// The librdkafka settings that the engine owns, for its guarantees depend on them.
+/// The librdkafka settings that the engine owns, by all their names: what is lost or read twice
+/// depends on them.
 pub const RESERVED: &[&str] = &[
     "acks",
+    "auto.commit.enable",
+    "auto.commit.interval.ms",
     "auto.offset.reset",
     "bootstrap.servers",
     "enable.auto.commit",
     "enable.auto.offset.store",
+    "enable.gapless.guarantee",
     "enable.idempotence",
+    "enable.partition.eof",
     "group.id",
     "group.instance.id",
+    "group.protocol",
+    "group.remote.assignor",
+    "isolation.level",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
     "partitioner",
+    "request.required.acks",
+    "transactional.id",
 ];
 
 /// How long the cluster has for one answer about itself.
