@@ -37,14 +37,14 @@ pub(crate) async fn fill(servers: &str, topic: &str, event: &[u8], count: u32) {
 
 /// Posts the topic's first `count` records, each by a task of its own, and commits nothing.
 pub(crate) fn pump(servers: &str, topic: &str, url: &str, count: u32, in_flight: u32) {
-    let consumer: StreamConsumer = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", format!("bench-{}", Uuid::now_v7()))
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
     block_on(async {
+        let consumer: StreamConsumer = ClientConfig::new()
+            .set("bootstrap.servers", servers)
+            .set("group.id", format!("bench-{}", Uuid::now_v7()))
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .unwrap();
         consumer.subscribe(&[topic]).unwrap();
         let (client, url) = (client(), url::Url::parse(url).unwrap());
         let permits = Arc::new(Semaphore::new(in_flight as usize));
