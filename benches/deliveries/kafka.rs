@@ -13,18 +13,20 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::bare::{block_on, client, post};
+use crate::service::round_robin;
 
 /// Partitions of the topic.
 pub(crate) const PARTITIONS: i32 = 12;
 
-/// Puts the same event on the topic `count` times, evenly over its partitions.
-pub(crate) async fn fill(servers: &str, topic: &str, event: &[u8], count: u32) {
+/// Puts `count` events on the topic, evenly over its partitions.
+pub(crate) async fn fill(servers: &str, topic: &str, bodies: &[String], count: u32) {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("linger.ms", "5")
         .create()
         .unwrap();
-    let sent = stream::iter((0..PARTITIONS).cycle().take(count as usize)).map(|partition| {
+    let events = round_robin(bodies, count).zip((0..PARTITIONS).cycle());
+    let sent = stream::iter(events).map(|(event, partition)| {
         let record = FutureRecord::<(), _>::to(topic).payload(event);
         producer.send(record.partition(partition), Duration::from_secs(30))
     });

@@ -15,8 +15,11 @@ use crate::bare::client;
 use crate::measure::Running;
 use crate::{BODY_BYTES, kafka};
 
+/// Subscriptions of the one receiver: so many, as the embedded log keeps each one's events in one
+/// partition, and partitions are divided among the workers.
+const SUBSCRIPTIONS: usize = 100;
 /// Events of one request to `/ingestion/batch`.
-const BATCH: u32 = 1_000;
+const BATCH: usize = 1_000;
 /// How long the service may take to start, and to stop.
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -32,6 +35,7 @@ pub(crate) struct Filled {
     name: String,
     servers: Option<String>,
     address: String,
+    client: reqwest::Client,
     folder: TempDir,
 }
 
@@ -40,8 +44,8 @@ impl Filled {
     pub(crate) async fn kafka(servers: &str, url: &str, events: u32) -> Self {
         let filled = Self::empty(Some(servers.to_owned()));
         let api = filled.serve().await;
-        let event = filled.subscribe(url).await;
-        kafka::fill(servers, &filled.topic(), event.as_bytes(), events).await;
+        let bodies = filled.subscribe(url).await;
+        kafka::fill(servers, &filled.topic(), &bodies, events).await;
         stop(api).await;
         filled
     }
@@ -50,9 +54,9 @@ impl Filled {
     pub(crate) async fn embedded(url: &str, events: u32) -> Self {
         let filled = Self::empty(None);
         let api = filled.serve().await;
-        let event = filled.subscribe(url).await;
-        for done in (0..events).step_by(BATCH as usize) {
-            let batch = vec![event.as_str(); BATCH.min(events - done) as usize];
+        let bodies = filled.subscribe(url).await;
+        let all: Vec<&str> = round_robin(&bodies, events).collect();
+        for batch in all.chunks(BATCH) {
             let document = format!(r#"{{"events":[{}]}}"#, batch.join(","));
             let (status, answer) = filled.post("/ingestion/batch", document).await;
             assert_eq!(status, 202, "{answer}");
@@ -80,6 +84,7 @@ impl Filled {
             name: format!("bench-{}", Uuid::now_v7().simple()),
             servers,
             address: free.local_addr().unwrap().to_string(),
+            client: client(),
             folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
         }
     }
@@ -87,14 +92,13 @@ impl Filled {
     /// Runs the API only, and waits until it is ready.
     async fn serve(&self) -> Running {
         let mut running = self.spawn(&[("roles", "api")]);
-        let client = client();
         let ready = async {
             let mut polls = tokio::time::interval(Duration::from_millis(20));
             loop {
                 polls.tick().await;
                 let ended = running.0.try_wait().unwrap();
                 assert!(ended.is_none(), "{ended:?}; see {}", self.path("log"));
-                let answer = client.get(self.url("/readyz")).send().await;
+                let answer = self.client.get(self.url("/readyz")).send().await;
                 if answer.is_ok_and(|answer| answer.status().is_success()) {
                     break;
                 }
@@ -146,18 +150,22 @@ impl Filled {
         Running(log.spawn().unwrap())
     }
 
-    /// Subscribes `url`; gives an event for it, as long as a body is to be.
-    async fn subscribe(&self, url: &str) -> String {
+    /// Subscribes `url`; gives an event for each subscription, as long as a body is to be.
+    async fn subscribe(&self, url: &str) -> Vec<String> {
         let document = json!({ "target_url": url }).to_string();
-        let (status, answer) = self.post("/subscription", document).await;
-        assert_eq!(status, 201, "{answer}");
-        let with = |data: String| json!({ "id": answer["id"], "data": data }).to_string();
-        let missing = BODY_BYTES - with(String::new()).len();
-        with("d".repeat(missing))
+        let mut events = Vec::new();
+        for _ in 0..SUBSCRIPTIONS {
+            let (status, answer) = self.post("/subscription", document.clone()).await;
+            assert_eq!(status, 201, "{answer}");
+            let with = |data: String| json!({ "id": answer["id"], "data": data }).to_string();
+            let missing = BODY_BYTES - with(String::new()).len();
+            events.push(with("d".repeat(missing)));
+        }
+        events
     }
 
     async fn post(&self, path: &str, document: String) -> (u16, Value) {
-        let request = client().post(self.url(path)).body(document);
+        let request = self.client.post(self.url(path)).body(document);
         let request = request.header("content-type", "application/json");
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();
@@ -176,6 +184,12 @@ impl Filled {
         let path = Path::new(self.folder.path()).join(name);
         path.display().to_string()
     }
+}
+
+/// `count` events, those of each subscription in turn.
+pub(crate) fn round_robin(bodies: &[String], count: u32) -> impl Iterator<Item = &str> {
+    let events = bodies.iter().map(String::as_str).cycle();
+    events.take(count as usize)
 }
 
 /// Ends the process as a supervisor does, and waits for it.
