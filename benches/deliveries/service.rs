@@ -59,7 +59,7 @@ impl Filled {
         for batch in all.chunks(BATCH) {
             let document = format!(r#"{{"events":[{}]}}"#, batch.join(","));
             let (status, answer) = filled.post("/ingestion/batch", document).await;
-            assert_eq!(status, 202, "{answer}");
+            assert_eq!(status, 202, "{answer}; see {}", filled.log());
         }
         stop(api).await;
         filled
@@ -97,7 +97,7 @@ impl Filled {
             loop {
                 polls.tick().await;
                 let ended = running.0.try_wait().unwrap();
-                assert!(ended.is_none(), "{ended:?}; see {}", self.path("log"));
+                assert!(ended.is_none(), "{ended:?}; see {}", self.log());
                 let answer = self.client.get(self.url("/readyz")).send().await;
                 if answer.is_ok_and(|answer| answer.status().is_success()) {
                     break;
@@ -109,10 +109,7 @@ impl Filled {
     }
 
     fn spawn(&self, settings: &[(&str, &str)]) -> Running {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("log"));
+        let log = File::options().create(true).append(true).open(self.log());
         let log = log.unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_webhook-delivery"));
         let mut set = |path: &str, text: &str| {
@@ -156,7 +153,7 @@ impl Filled {
         let mut events = Vec::new();
         for _ in 0..SUBSCRIPTIONS {
             let (status, answer) = self.post("/subscription", document.clone()).await;
-            assert_eq!(status, 201, "{answer}");
+            assert_eq!(status, 201, "{answer}; see {}", self.log());
             let with = |data: String| json!({ "id": answer["id"], "data": data }).to_string();
             let missing = BODY_BYTES - with(String::new()).len();
             events.push(with("d".repeat(missing)));
@@ -178,6 +175,11 @@ impl Filled {
 
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// What the service says; kept, for those who ask why a run failed.
+    fn log(&self) -> String {
+        format!("{}/{}.log", env!("CARGO_TARGET_TMPDIR"), self.name)
     }
 
     fn path(&self, name: &str) -> String {
