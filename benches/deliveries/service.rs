@@ -98,8 +98,13 @@ impl Filled {
                 polls.tick().await;
                 let ended = running.0.try_wait().unwrap();
                 assert!(ended.is_none(), "{ended:?}; see {}", self.log());
-                let answer = self.client.get(self.url("/readyz")).send().await;
-                if answer.is_ok_and(|answer| answer.status().is_success()) {
+                let Ok(answer) = self.client.get(self.url("/readyz")).send().await else {
+                    continue;
+                };
+                let report = answer.bytes().await.unwrap();
+                let report: Value = serde_json::from_slice(&report).unwrap();
+                // Ready it is without its database too, but not for subscriptions to be made.
+                if report["ready"] == true && report["checks"]["database"] == "ok" {
                     break;
                 }
             }
