@@ -58,7 +58,9 @@ impl Egress {
             .timeout(config.timeout)
             .connect_timeout(config.timeout.min(Duration::from_secs(5)))
             .pool_idle_timeout(Duration::from_secs(25))
-            .pool_max_idle_per_host(64)
+            // As many as were in flight at once, which is bounded: with fewer, a receiver of many
+            // deliveries is connected to again and again.
+            .pool_max_idle_per_host(usize::MAX)
             .dns_resolver(GuardedResolver(guard.clone()))
             .user_agent(concat!("webhook-delivery/", env!("CARGO_PKG_VERSION")))
             .build()?;

@@ -65,6 +65,13 @@ fn kafka_config(config: &Config, group_instance_id: Option<String>) -> KafkaConf
     }
 }
 
+/// How many records are read ahead for the attempts under way: enough to keep those busy, few
+/// enough that one that waited for the database is not far behind in the queue for an attempt.
+pub(crate) fn in_flight_max(config: &Config) -> usize {
+    const AHEAD: usize = 8;
+    (config.delivery.concurrency + config.delivery.retry_concurrency) * AHEAD
+}
+
 pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
     let (id, telemetry) = (&config.application_id, &config.telemetry);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -72,7 +79,7 @@ pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
         application_id: id.clone(),
         groups: [(config.kafka.topics.retry.clone(), format!("{id}-retry"))].into(),
         workers: config.delivery.workers.unwrap_or(cores),
-        max_in_flight_records: config.delivery.window,
+        max_in_flight_records: in_flight_max(config),
         max_in_flight_bytes: config.delivery.in_flight_bytes,
         window: config.delivery.window,
         commit_interval: Duration::from_millis(20),

@@ -14,7 +14,7 @@ use crate::config::{Config, Role};
 use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
 use crate::egress::EgressConfig;
 use crate::health::Readiness;
-use crate::log::{RECORD_BYTES_MAX, SHUTDOWN, streams_config, topics};
+use crate::log::{RECORD_BYTES_MAX, SHUTDOWN, in_flight_max, streams_config, topics};
 use crate::pipeline::{self, Pipeline};
 use crate::subscriptions::Subscriptions;
 use crate::telemetry::{self, Telemetry};
@@ -116,7 +116,7 @@ pub(super) fn plan(
         namespace: config.kafka.id_namespace.unwrap_or_default(),
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions,
-        database_waits: Arc::new(Semaphore::new(config.delivery.window / 4)),
+        database_waits: Arc::new(Semaphore::new(in_flight_max(config) / 4)),
         stopping,
         egress: EgressConfig {
             allow: config.egress.allow.clone(),
