@@ -96,7 +96,7 @@ async fn serve(state: ApiState, cancel: CancellationToken) -> anyhow::Result<()>
     let address = state.config.listen;
     let acceptor = TcpListener::bind(address).into_acceptor().await;
     let acceptor = acceptor.with_context(|| format!("api.listen {address} can not be bound"))?;
-    tracing::info!(%address, "serving the HTTP API");
+    tracing::info!("serving the HTTP API; what to try is at http://{address}/docs");
     Server::new_with_acceptor(acceptor)
         .idle_timeout(Duration::from_secs(60))
         .run_with_graceful_shutdown(

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use topology::{ConsumedRecord, Position, ProducerRecord};
+use bytes::Bytes;
+use topology::{ConsumedRecord, Headers, Position, ProducerRecord};
 use uuid::Uuid;
 
 use super::step::{Content, Parcel, Pipeline};
@@ -115,15 +116,7 @@ impl Reader {
             after: None,
             reason: String::new(),
         };
-        Parcel {
-            value: record.value,
-            headers: record.headers,
-            meta,
-            content,
-            read_at: Instant::now(),
-            parked_before: false,
-            span: ActiveSpan::default(),
-        }
+        parcel(record.value, record.headers, meta, content)
     }
 
     fn known(&self, record: ConsumedRecord, meta: DeliveryHeaders) -> Parcel {
@@ -136,15 +129,7 @@ impl Reader {
             }
             other => other,
         };
-        Parcel {
-            value: record.value,
-            headers: record.headers,
-            meta,
-            content,
-            read_at: Instant::now(),
-            parked_before: true,
-            span: ActiveSpan::default(),
-        }
+        parcel(record.value, record.headers, meta, content)
     }
 
     fn newer(&self, record: ConsumedRecord, version: &str) -> Parcel {
@@ -204,6 +189,23 @@ impl Reader {
             );
             Content::Unreadable(TOO_LARGE, message.into())
         })
+    }
+}
+
+fn parcel(
+    value: Option<Bytes>,
+    headers: Headers,
+    meta: DeliveryHeaders,
+    content: Content,
+) -> Parcel {
+    Parcel {
+        value,
+        headers,
+        meta,
+        content,
+        read_at: Instant::now(),
+        parked_before: false,
+        span: ActiveSpan::default(),
     }
 }
 
