@@ -68,7 +68,7 @@ fn kafka_config(config: &Config, group_instance_id: Option<String>) -> KafkaConf
 /// How many records are read ahead for the attempts under way: enough to keep those busy, few
 /// enough that one that waited for the database is not far behind in the queue for an attempt.
 pub(crate) fn in_flight_max(config: &Config) -> usize {
-    const AHEAD: usize = 8;
+    const AHEAD: usize = 4;
     (config.delivery.concurrency + config.delivery.retry_concurrency) * AHEAD
 }
 

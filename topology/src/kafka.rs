@@ -166,7 +166,7 @@ fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
     default(&mut client, "socket.timeout.ms", "10000");
     // Split queues make this a limit for each partition; a small queue stalls unless the two
     // waits below are short as well.
-    default(&mut client, "queued.max.messages.kbytes", "4096");
+    default(&mut client, "queued.max.messages.kbytes", "1024");
     default(&mut client, "queued.min.messages", "10000");
     default(&mut client, "fetch.wait.max.ms", "100");
     default(&mut client, "fetch.queue.backoff.ms", "10");
