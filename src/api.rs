@@ -17,14 +17,15 @@ mod timestamp;
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt as _;
 use poem::endpoint::make;
-use poem::error::ReadBodyError;
 use poem::http::{HeaderMap, StatusCode};
 use poem::middleware::CatchPanic;
-use poem::{Endpoint, EndpointExt as _, IntoEndpoint, Request, Response, Route};
+use poem::{Body, Endpoint, EndpointExt as _, IntoEndpoint, Request, Response, Route};
 use tokio::time::timeout;
 
 use crate::config::Api;
@@ -164,13 +165,13 @@ struct Read {
 async fn read_body(state: &ApiState, request: Request, factor: usize) -> Result<Read, Problem> {
     let limit = state.config.body_bytes_max.saturating_mul(factor);
     let (parts, body) = request.into_parts();
-    let read = timeout(state.config.request_timeout, body.into_bytes_limit(limit)).await;
+    let read = timeout(state.config.request_timeout, read_up_to(body, limit)).await;
     match read {
-        Ok(Ok(bytes)) => Ok(Read {
+        Ok(Ok(Some(bytes))) => Ok(Read {
             headers: parts.headers,
             bytes,
         }),
-        Ok(Err(ReadBodyError::PayloadTooLarge)) => Err(too_large(limit)),
+        Ok(Ok(None)) => Err(too_large(limit)),
         Ok(Err(error)) => Err(members::malformed(&format!(
             "the body cannot be read: {error}"
         ))),
@@ -184,6 +185,23 @@ async fn read_body(state: &ApiState, request: Request, factor: usize) -> Result<
             ),
         )),
     }
+}
+
+/// The body, or `None` if it is larger. Some of what is too much is read and thrown away: a caller
+/// who is still sending would see a broken connection instead of the answer.
+async fn read_up_to(body: Body, limit: usize) -> io::Result<Option<Bytes>> {
+    const THROWN_AWAY_MAX: usize = 16 << 20;
+    let mut chunks = std::pin::pin!(body.into_bytes_stream());
+    let (mut kept, mut read) = (BytesMut::new(), 0_usize);
+    while let Some(chunk) = chunks.try_next().await? {
+        read = read.saturating_add(chunk.len());
+        if read <= limit {
+            kept.extend_from_slice(&chunk);
+        } else if read > limit.saturating_add(THROWN_AWAY_MAX) {
+            break;
+        }
+    }
+    Ok((read <= limit).then(|| kept.freeze()))
 }
 
 /// The problem of a body, or an event of a batch, beyond its limit.

@@ -177,7 +177,7 @@ async fn a_body_beyond_the_limit_is_refused_also_without_its_length() {
         answer.check_problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large");
         assert_eq!(answer.document["bytes_max"], 1024);
     }
-    let chunk = || Ok::<_, std::io::Error>(vec![b' '; 1000]);
+    let chunk = || Ok::<_, io::Error>(vec![b' '; 1000]);
     let endless = Body::from_bytes_stream(futures::stream::repeat_with(chunk));
     let answer = app.request(Method::POST, "/ingestion", &[], endless).await;
     answer.check_problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large");
@@ -185,7 +185,7 @@ async fn a_body_beyond_the_limit_is_refused_also_without_its_length() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_given_up() {
-    let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let never = futures::stream::pending::<Result<Vec<u8>, io::Error>>();
     let never = Body::from_bytes_stream(never);
     let answer = App::new()
         .request(Method::POST, "/ingestion", &[], never)
