@@ -1,4 +1,4 @@
-//! Signals: the first asks for a shutdown, a second ends the process at once.
+//! Signals: the first asks for a shutdown, a second ends the process within a second.
 
 use tokio::signal::unix::{SignalKind, signal};
 

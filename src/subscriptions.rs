@@ -29,7 +29,8 @@ pub struct CacheConfig {
     pub fresh: Duration,
     /// Older entries are dropped even if the store does not answer.
     pub stale: Duration,
-    /// How long after an answer that there is nothing the same is not asked again.
+    /// How long after an answer that there is nothing, or that it is disabled, the same is not
+    /// asked again.
     pub ask_again: Duration,
     /// How long the store may take before an older entry is served instead.
     pub patience: Duration,
@@ -111,8 +112,9 @@ impl Subscriptions {
         }))
     }
 
-    /// The subscription with this id. "Not there" and "disabled" only if a load begun after
-    /// `read_at` says so, for what is cached may be older than the subscription is now. An entry that is not fresh is
+    /// The subscription with this id. `None` only if a load begun after `read_at` says so, for a
+    /// cached "not there" may be older than the subscription; a disabled one only from a load of
+    /// the last `ask_again`, without a wait: its events must not hold up those of others. An entry that is not fresh is
     /// served while the store does not answer.
     pub async fn get(
         &self,
@@ -131,16 +133,19 @@ impl Subscriptions {
         let serves = |entry: &One| entry.value.as_ref().is_some_and(|found| found.enabled);
         if let Some(entry) = self.0.by_id.get(&id).await {
             if !serves(&entry) {
-                if entry.load_begun >= read_at {
+                let recent = entry.load_begun.elapsed() < self.0.config.ask_again;
+                if entry.load_begun >= read_at || (recent && entry.value.is_some()) {
                     return Ok((entry.value, CacheResult::Negative));
                 }
-                self.pause_after(entry.load_begun).await;
+                if entry.value.is_none() {
+                    self.pause_after(entry.load_begun).await;
+                }
             } else if entry.is_fresh(&self.0.config) {
                 return Ok((entry.value, CacheResult::Hit));
             } else {
                 match self.newer(self.load(id)).await {
                     None => return Ok((entry.value, CacheResult::Stale)),
-                    Some(newer) if serves(&newer) || newer.load_begun >= read_at => {
+                    Some(newer) if newer.value.is_some() || newer.load_begun >= read_at => {
                         return Ok((newer.value, CacheResult::Miss));
                     }
                     Some(_) => {}
@@ -148,7 +153,7 @@ impl Subscriptions {
             }
         }
         let mut loaded = self.load(id).await?;
-        if !serves(&loaded) && loaded.load_begun < read_at {
+        if loaded.value.is_none() && loaded.load_begun < read_at {
             loaded = self.load(id).await?;
         }
         Ok((loaded.value, CacheResult::Miss))

@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::fakes::FakeStore;
-use crate::store::{NewSubscription, StoreError, SubscriptionStore as _};
+use crate::store::{NewSubscription, StoreError, SubscriptionPatch, SubscriptionStore as _};
 use crate::subscriptions::{CacheConfig, Subscriptions};
 use crate::telemetry::Metrics;
 
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A cache in which nothing is fresh.
-fn cache(store: &Arc<FakeStore>) -> Subscriptions {
+fn cache(store: &Arc<FakeStore>, ask_again: Duration) -> Subscriptions {
     let config = CacheConfig {
         fresh: Duration::ZERO,
         patience: PATIENCE,
+        ask_again,
         ..CacheConfig::default()
     };
     let store = Arc::clone(store) as Arc<_>;
@@ -39,7 +40,7 @@ fn new() -> NewSubscription {
 async fn an_older_entry_is_served_while_the_store_hangs_and_only_the_first_waits() {
     let store = Arc::new(FakeStore::default());
     let id = store.create(new()).await.unwrap().subscription.id;
-    let cache = cache(&store);
+    let cache = cache(&store, CacheConfig::default().ask_again);
     let get = || cache.get(id, Instant::now());
     let matching = || cache.matching("a", "order.created", Instant::now());
     assert!(get().await.unwrap().is_some());
@@ -54,11 +55,73 @@ async fn an_older_entry_is_served_while_the_store_hangs_and_only_the_first_waits
     assert_eq!(hung.elapsed(), PATIENCE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn events_of_a_disabled_subscription_wait_for_nothing() {
+    let store = Arc::new(FakeStore::default());
+    let disabled = NewSubscription {
+        enabled: false,
+        ..new()
+    };
+    let id = store.create(disabled).await.unwrap().subscription.id;
+    let cache = cache(&store, CacheConfig::default().ask_again);
+    let begun = tokio::time::Instant::now();
+    assert!(
+        !cache
+            .get(id, Instant::now())
+            .await
+            .unwrap()
+            .unwrap()
+            .enabled
+    );
+    store.hang();
+    assert!(
+        !cache
+            .get(id, Instant::now())
+            .await
+            .unwrap()
+            .unwrap()
+            .enabled
+    );
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_enabled_elsewhere_is_seen_when_it_may_be_asked_for_again() {
+    let store = Arc::new(FakeStore::default());
+    let disabled = NewSubscription {
+        enabled: false,
+        ..new()
+    };
+    let id = store.create(disabled).await.unwrap().subscription.id;
+    let cache = cache(&store, Duration::ZERO);
+    assert!(
+        !cache
+            .get(id, Instant::now())
+            .await
+            .unwrap()
+            .unwrap()
+            .enabled
+    );
+    let patch = SubscriptionPatch {
+        enabled: Some(true),
+        ..SubscriptionPatch::default()
+    };
+    store.update(id, patch, None).await.unwrap();
+    assert!(
+        cache
+            .get(id, Instant::now())
+            .await
+            .unwrap()
+            .unwrap()
+            .enabled
+    );
+}
+
 #[tokio::test]
 async fn what_is_not_cached_is_an_error_while_the_store_is_down_never_not_there() {
     let store = Arc::new(FakeStore::default());
     let id = store.create(new()).await.unwrap().subscription.id;
-    let cache = cache(&store);
+    let cache = cache(&store, CacheConfig::default().ask_again);
     store.take_down();
     let found = cache.get(id, Instant::now()).await;
     assert!(matches!(found, Err(StoreError::Unavailable(_))));

@@ -48,3 +48,20 @@ impl Pulse {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_silent_after_its_time_until_it_beats_again() {
+        let mut pulse = Pulse::new("worker");
+        pulse.beat();
+        assert!(!pulse.is_silent());
+        pulse.started = Instant::now().checked_sub(SILENCE_MAX * 2).unwrap();
+        assert!(pulse.is_silent());
+        assert!(pulse.complaint().contains("worker"));
+        pulse.beat();
+        assert!(!pulse.is_silent());
+    }
+}
