@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::stream;
 use tokio::runtime::Runtime;
 use topology::embedded::{EmbeddedConfig, EmbeddedLog};
-use topology::seam::{Committable, Drain, Log, PartitionQueue, RebalanceListener};
+use topology::seam::{Assigned, Committable, Drain, Log, PartitionQueue, RebalanceListener};
 use topology::{ProducerRecord, TopicPartition, TopicSpec};
 
 fn main() {
@@ -131,9 +131,9 @@ fn per_second(count: usize, started: Instant) -> u128 {
 struct Queues(Sender<Box<dyn PartitionQueue>>);
 
 impl RebalanceListener for Queues {
-    fn assigned(&mut self, queues: Vec<Box<dyn PartitionQueue>>) {
-        for queue in queues {
-            self.0.send(queue).unwrap();
+    fn assigned(&mut self, partitions: Vec<Assigned>) {
+        for partition in partitions {
+            self.0.send(partition.queue).unwrap();
         }
     }
 

@@ -20,6 +20,44 @@ pub struct Committable {
     pub partition: TopicPartition,
     /// The lowest offset that is not complete.
     pub offset: i64,
+    /// ASCII text kept beside the offset, for the group's next owner of the partition.
+    pub metadata: String,
+}
+
+/// What a group had committed of a partition before it was assigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read.
+    pub offset: i64,
+    /// What was kept beside it, whoever wrote it; bytes that are no UTF-8 are replaced.
+    pub metadata: String,
+}
+
+/// A partition as it is handed over.
+#[derive(Debug)]
+pub struct Assigned {
+    /// Its records, from the committed offset on.
+    pub queue: Box<dyn PartitionQueue>,
+    /// `None`: the group has committed nothing, or the log did not say what.
+    pub committed: Option<Committed>,
+}
+
+/// A commit failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The log takes offsets only with less metadata; whether it took others of the same commit
+    /// is unknown.
+    #[error("the metadata is larger than the log takes")]
+    MetadataTooLarge,
+    /// The group is rebalancing; the offsets are to be committed again.
+    #[error("the group is rebalancing")]
+    Rebalancing,
+    /// This member is not of the group any more: its partitions are another's.
+    #[error("the group does not know this member: {0}")]
+    NotAMember(String),
+    /// Anything else; the offsets are to be committed again.
+    #[error(transparent)]
+    Source(#[from] SourceError),
 }
 
 /// A source failed.
@@ -50,8 +88,8 @@ pub enum SinkError {
 /// Told of assignments by a source, on the thread that polls the source, from inside
 /// [`RecordSource::poll`] and [`RecordSource::leave`].
 pub trait RebalanceListener: Send {
-    /// Takes over the queues of newly assigned partitions. Must not block.
-    fn assigned(&mut self, queues: Vec<Box<dyn PartitionQueue>>);
+    /// Takes over newly assigned partitions. Must not block.
+    fn assigned(&mut self, partitions: Vec<Assigned>);
 
     /// Takes back partitions. Blocks until what is in flight on them has ended, at most for the
     /// drain timeout, and answers what may be committed. After it returns no queue of these
@@ -87,8 +125,8 @@ pub trait RecordSource: Send {
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError>;
 
     /// Commits, and waits until the log has answered; bounded by its request timeout. After an
-    /// error the offsets are to be committed again: nothing is lost meanwhile, but more repeats.
-    fn commit(&mut self, offsets: &[Committable]) -> Result<(), SourceError>;
+    /// error nothing is lost, but until a later commit succeeds more repeats after a crash.
+    fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError>;
 
     /// How many records lie after the committed offset of each assigned partition; partitions of
     /// which the log can not say are left out. Asks the log, and is bounded as `commit` is.

@@ -13,7 +13,7 @@ use super::topics::Topic;
 use super::writer::{Commit, Request};
 use crate::record::TopicPartition;
 use crate::seam::{
-    Committable, Drain, PartitionQueue, RebalanceListener, RecordSource, SourceError,
+    Assigned, CommitError, Committable, Drain, RebalanceListener, RecordSource, SourceError,
 };
 
 /// How long the writer has to answer.
@@ -67,11 +67,14 @@ impl EmbeddedSource {
         let numbers = self.topic.partitions.iter().map(|p| p.at.partition);
         self.committed = numbers.zip(offsets.iter().copied()).collect();
         let partitions = self.topic.partitions.iter().zip(offsets);
-        let queues: Vec<Box<dyn PartitionQueue>> = partitions
+        let queues: Vec<Assigned> = partitions
             .map(|(partition, next)| {
                 let (partition, shared) = (Arc::clone(partition), Arc::clone(&self.shared));
                 let queue = EmbeddedQueue(Buffer::new(partition, shared, next));
-                Box::new(queue) as Box<dyn PartitionQueue>
+                Assigned {
+                    queue: Box::new(queue),
+                    committed: None,
+                }
             })
             .collect();
         tracing::info!(partitions = queues.len(), "assigned");
@@ -115,7 +118,7 @@ impl RecordSource for EmbeddedSource {
         }
     }
 
-    fn commit(&mut self, offsets: &[Committable]) -> Result<(), SourceError> {
+    fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
         let row_of = |committable: &Committable| {
             let TopicPartition { topic, partition } = &committable.partition;
             let found = self.topic.partition(*partition);

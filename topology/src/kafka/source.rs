@@ -17,7 +17,8 @@ use super::lag::{known, log_offsets, records_lag};
 use super::{KafkaConfig, fatal};
 use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
 use crate::seam::{
-    Committable, Drain, PartitionQueue, RebalanceListener, RecordSource, SourceError,
+    Assigned, CommitError, Committable, Drain, PartitionQueue, RebalanceListener, RecordSource,
+    SourceError,
 };
 
 struct Member {
@@ -46,11 +47,15 @@ impl Member {
         let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
             return;
         };
-        let mut queues: Vec<Box<dyn PartitionQueue>> = Vec::with_capacity(partitions.count());
+        let mut queues = Vec::with_capacity(partitions.count());
         for partition in of(partitions) {
             let split = consumer.split_partition_queue(&partition.topic, partition.partition);
             if let Some(queue) = split {
-                queues.push(Box::new(KafkaQueue { partition, queue }));
+                let queue = Box::new(KafkaQueue { partition, queue });
+                queues.push(Assigned {
+                    queue,
+                    committed: None,
+                });
             } else {
                 tracing::error!(?partition, "an assigned partition has no queue");
             }
@@ -160,9 +165,9 @@ impl RecordSource for KafkaSource {
 
     /// Synchronous: the result of an asynchronous commit never reaches `commit_callback`, for
     /// rdkafka 0.39 enables the event but librdkafka posts it only where a callback is set in C.
-    fn commit(&mut self, offsets: &[Committable]) -> Result<(), SourceError> {
+    fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
         let committed = self.consumer.commit(&list_of(offsets), CommitMode::Sync);
-        committed.map_err(|error| SourceError::Transient(error.to_string()))
+        committed.map_err(|error| SourceError::Transient(error.to_string()).into())
     }
 
     fn records_lag(&mut self) -> Result<BTreeMap<i32, u64>, SourceError> {
@@ -268,7 +273,10 @@ fn of(list: &TopicPartitionList) -> Vec<TopicPartition> {
 /// consumer's drop hang (rust-rdkafka issue 453).
 fn list_of(offsets: &[Committable]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for Committable { partition, offset } in offsets {
+    for Committable {
+        partition, offset, ..
+    } in offsets
+    {
         let added = list.add_partition_offset(
             &partition.topic,
             partition.partition,

@@ -17,7 +17,7 @@ use crate::lease::NOTHING;
 use crate::metrics::SourceMetrics;
 use crate::record::TopicPartition;
 use crate::seam::{
-    Committable, Drain, PartitionQueue, RebalanceListener, RecordSource, SourceError,
+    Assigned as AssignedPartition, Committable, Drain, RebalanceListener, RecordSource, SourceError,
 };
 
 /// Past the drain deadline, how long workers have to hand queues back.
@@ -89,8 +89,8 @@ impl Listener {
 }
 
 impl RebalanceListener for Listener {
-    fn assigned(&mut self, queues: Vec<Box<dyn PartitionQueue>>) {
-        for mut queue in queues {
+    fn assigned(&mut self, partitions: Vec<AssignedPartition>) {
+        for AssignedPartition { mut queue, .. } in partitions {
             let partition = queue.partition().clone();
             let wake = Arc::clone(&self.worker(&partition).1);
             queue.set_waker(Arc::new(move || wake.notify_one()));
@@ -231,6 +231,7 @@ impl Control {
                 changed.then(|| Committable {
                     partition: partition.clone(),
                     offset,
+                    metadata: String::new(),
                 })
             })
             .collect();

@@ -368,6 +368,7 @@ async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
     let committable = Committable {
         partition: task.queue.partition().clone(),
         offset: task.committable.load(Ordering::Acquire),
+        metadata: String::new(),
     };
     if done
         .send(Returned {

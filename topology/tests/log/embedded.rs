@@ -115,6 +115,7 @@ fn retention_never_deletes_what_a_group_has_not_committed() {
         let committable = topology::seam::Committable {
             partition: at(0),
             offset: committed,
+            metadata: String::new(),
         };
         source.commit(&[committable]).unwrap();
         wait_for_start(&runtime, &log, committed);
@@ -263,7 +264,7 @@ async fn connect(path: &Path) -> SqliteConnection {
 struct Nobody;
 
 impl topology::seam::RebalanceListener for Nobody {
-    fn assigned(&mut self, _: Vec<Box<dyn topology::seam::PartitionQueue>>) {}
+    fn assigned(&mut self, _: Vec<topology::seam::Assigned>) {}
 
     fn revoked(
         &mut self,

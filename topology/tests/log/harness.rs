@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use topology::embedded::{EmbeddedConfig, EmbeddedLog};
 use topology::kafka::{KafkaConfig, KafkaLog};
 use topology::seam::{
-    Committable, Drain, Log, PartitionQueue, RebalanceListener, RecordSource, SinkError,
+    Assigned, Committable, Drain, Log, PartitionQueue, RebalanceListener, RecordSource, SinkError,
 };
 use topology::{ConsumedRecord, Position, ProducerRecord, TopicPartition, TopicSpec};
 
@@ -196,7 +196,8 @@ struct Held {
 struct Listener(Arc<Mutex<Held>>);
 
 impl RebalanceListener for Listener {
-    fn assigned(&mut self, queues: Vec<Box<dyn PartitionQueue>>) {
+    fn assigned(&mut self, partitions: Vec<Assigned>) {
+        let queues = partitions.into_iter().map(|assigned| assigned.queue);
         self.0.lock().unwrap().queues.extend(queues);
     }
 
@@ -235,7 +236,11 @@ impl Member {
     }
 
     pub(crate) fn commit(&mut self, partition: TopicPartition, offset: i64) {
-        let committable = Committable { partition, offset };
+        let committable = Committable {
+            partition,
+            offset,
+            metadata: String::new(),
+        };
         self.source.commit(&[committable]).unwrap();
     }
 

@@ -192,6 +192,7 @@ fn leaving_hands_all_queues_back_and_commits_what_it_is_told() {
         let committable = Committable {
             partition: subject.at(0),
             offset: 8,
+            metadata: String::new(),
         };
         let (revoked, left) = member.leave(vec![committable]);
         assert_eq!(revoked, [subject.at(0), subject.at(1)]);
