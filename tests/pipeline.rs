@@ -63,7 +63,7 @@ fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
         telemetry: Telemetry::off(),
     };
     let topology = build(&Arc::new(pipeline)).unwrap();
-    let driver = TopologyTestDriver::new(&topology, PARTITIONS, now_ms()).unwrap();
+    let driver = TopologyTestDriver::new(topology, PARTITIONS.unsigned_abs(), now_ms()).unwrap();
     (driver, folder, runtime)
 }
 

@@ -3,19 +3,24 @@
 
 mod operators;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::graph::{Graph, NodeKind, TopologyError};
+use crate::handlers::ExceptionHandlers;
 use crate::lease::Lease;
-use crate::named::{Consumed, DueAt, MaxInFlight, Named, Produced};
-use crate::record::ConsumedRecord;
+use crate::named::{Async, Consumed, DueAt, MaxInFlight, Named, Produced};
+use crate::runtime::StreamsError;
 use crate::seam::RecordSink;
-use operators::{AsyncNode, BranchNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
+use operators::{BranchNode, Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, Permits};
+use operators::{SinkNode, branch};
+
+pub(crate) use operators::{append, settle};
 
 /// What operators of one worker are made with.
 #[derive(Clone)]
@@ -25,17 +30,38 @@ pub struct WorkerContext {
     /// How many workers the instance has.
     pub workers: usize,
     pub(crate) sink: Arc<dyn RecordSink>,
-    pub(crate) permits: Rc<std::cell::RefCell<HashMap<usize, Arc<Semaphore>>>>,
+    pub(crate) handlers: ExceptionHandlers,
+    pub(crate) wake: Arc<Notify>,
+    fatal: Rc<RefCell<Option<StreamsError>>>,
+    permits: Rc<RefCell<HashMap<usize, Arc<Semaphore>>>>,
 }
 
 impl WorkerContext {
-    pub(crate) fn new(worker: usize, workers: usize, sink: Arc<dyn RecordSink>) -> Self {
+    pub(crate) fn new(
+        (worker, workers): (usize, usize),
+        sink: Arc<dyn RecordSink>,
+        handlers: ExceptionHandlers,
+        wake: Arc<Notify>,
+    ) -> Self {
         Self {
             worker,
             workers,
             sink,
+            handlers,
+            wake,
+            fatal: Rc::default(),
             permits: Rc::default(),
         }
+    }
+
+    /// Stops the worker, and with it the topology.
+    pub(crate) fn fail(&self, error: StreamsError) {
+        self.fatal.borrow_mut().get_or_insert(error);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<StreamsError> {
+        self.fatal.borrow_mut().take()
     }
 
     fn semaphore(&self, bound: MaxInFlight) -> Arc<Semaphore> {
@@ -65,17 +91,24 @@ pub(crate) trait Node<V> {
     fn process(&self, value: V, lease: Lease);
 }
 
+/// Where the records of a source enter; the lease has the record.
+pub(crate) trait SourceNode {
+    /// As [`Node::process`].
+    fn start(&self, lease: Lease);
+}
+
+type MakeSource = Box<dyn Fn(&WorkerContext) -> Rc<dyn SourceNode> + Send + Sync>;
 type Make<V> = Box<dyn Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync>;
 type SharedMake<V> = Arc<Mutex<Option<Make<V>>>>;
 
 pub(crate) struct SourceEntry {
     pub(crate) topic: Arc<str>,
     pub(crate) due_at: Option<DueAt>,
-    make: Make<ConsumedRecord>,
+    make: MakeSource,
 }
 
 impl SourceEntry {
-    pub(crate) fn make(&self, context: &WorkerContext) -> Rc<dyn Node<ConsumedRecord>> {
+    pub(crate) fn make(&self, context: &WorkerContext) -> Rc<dyn SourceNode> {
         (self.make)(context)
     }
 }
@@ -101,13 +134,14 @@ impl StreamsBuilder {
     /// A stream of the records of `topic`.
     pub fn stream<V: 'static>(&self, topic: &str, consumed: Consumed<V>) -> KStream<V> {
         let next: SharedMake<V> = SharedMake::default();
-        let (decode, after) = (consumed.decode, Arc::clone(&next));
-        let make: Make<ConsumedRecord> = Box::new(move |context| {
-            let decode = Arc::clone(&decode);
-            Rc::new(MapNode {
-                map: move |record| decode(record),
+        let (decode, after, name) = (consumed.decode, Arc::clone(&next), consumed.name.clone());
+        let make = Box::new(move |context: &WorkerContext| {
+            Rc::new(DecodeNode {
+                name: name.shared(),
+                decode: Arc::clone(&decode),
+                context: context.clone(),
                 next: instantiate(&after, context),
-            })
+            }) as Rc<dyn SourceNode>
         });
         let kind = NodeKind::Source {
             topic: topic.to_owned(),
@@ -172,57 +206,77 @@ impl<V: 'static> KStream<V> {
         map: impl Fn(V) -> W + Send + Sync + 'static,
         name: Named,
     ) -> KStream<W> {
-        let map = Arc::new(map);
+        let (map, shown) = (Arc::new(map), name.clone());
         self.then(name, move |context, next| {
-            let (map, next) = (Arc::clone(&map), instantiate(next, context));
             Rc::new(MapNode {
-                map: move |value| map(value),
-                next,
+                name: shown.shared(),
+                map: Arc::clone(&map),
+                next: instantiate(next, context),
             })
         })
     }
 
     /// Turns each value into any number of others, made lazily; the record is complete when all
     /// of them are. None at all completes it.
+    ///
+    /// One of them that fails is made again alone, by its place: for one record `map` is to answer
+    /// the same values in the same order. Where it may not,
+    /// [`flat_map_numbered_values`](Self::flat_map_numbered_values) tells them apart.
     pub fn flat_map_values<W: 'static, I: IntoIterator<Item = W>>(
         self,
         map: impl Fn(V) -> I + Send + Sync + 'static,
         name: Named,
     ) -> KStream<W> {
-        let map = Arc::new(map);
+        self.flat_map_numbered_values(move |value| (0..).zip(map(value)), name)
+    }
+
+    /// As [`flat_map_values`](Self::flat_map_values), with a number for each value that is the
+    /// same whenever it is made of the same record, and another's never. One that failed and is
+    /// not made any more counts as complete.
+    pub fn flat_map_numbered_values<W: 'static, I: IntoIterator<Item = (u128, W)>>(
+        self,
+        map: impl Fn(V) -> I + Send + Sync + 'static,
+        name: Named,
+    ) -> KStream<W> {
+        let (map, shown) = (Arc::new(map), name.clone());
         self.then(name, move |context, next| {
-            let (map, next) = (Arc::clone(&map), instantiate(next, context));
+            let map = Arc::clone(&map);
             Rc::new(FlatMapNode {
+                name: shown.shared(),
                 map: move |value| map(value),
-                next,
+                next: instantiate(next, context),
             })
         })
     }
 
-    /// Runs an asynchronous call for each value; results are forwarded as they come, in any order.
+    /// Runs an asynchronous call for each value; results are forwarded as they come.
     ///
     /// `supplier` is called once for each worker, on its thread, so what it makes need not be
-    /// `Send`. `bound` names the limit that a value's call counts against: a call that waits for it
-    /// when its partition is given up is dropped, and the record runs again elsewhere. With `None`
-    /// the call begins at once.
+    /// `Send`. A call may still end after its partition was given up: what it came to then passes
+    /// the operators that follow, but is neither written nor a reason for further calls, and its
+    /// record runs again, unless its stream ended in [`for_each`](Self::for_each) and the
+    /// partition comes back.
     pub fn process_values_async<W: 'static, P, F>(
         self,
         supplier: impl Fn(&WorkerContext) -> P + Send + Sync + 'static,
-        bound: impl Fn(&V) -> Option<MaxInFlight> + Send + Sync + 'static,
-        name: Named,
+        how: Async<V>,
     ) -> KStream<W>
     where
         P: Fn(V) -> F + 'static,
         F: Future<Output = W> + 'static,
     {
-        let bound = Arc::new(bound);
-        self.then(name, move |context, next| {
+        let (bound, shown) = (how.bound, how.name.clone());
+        let (order, timeout) = (how.order, how.timeout);
+        self.then(how.name, move |context, next| {
             let (worker, bound) = (context.clone(), Arc::clone(&bound));
-            Rc::new(AsyncNode {
-                call: Rc::new(supplier(context)),
-                permits: move |value: &V| Some(worker.semaphore(bound(value)?)),
-                next: instantiate(next, context),
-            })
+            let permits: Permits<V> = Box::new(move |value| Some(worker.semaphore(bound(value)?)));
+            Calls::node(
+                shown.shared(),
+                supplier(context),
+                permits,
+                (order.0.clone(), timeout),
+                instantiate(next, context),
+            )
         })
     }
 
@@ -237,26 +291,28 @@ impl<V: 'static> KStream<V> {
 
     /// Ends the stream with `action`; the record is complete when it returns.
     pub fn for_each(self, action: impl Fn(V) + Send + Sync + 'static, name: Named) {
-        let action = Arc::new(action);
+        let (action, shown) = (Arc::new(action), name.clone());
         self.end(name, NodeKind::Processor { terminal: true }, move |_| {
-            let action = Arc::clone(&action);
             Rc::new(ForEachNode {
-                action: move |value| action(value),
+                name: shown.shared(),
+                action: Arc::clone(&action),
             })
         });
     }
 
     /// Ends the stream in a topic; the record is complete when the log has acknowledged what was
-    /// written. A failed write is tried again for as long as the partition is held.
+    /// written. What the log does not take goes to the
+    /// [production handler](ExceptionHandlers::production).
     pub fn to(self, topic: &str, produced: Produced<V>) {
-        let encode = produced.encode;
+        let (encode, shown) = (produced.encode, produced.name.clone());
         let kind = NodeKind::Sink {
             topics: topic.to_owned(),
         };
         self.end(produced.name, kind, move |context| {
             Rc::new(SinkNode {
+                name: shown.shared(),
                 encode: Arc::clone(&encode),
-                sink: Arc::clone(&context.sink),
+                context: context.clone(),
             })
         });
     }
@@ -329,15 +385,11 @@ impl<V: 'static> BranchedKStream<V> {
         let select: Select<V, W> = Arc::new(select);
         let next: SharedMake<W> = SharedMake::default();
         let after = Arc::clone(&next);
+        let shown = Named::new(format!("{}{suffix}", self.name.0));
         let make: MakeBranch<V> = Box::new(move |context| {
-            let (select, next) = (Arc::clone(&select), instantiate(&after, context));
-            Box::new(move |value, lease| match select(value) {
-                Ok(value) => {
-                    next.process(value, lease);
-                    None
-                }
-                Err(value) => Some((value, lease)),
-            })
+            let select = Arc::clone(&select);
+            let next = instantiate(&after, context);
+            Box::new(branch(shown.shared(), move |value| select(value), next))
         });
         let started = Box::new(move |builder: &StreamsBuilder, split: usize, name: &str| {
             let kind = NodeKind::Processor { terminal: false };

@@ -8,6 +8,7 @@ mod builder;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod graph;
+mod handlers;
 pub mod kafka;
 mod lease;
 mod metrics;
@@ -23,12 +24,17 @@ mod topic;
 
 pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
 pub use graph::TopologyError;
-pub use lease::Lease;
+pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
+pub use lease::ChildPath;
 pub use metrics::{SourceSnapshot, StreamsMetrics};
-pub use named::{Consumed, MaxInFlight, Named, Produced};
+pub use named::{Async, Consumed, MaxInFlight, Named, ProcessingOrder, Produced};
+pub use offsets::InvalidOffsetMap;
 pub use partitioner::partition_of;
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
-pub use runtime::{KafkaStreams, StartError, StreamsConfig, StreamsError};
+pub use runtime::{
+    CloseError, HeadOfLine, InvalidOffsetMetadata, KafkaStreams, StartError, State, StateListener,
+    StreamsConfig, StreamsError,
+};
 #[cfg(feature = "test-util")]
-pub use test_driver::TopologyTestDriver;
+pub use test_driver::{Call, DriverConfig, PendingCalls, TopologyTestDriver, Written};
 pub use topic::{TopicError, TopicSpec};

@@ -1,24 +1,27 @@
 //! One worker: an OS thread with its own runtime, which polls the queues of its partitions and
 //! runs their records. It never waits for a control thread.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::head::{Guard, HeadOfLine};
 use super::pulse::Pulse;
 use super::{Clock, Shared, StreamsError, now_ms};
-use crate::builder::{Node, Topology, WorkerContext};
-use crate::lease::{Budget, PartitionState, Phase};
+use crate::builder::{SourceNode, Topology, WorkerContext, settle};
+use crate::handlers::{ErrorContext, RUNS_MAX};
+use crate::lease::{Budget, Failure, PartitionState, Progress, Started};
 use crate::metrics::StreamsMetrics;
 use crate::named::DueAt;
 use crate::record::{ConsumedRecord, TopicPartition};
-use crate::seam::{Committable, Drain, PartitionQueue, RecordSink};
+use crate::seam::{Drain, PartitionQueue};
 
 /// What a worker may hold for each sub-topology.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Limits {
     pub(crate) records: usize,
     pub(crate) bytes: usize,
     pub(crate) window: usize,
+    /// Of the offset map of a partition.
+    pub(crate) map_bytes: usize,
 }
 
 /// How many records are taken from one queue before the next has its turn.
@@ -40,7 +45,7 @@ pub(crate) enum Command {
     Assign {
         source: usize,
         queue: Box<dyn PartitionQueue>,
-        committable: Arc<AtomicI64>,
+        progress: Progress,
     },
     Revoke {
         partition: TopicPartition,
@@ -52,28 +57,20 @@ pub(crate) enum Command {
 /// A partition handed back.
 #[derive(Debug)]
 pub(crate) struct Returned {
-    pub(super) queue: Box<dyn PartitionQueue>,
-    pub(super) committable: Committable,
+    pub(crate) queue: Box<dyn PartitionQueue>,
+    /// How many records were in flight still: they run again.
+    pub(crate) open: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct WorkerHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) wake: Arc<Notify>,
-    thread: JoinHandle<()>,
-}
-
-impl WorkerHandle {
-    pub(super) fn join(self) {
-        drop(self.commands);
-        if self.thread.join().is_err() {
-            tracing::error!("a worker thread had panicked");
-        }
-    }
+    pub(super) thread: JoinHandle<()>,
 }
 
 struct Source {
-    node: Rc<dyn Node<ConsumedRecord>>,
+    node: Rc<dyn SourceNode>,
     due_at: Option<DueAt>,
     budget: Rc<Budget>,
 }
@@ -82,8 +79,8 @@ struct Task {
     source: usize,
     queue: Box<dyn PartitionQueue>,
     state: Rc<PartitionState>,
-    committable: Arc<AtomicI64>,
     held: Option<Held>,
+    guard: Guard,
 }
 
 /// The head of a partition, read before it is due.
@@ -93,10 +90,13 @@ struct Held {
 }
 
 pub(crate) struct Worker {
+    context: WorkerContext,
     sources: Vec<Source>,
     tasks: Vec<Task>,
+    /// Partitions that were given up, whose late results count if they come back.
+    given_up: HashMap<TopicPartition, Rc<PartitionState>>,
     limits: Limits,
-    wake: Arc<Notify>,
+    head_of_line: HeadOfLine,
     clock: Clock,
     first: usize,
 }
@@ -109,39 +109,33 @@ struct Round {
 
 impl Worker {
     pub(super) fn spawn(
-        number: usize,
-        count: usize,
-        limits: Limits,
-        topology: &Arc<Topology>,
-        sink: Arc<dyn RecordSink>,
+        make: impl FnOnce(Arc<Notify>) -> Self + Send + 'static,
+        name: String,
         shared: Arc<Shared>,
+        running: Sender<Infallible>,
     ) -> std::io::Result<WorkerHandle> {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let wake = Arc::new(Notify::new());
-        let (topology, waker) = (Arc::clone(topology), Arc::clone(&wake));
-        let metrics = shared.metrics.clone();
+        let waker = Arc::clone(&wake);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let name = format!("streams-worker-{number}");
         let pulse = shared.pulse(&name);
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let body = || {
-                let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, async {
-                    let context = WorkerContext::new(number, count, sink);
-                    let (metrics, clock) = (&metrics, Arc::new(now_ms));
-                    Self::new(&topology, &context, metrics, limits, waker, clock)
-                        .run(receiver, &pulse)
-                        .await
-                })
-            };
-            match catch_unwind(AssertUnwindSafe(body)) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => shared.fail(error),
-                Err(_) => shared.fail(StreamsError::Thread(format!("worker {number} panicked"))),
-            }
-        })?;
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                let body = || {
+                    let local = tokio::task::LocalSet::new();
+                    let worker = async { make(waker).run(receiver, &pulse).await };
+                    local.block_on(&runtime, worker)
+                };
+                match catch_unwind(AssertUnwindSafe(body)) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => shared.fail(error),
+                    Err(_) => shared.fail(StreamsError::Thread(format!("{name} panicked"))),
+                }
+                drop(running);
+            })?;
         Ok(WorkerHandle {
             commands,
             wake,
@@ -151,10 +145,9 @@ impl Worker {
 
     pub(crate) fn new(
         topology: &Topology,
-        context: &WorkerContext,
+        context: WorkerContext,
         metrics: &StreamsMetrics,
-        limits: Limits,
-        wake: Arc<Notify>,
+        (limits, head_of_line): (Limits, HeadOfLine),
         clock: Clock,
     ) -> Self {
         let sources = topology
@@ -162,33 +155,43 @@ impl Worker {
             .iter()
             .zip(metrics.sources())
             .map(|(source, metrics)| Source {
-                node: source.make(context),
+                node: source.make(&context),
                 due_at: source.due_at.clone(),
-                budget: Rc::new(Budget::new(Arc::clone(&wake), Arc::clone(metrics))),
+                budget: Rc::new(Budget::new(Arc::clone(&context.wake), Arc::clone(metrics))),
             })
             .collect();
         Self {
+            context,
             sources,
             tasks: Vec::new(),
+            given_up: HashMap::new(),
             limits,
-            wake,
+            head_of_line,
             clock,
             first: 0,
         }
     }
 
+    pub(super) fn wall_clock() -> Clock {
+        Arc::new(now_ms)
+    }
+
     /// Runs until the command channel is closed.
     ///
     /// # Errors
-    /// A partition's offsets went back.
+    /// A partition's offsets went back, or a handler answered that the topology is to stop.
     pub(crate) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
         pulse: &Pulse,
     ) -> Result<(), StreamsError> {
-        let wake = Arc::clone(&self.wake);
+        let wake = Arc::clone(&self.context.wake);
         loop {
             pulse.beat();
+            self.handle_failures();
+            if let Some(error) = self.context.take_failure() {
+                return Err(error);
+            }
             let round = self.poll_round((self.clock)())?;
             if round.more {
                 while let Ok(command) = commands.try_recv() {
@@ -216,35 +219,74 @@ impl Worker {
             Command::Assign {
                 source,
                 queue,
-                committable,
-            } => {
-                let Some(entry) = self.sources.get(source) else {
-                    unreachable!("control threads name sources of this topology")
-                };
-                let state = PartitionState::new(Rc::clone(&entry.budget), Arc::clone(&committable));
-                self.tasks.push(Task {
-                    source,
-                    queue,
-                    state,
-                    committable,
-                    held: None,
-                });
-            }
+                progress,
+            } => self.take_over(source, queue, progress),
             Command::Revoke {
                 partition,
                 drain,
                 done,
             } => {
-                let found = self
-                    .tasks
-                    .iter()
-                    .position(|t| *t.queue.partition() == partition);
-                if let Some(index) = found {
+                let mut tasks = self.tasks.iter();
+                if let Some(index) = tasks.position(|t| *t.queue.partition() == partition) {
                     let task = self.tasks.swap_remove(index);
+                    self.given_up.insert(partition, Rc::clone(&task.state));
                     drop(tokio::task::spawn_local(give_up(task, drain, done)));
                 }
             }
         }
+    }
+
+    fn take_over(&mut self, source: usize, queue: Box<dyn PartitionQueue>, progress: Progress) {
+        let Some(entry) = self.sources.get(source) else {
+            unreachable!("control threads name sources of this topology")
+        };
+        let state = PartitionState::new(Rc::clone(&entry.budget), progress);
+        if let Some(before) = self.given_up.remove(queue.partition()) {
+            state.adopt_late(&before);
+        }
+        self.tasks.push(Task {
+            source,
+            queue,
+            state,
+            held: None,
+            guard: Guard::default(),
+        });
+    }
+
+    /// Parts that failed run again, or their handler takes them.
+    fn handle_failures(&self) {
+        for source in &self.sources {
+            while let Some(failure) = source.budget.next_failure() {
+                self.handle_failure(source, failure);
+            }
+        }
+    }
+
+    fn handle_failure(&self, source: &Source, failure: Failure) {
+        let Failure {
+            lease,
+            node,
+            error,
+            held,
+        } = failure;
+        let runs = lease.runs() + 1;
+        if !lease.may_start() {
+            return;
+        }
+        if runs < RUNS_MAX {
+            tracing::warn!(node, error, runs, part = %lease.path(), position = ?lease.record().position, "a part of a record failed; it runs again");
+            source.budget.metrics.runs_again();
+            return source.node.start(lease.run_again(held));
+        }
+        let response = (self.context.handlers.processing)(&ErrorContext {
+            record: lease.record(),
+            processor_node: &node,
+            part: lease.path(),
+            error: &error,
+            runs,
+        });
+        source.budget.metrics.handled();
+        settle(&self.context, (lease, held), (&node, &error), response);
     }
 
     fn until(&self, due_ms: Option<i64>) -> Duration {
@@ -259,35 +301,123 @@ impl Worker {
             next_due_ms: None,
         };
         let count = self.tasks.len();
+        let mut shares = self.shares();
         self.first = self.first.wrapping_add(1);
         for step in 0..count {
             let index = (self.first.wrapping_add(step)) % count;
             let Some(task) = self.tasks.get_mut(index) else {
                 continue;
             };
-            let Some(source) = self.sources.get(task.source) else {
+            let found = self
+                .sources
+                .get(task.source)
+                .zip(shares.get_mut(task.source));
+            let Some((source, share)) = found else {
                 continue;
             };
-            task.poll(source, self.limits, now_ms, &mut round)?;
+            share.take(&task.state);
+            let room = share.room(self.limits);
+            if !task.poll(source, room, now_ms, &mut round)? {
+                let how = (&self.context, &self.head_of_line);
+                task.guard.look(&task.state, self.limits, now_ms, how);
+            }
+            share.reserve(&task.state);
         }
         Ok(round)
     }
+
+    /// By source.
+    fn shares(&self) -> Vec<Share> {
+        let mut shares = vec![Share::default(); self.sources.len()];
+        for task in &self.tasks {
+            if let Some(share) = shares.get_mut(task.source) {
+                share.tasks += 1;
+            }
+        }
+        for share in &mut shares {
+            let shares = 2 * share.tasks.max(1);
+            share.parts = self.limits.records / shares;
+            share.bytes = self.limits.bytes / shares;
+        }
+        for task in &self.tasks {
+            if let Some(share) = shares.get_mut(task.source) {
+                share.reserve(&task.state);
+            }
+        }
+        shares
+    }
+}
+
+/// What each task of a source is guaranteed, together half of the limit, and how much of it is
+/// reserved for tasks that do not use theirs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    tasks: usize,
+    parts: usize,
+    bytes: usize,
+    reserved_parts: usize,
+    reserved_bytes: usize,
+}
+
+impl Share {
+    fn reserve(&mut self, state: &PartitionState) {
+        self.reserved_parts += self.parts.saturating_sub(state.parts());
+        self.reserved_bytes += self.bytes.saturating_sub(state.bytes());
+    }
+
+    /// Leaves what is reserved for the other tasks.
+    fn take(&mut self, state: &PartitionState) {
+        self.reserved_parts -= self.parts.saturating_sub(state.parts());
+        self.reserved_bytes -= self.bytes.saturating_sub(state.bytes());
+    }
+
+    fn room(&self, limits: Limits) -> Room {
+        Room {
+            share_parts: self.parts,
+            share_bytes: self.bytes,
+            parts: limits.records.saturating_sub(self.reserved_parts),
+            bytes: limits.bytes.saturating_sub(self.reserved_bytes),
+            window: limits.window,
+            map_bytes: limits.map_bytes,
+        }
+    }
+}
+
+/// Until when a task may read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    /// Of its own.
+    share_parts: usize,
+    share_bytes: usize,
+    /// Of all tasks of the source.
+    parts: usize,
+    bytes: usize,
+    window: usize,
+    map_bytes: usize,
 }
 
 impl Task {
+    /// Reads and starts what there is room for. `false` when the partition's open records, rather
+    /// than the budget, leave no room.
     fn poll(
         &mut self,
         source: &Source,
-        limits: Limits,
+        room: Room,
         now_ms: i64,
         round: &mut Round,
-    ) -> Result<(), StreamsError> {
+    ) -> Result<bool, StreamsError> {
         for _ in 0..BATCH {
-            if !self.has_room(source, limits) {
-                return Ok(());
+            if self.state.records() > 0 {
+                let (span, map_bytes) = self.state.span_and_map_bytes();
+                if span >= room.window || map_bytes > room.map_bytes {
+                    return Ok(false);
+                }
+                if !self.is_within(source, room) {
+                    return Ok(true);
+                }
             }
             let Some(Held { record, due_ms }) = self.next(source) else {
-                return Ok(());
+                return Ok(true);
             };
             if due_ms > now_ms {
                 self.held = Some(Held { record, due_ms });
@@ -295,18 +425,19 @@ impl Task {
                     .next_due_ms
                     .map_or(due_ms, |earlier| earlier.min(due_ms));
                 round.next_due_ms = Some(earliest);
-                return Ok(());
+                return Ok(true);
             }
             self.start(source, record)?;
         }
         round.more = true;
-        Ok(())
+        Ok(true)
     }
 
-    fn has_room(&self, source: &Source, limits: Limits) -> bool {
-        let budget = &source.budget;
-        let within = budget.parts.get() < limits.records && budget.bytes.get() < limits.bytes;
-        self.state.in_flight.get() == 0 || (within && self.state.span() < limits.window)
+    fn is_within(&self, source: &Source, room: Room) -> bool {
+        let (state, budget) = (&self.state, &source.budget);
+        let parts = state.parts() < room.share_parts || budget.parts() < room.parts;
+        let bytes = state.bytes() < room.share_bytes || budget.bytes() < room.bytes;
+        parts && bytes
     }
 
     fn next(&mut self, source: &Source) -> Option<Held> {
@@ -333,13 +464,13 @@ impl Task {
     /// under old numbers. It is read after a restart, from where the log says.
     fn start(&self, source: &Source, record: ConsumedRecord) -> Result<(), StreamsError> {
         let offset = record.position.offset;
-        let Some(lease) = self.state.start(offset, record.size()) else {
-            let partition = self.queue.partition().clone();
-            return Err(StreamsError::OffsetsWentBack { partition, offset });
-        };
-        let node = &source.node;
-        if catch_unwind(AssertUnwindSafe(|| node.process(record, lease))).is_err() {
-            tracing::error!(offset, "a synchronous operator panicked");
+        match self.state.start(record) {
+            Started::Run(lease) => source.node.start(lease),
+            Started::Complete => source.budget.metrics.was_complete(),
+            Started::WentBack => {
+                let partition = self.queue.partition().clone();
+                return Err(StreamsError::OffsetsWentBack { partition, offset });
+            }
         }
         Ok(())
     }
@@ -349,14 +480,9 @@ impl Task {
 async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
     let state = &task.state;
     if let Drain::For(limit) = drain {
-        state.phase.set(Phase::Draining);
-        let idle = async {
-            while state.in_flight.get() > 0 {
-                state.idle.notified().await;
-            }
-        };
-        if tokio::time::timeout(limit, idle).await.is_err() {
-            let (partition, open) = (task.queue.partition(), state.in_flight.get());
+        state.drain();
+        if tokio::time::timeout(limit, state.idle()).await.is_err() {
+            let (partition, open) = (task.queue.partition(), state.records());
             tracing::warn!(
                 ?partition,
                 open,
@@ -364,19 +490,22 @@ async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
             );
         }
     }
-    state.phase.set(Phase::Closed);
-    let committable = Committable {
-        partition: task.queue.partition().clone(),
-        offset: task.committable.load(Ordering::Acquire),
-        metadata: String::new(),
+    state.close();
+    let open = state.records();
+    let returned = Returned {
+        queue: task.queue,
+        open,
     };
-    if done
-        .send(Returned {
-            queue: task.queue,
-            committable,
-        })
-        .is_err()
-    {
+    if done.send(returned).is_err() {
         tracing::warn!("a partition was handed back after its deadline");
+    }
+}
+
+/// A worker that ends early takes nothing along: what it still runs ends without effect.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.state.close();
+        }
     }
 }
