@@ -8,6 +8,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use crate::mutation::Mutation;
 use crate::record::ConsumedRecord;
 
 pub(crate) use partition::{Budget, Failure, PartitionState, Phase, Progress, Started, lock};
@@ -163,7 +164,9 @@ impl Lease {
     /// Ends this part as failed: it runs again, or the processing handler takes it. `held` is what
     /// operator `node` holds for it meanwhile.
     pub(crate) fn fail(mut self, node: &str, error: String, held: Option<Held>) {
-        if self.may_start() {
+        if Mutation::FailureCompletes.is_planted() {
+            self.release(true);
+        } else if self.may_start() {
             self.hand_over(node, error, held);
         } else {
             self.release(false);
@@ -173,7 +176,10 @@ impl Lease {
     /// The lease with which this part begins again at its record's source.
     pub(crate) fn run_again(mut self, held: Option<Held>) -> Self {
         let runs = self.runs() + 1;
-        let to = self.path.numbers().iter().rev().copied().collect();
+        let mut to: Vec<_> = self.path.numbers().iter().rev().copied().collect();
+        if Mutation::RunWholeAgain.is_planted() {
+            to.clear();
+        }
         let held = Rc::new(Cell::new(held));
         let again = Some(Box::new(Again { runs, to, held }));
         let next = Self::of(Rc::clone(&self.shared), self.path.clone(), again);
@@ -186,9 +192,16 @@ impl Lease {
         self.shared.partition.phase() == Phase::Running && !self.shared.is_relocated.get()
     }
 
+    /// Whether the record was moved on: nothing that comes of it has an effect.
+    pub(crate) fn is_relocated(&self) -> bool {
+        self.shared.is_relocated.get()
+    }
+
     /// Whether results may be written: `false` once the partition is another's.
     pub(crate) fn is_held(&self) -> bool {
-        self.shared.partition.phase() != Phase::Closed && !self.shared.is_relocated.get()
+        let is_held = self.shared.partition.phase() != Phase::Closed
+            || Mutation::ForwardAfterRevoke.is_planted();
+        is_held && !self.shared.is_relocated.get()
     }
 
     fn hand_over(&mut self, node: &str, error: String, held: Option<Held>) {
@@ -217,12 +230,18 @@ impl Lease {
                 children.swap_remove(index);
             }
         }
-        if !is_complete {
+        let is_closed = shared.partition.phase() == Phase::Closed;
+        let is_wrong = is_closed && Mutation::StaleResultCounts.is_planted();
+        if !is_complete && !is_wrong {
             shared.is_incomplete.set(true);
         }
         shared.open.set(shared.open.get().saturating_sub(1));
         shared.partition.part_ends();
-        if shared.open.get() == 0 {
+        let is_last = shared.open.get() == 0;
+        if !is_last && is_complete && Mutation::CommitPastOpen.is_planted() {
+            shared.partition.relocated(shared.record.position.offset);
+        }
+        if is_last {
             let is_complete = !shared.is_incomplete.get() && !shared.is_relocated.get();
             shared
                 .partition

@@ -12,6 +12,7 @@ mod handlers;
 pub mod kafka;
 mod lease;
 mod metrics;
+mod mutation;
 mod named;
 mod offsets;
 mod partitioner;
@@ -27,6 +28,8 @@ pub use graph::TopologyError;
 pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
 pub use lease::ChildPath;
 pub use metrics::{SourceSnapshot, StreamsMetrics};
+#[cfg(feature = "test-util")]
+pub use mutation::Mutation;
 pub use named::{Async, Consumed, MaxInFlight, Named, ProcessingOrder, Produced};
 pub use offsets::InvalidOffsetMap;
 pub use partitioner::partition_of;

@@ -7,6 +7,7 @@ mod map;
 
 use std::ops::Range;
 
+use crate::mutation::Mutation;
 use bits::BitRing;
 
 pub use map::InvalidOffsetMap;
@@ -35,6 +36,8 @@ pub(crate) struct OffsetTracker {
     /// Raised by everything that changes what would be committed.
     version: u64,
     has_read: bool,
+    /// The lowest offset that it ever told of.
+    start: Option<i64>,
     map_bytes: usize,
 }
 
@@ -55,6 +58,7 @@ impl OffsetTracker {
                 next: offset,
             }),
             complete: BitRing::from(offset),
+            start: Some(offset),
             ..Self::default()
         };
         for range in complete {
@@ -129,6 +133,11 @@ impl OffsetTracker {
         self.position.map(|at| at.base)
     }
 
+    /// The lowest offset that it ever told of.
+    pub(crate) fn start(&self) -> Option<i64> {
+        self.start
+    }
+
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
@@ -143,7 +152,9 @@ impl OffsetTracker {
     /// does not fit is left out from the top.
     pub(crate) fn map(&mut self, limit: usize) -> String {
         let text = self.committable().map_or_else(String::new, |base| {
-            encode(base, &self.complete.runs().collect::<Vec<_>>(), limit)
+            let shift = i64::from(Mutation::ShiftMap.is_planted());
+            let runs = self.complete.runs().map(|run| run.start - shift..run.end);
+            encode(base, &runs.collect::<Vec<_>>(), limit)
         });
         self.map_bytes = text.len();
         text
@@ -160,6 +171,9 @@ impl OffsetTracker {
             next: offset + 1,
         });
         self.complete = BitRing::from(offset);
+        self.start = self
+            .start
+            .map_or(Some(offset), |start| Some(start.min(offset)));
         self.version += 1;
     }
 

@@ -196,17 +196,28 @@ impl TopologyTestDriver {
     }
 
     /// Takes partitions from a member, with a last commit unless they are lost; time goes on until
-    /// it has given them up.
-    pub fn revoke(&self, member: usize, partitions: &[TopicPartition], drain: Drain) {
+    /// it has given them up. `false` when it has not a second after the drain's end.
+    pub fn revoke(&self, member: usize, partitions: &[TopicPartition], drain: Drain) -> bool {
+        const GRACE: Duration = Duration::from_secs(1);
+        let limit = match drain {
+            Drain::For(limit) => limit + GRACE,
+            Drain::Lost => GRACE,
+        };
         for partition in partitions {
+            let mut left = limit;
             let revoking = self.with_member(member, |member| member.revoke(partition, drain));
             let Some(revoking) = revoking.flatten() else {
                 continue;
             };
             while self.with_member(member, |m| m.gave_up(&revoking, &self.log)) == Some(false) {
+                if left.is_zero() {
+                    return false;
+                }
+                left = left.saturating_sub(TICK);
                 self.run_until(async { tokio::time::sleep(TICK).await });
             }
         }
+        true
     }
 
     /// Ends a member without warning, and starts it anew with the partitions that it had: what was
@@ -303,7 +314,9 @@ impl TopologyTestDriver {
     fn run_until(&self, end: impl Future<Output = ()>) {
         let mut members = self.members.borrow_mut();
         self.runtime.block_on(async {
+            // Biased, for a random turn would make a schedule more than its seed.
             tokio::select! {
+                biased;
                 _ = join_all(members.iter_mut().map(Member::run)) => {}
                 () = end => {}
             }

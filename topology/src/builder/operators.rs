@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::{Node, SourceNode, WorkerContext};
 use crate::handlers::{ErrorContext, Response};
 use crate::lease::{Held, Lease};
+use crate::mutation::Mutation;
 use crate::named::Decode;
 use crate::runtime::StreamsError;
 
@@ -128,8 +129,12 @@ impl<V, W, I: IntoIterator<Item = (u128, W)>, F: Fn(V) -> I> Node<V> for FlatMap
                 None => return,
                 Some((None, lease)) => return lease.complete(),
                 Some((Some((number, child)), parent)) => {
-                    if let Some(part) = parent.child(number) {
-                        self.next.process(child, part);
+                    match parent.child(number) {
+                        Some(part) if number == 1 && Mutation::DropChild.is_planted() => {
+                            part.complete();
+                        }
+                        Some(part) => self.next.process(child, part),
+                        None => {}
                     }
                     lease = parent;
                 }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::{Held, InFlight, Lease};
 use crate::lease::ChildPath;
 use crate::metrics::SourceMetrics;
+use crate::mutation::Mutation;
 use crate::offsets::{OffsetTracker, Registered};
 use crate::record::ConsumedRecord;
 
@@ -151,12 +152,17 @@ impl PartitionState {
         }
     }
 
-    /// Takes over what ended after `before`, the partition's last assignment here, was given up;
-    /// not if another member has moved its committed offset meanwhile.
+    /// Takes over what is complete in `before`, the partition's last assignment here, also what
+    /// ended only after it was given up; not if another member has gone beyond it meanwhile.
     pub(crate) fn adopt_late(&self, before: &Self) {
-        let mut tracker = lock(&self.progress);
-        if before.given_up_at.get().is_some() && tracker.committable() == before.given_up_at.get() {
-            tracker.adopt(&lock(&before.progress));
+        if Mutation::LateResultsDropped.is_planted() {
+            return;
+        }
+        let (mut tracker, before_tracker) = (lock(&self.progress), lock(&before.progress));
+        let known = before_tracker.start().zip(before.given_up_at.get());
+        let committed = tracker.committable().zip(known);
+        if committed.is_some_and(|(at, (from, to))| (from..=to).contains(&at)) {
+            tracker.adopt(&before_tracker);
         }
     }
 
@@ -188,8 +194,10 @@ impl PartitionState {
         }
         let bytes = record.size();
         add(&self.records, 1);
-        add(&self.bytes, bytes);
-        add(&self.budget.bytes, bytes);
+        if !Mutation::BytesUncounted.is_planted() {
+            add(&self.bytes, bytes);
+            add(&self.budget.bytes, bytes);
+        }
         self.budget.metrics.record_started(bytes);
         let shared = Rc::new(InFlight {
             record,
@@ -230,13 +238,17 @@ impl PartitionState {
     }
 
     pub(super) fn part_begins(&self) {
-        add(&self.parts, 1);
-        add(&self.budget.parts, 1);
+        if !Mutation::RecordsUncounted.is_planted() {
+            add(&self.parts, 1);
+            add(&self.budget.parts, 1);
+        }
     }
 
     pub(super) fn part_ends(&self) {
         take(&self.parts, 1);
-        take(&self.budget.parts, 1);
+        if self.phase() != Phase::Closed || !Mutation::BudgetLeaksOnRevoke.is_planted() {
+            take(&self.budget.parts, 1);
+        }
         self.budget.freed.notify_one();
     }
 

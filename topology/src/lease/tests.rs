@@ -118,13 +118,13 @@ fn what_an_operator_held_comes_back_to_it_alone() {
 }
 
 #[test]
-fn a_result_after_the_partition_was_given_up_counts_only_if_it_comes_back_unchanged() {
+fn a_result_after_the_partition_was_given_up_counts_only_if_it_comes_back_where_it_was() {
     let partition = Partition::new();
     let lease = partition.start(5);
     partition.state.close();
     assert!(!lease.is_held());
     lease.complete();
-    for (committed, expected) in [(5, 6), (4, 4)] {
+    for (committed, expected) in [(5, 6), (4, 4), (7, 7)] {
         let progress = Arc::new(Mutex::new(OffsetTracker::resume(committed, &[])));
         let next = PartitionState::new(Rc::clone(&partition.budget), progress);
         next.adopt_late(&partition.state);

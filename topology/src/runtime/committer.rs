@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::lease::{Progress, lock};
+use crate::mutation::Mutation;
 use crate::record::TopicPartition;
 use crate::seam::{CommitError, Committable};
 
@@ -78,9 +79,12 @@ impl Committer {
         progress: &Progress,
     ) -> Option<Committable> {
         let mut tracker = lock(progress);
+        let base = tracker.committable()?;
+        let seen = i64::try_from(tracker.span()).unwrap_or(0);
+        let is_wrong = Mutation::CommitHighestSeen.is_planted();
         Some(Committable {
             partition: partition.clone(),
-            offset: tracker.committable()?,
+            offset: if is_wrong { base + seen } else { base },
             metadata: tracker.map(self.limit),
         })
     }
@@ -104,7 +108,8 @@ impl Committer {
         }
         let mut offsets: Vec<_> = due.iter().map(|due| due.committable.clone()).collect();
         let mut committed = commit(&offsets);
-        if matches!(committed, Err(CommitError::MetadataTooLarge)) {
+        let too_large = matches!(committed, Err(CommitError::MetadataTooLarge));
+        if too_large && !Mutation::TooLargeMapStops.is_planted() {
             self.shrink(&mut offsets);
             committed = commit(&offsets);
         }

@@ -17,6 +17,7 @@ use super::worker::{Command, WorkerHandle};
 use super::{InvalidOffsetMetadata, Shared, StreamsConfig, StreamsError};
 use crate::lease::Progress;
 use crate::metrics::SourceMetrics;
+use crate::mutation::Mutation;
 use crate::offsets::{OffsetTracker, decode};
 use crate::record::TopicPartition;
 use crate::seam::{
@@ -111,7 +112,7 @@ pub(crate) fn resume(
     let Some(Committed { offset, metadata }) = committed else {
         return Ok(OffsetTracker::default());
     };
-    if metadata.is_empty() {
+    if metadata.is_empty() || Mutation::LoseMap.is_planted() {
         return Ok(OffsetTracker::resume(*offset, &[]));
     }
     let complete = decode(*offset, metadata).map_err(|error| (*offset, error))?;

@@ -19,6 +19,7 @@ use crate::builder::{SourceNode, Topology, WorkerContext, settle};
 use crate::handlers::{ErrorContext, RUNS_MAX};
 use crate::lease::{Budget, Failure, PartitionState, Progress, Started};
 use crate::metrics::StreamsMetrics;
+use crate::mutation::Mutation;
 use crate::named::DueAt;
 use crate::record::{ConsumedRecord, TopicPartition};
 use crate::seam::{Drain, PartitionQueue};
@@ -243,6 +244,9 @@ impl Worker {
         let state = PartitionState::new(Rc::clone(&entry.budget), progress);
         if let Some(before) = self.given_up.remove(queue.partition()) {
             state.adopt_late(&before);
+            if Mutation::PausedAfterRebalance.is_planted() {
+                return;
+            }
         }
         self.tasks.push(Task {
             source,
@@ -375,6 +379,8 @@ impl Share {
         Room {
             share_parts: self.parts,
             share_bytes: self.bytes,
+            parts_max: limits.records,
+            bytes_max: limits.bytes,
             parts: limits.records.saturating_sub(self.reserved_parts),
             bytes: limits.bytes.saturating_sub(self.reserved_bytes),
             window: limits.window,
@@ -389,7 +395,10 @@ struct Room {
     /// Of its own.
     share_parts: usize,
     share_bytes: usize,
-    /// Of all tasks of the source.
+    /// Of all tasks of the source, and of what was not handed back in time.
+    parts_max: usize,
+    bytes_max: usize,
+    /// Of them, so that the others keep their shares.
     parts: usize,
     bytes: usize,
     window: usize,
@@ -419,7 +428,7 @@ impl Task {
             let Some(Held { record, due_ms }) = self.next(source) else {
                 return Ok(true);
             };
-            if due_ms > now_ms {
+            if due_ms > now_ms && !Mutation::Early.is_planted() {
                 self.held = Some(Held { record, due_ms });
                 let earliest = round
                     .next_due_ms
@@ -435,9 +444,19 @@ impl Task {
 
     fn is_within(&self, source: &Source, room: Room) -> bool {
         let (state, budget) = (&self.state, &source.budget);
-        let parts = state.parts() < room.share_parts || budget.parts() < room.parts;
-        let bytes = state.bytes() < room.share_bytes || budget.bytes() < room.bytes;
-        parts && bytes
+        let has_share = state.parts() < room.share_parts;
+        let parts = if has_share {
+            room.parts_max
+        } else {
+            room.parts
+        };
+        let has_share = state.bytes() < room.share_bytes;
+        let bytes = if has_share {
+            room.bytes_max
+        } else {
+            room.bytes
+        };
+        budget.parts() < parts && budget.bytes() < bytes
     }
 
     fn next(&mut self, source: &Source) -> Option<Held> {
@@ -481,6 +500,11 @@ async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
     let state = &task.state;
     if let Drain::For(limit) = drain {
         state.drain();
+        let limit = if Mutation::DrainWithoutDeadline.is_planted() {
+            Duration::MAX
+        } else {
+            limit
+        };
         if tokio::time::timeout(limit, state.idle()).await.is_err() {
             let (partition, open) = (task.queue.partition(), state.records());
             tracing::warn!(

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::super::Node;
 use super::panicked;
 use crate::lease::Lease;
+use crate::mutation::Mutation;
 use crate::named::KeyOf;
 
 /// The limit that a value's call counts against.
@@ -85,6 +86,9 @@ where
         {
             return Some((value, lease, *turn));
         }
+        if Mutation::KeyOrderIgnored.is_planted() {
+            return Some((value, lease, self.turn(key)));
+        }
         let mut waiting = self.waiting.borrow_mut();
         if let Some(queue) = waiting.get_mut(&key) {
             queue.push_back((value, lease));
@@ -128,6 +132,9 @@ where
             },
         };
         drop(permit);
+        if lease.is_relocated() {
+            return;
+        }
         match ended {
             Ok(result) => self.next.process(result, lease),
             Err(error) => {
