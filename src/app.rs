@@ -128,7 +128,7 @@ pub fn print_topology(config: &Config) -> anyhow::Result<()> {
     );
     let stopping = CancellationToken::new();
     let pipeline = stream::plan(config, subscriptions, Telemetry::off(), stopping)?;
-    let text = pipeline::build(&Arc::new(pipeline))?.describe();
+    let text = pipeline::build(&Arc::new(pipeline))?.describe().to_string();
     std::io::stdout()
         .lock()
         .write_all(text.as_bytes())
