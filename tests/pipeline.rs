@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use topology::{Headers, ProducerRecord, TopologyTestDriver};
+use topology::{Headers, ProducerRecord, Topology, TopologyTestDriver};
 use uuid::Uuid;
 use webhook_delivery::config::Config;
 use webhook_delivery::domain::headers::get;
@@ -28,8 +28,8 @@ fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).unwrap()
 }
 
-/// The driver, with the folder and the runtime of a store that nobody asks.
-fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
+/// The topology, with the folder and the runtime of a store that nobody asks.
+fn topology() -> (Topology, tempfile::TempDir, Runtime) {
     let (folder, runtime) = (tempfile::tempdir().unwrap(), Runtime::new().unwrap());
     let store = {
         let _entered = runtime.enter();
@@ -62,7 +62,11 @@ fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
         },
         telemetry: Telemetry::off(),
     };
-    let topology = build(&Arc::new(pipeline)).unwrap();
+    (build(&Arc::new(pipeline)).unwrap(), folder, runtime)
+}
+
+fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
+    let (topology, folder, runtime) = topology();
     let driver = TopologyTestDriver::new(topology, PARTITIONS.unsigned_abs(), now_ms()).unwrap();
     (driver, folder, runtime)
 }
@@ -79,6 +83,16 @@ fn record(topic: &str, value: Vec<u8>, headers: &[(&str, &str)]) -> ProducerReco
         value: Some(value.into()),
         headers: headers.iter().map(header).collect(),
     }
+}
+
+#[test]
+fn the_architecture_page_shows_the_topology_that_runs() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/ARCHITECTURE.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let shown = page.split("```mermaid\n").nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap();
+    let (topology, _folder, _runtime) = topology();
+    assert_eq!(shown, topology.describe().to_mermaid());
 }
 
 #[test]

@@ -24,7 +24,7 @@ mod test_driver;
 mod topic;
 
 pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
-pub use graph::TopologyError;
+pub use graph::{NodeDescription, NodeKind, Subtopology, TopologyDescription, TopologyError};
 pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
 pub use lease::ChildPath;
 pub use metrics::{SourceSnapshot, StreamsMetrics};

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,26 +10,28 @@ use std::time::Duration;
 use crate::record::{ConsumedRecord, Position, ProducerRecord};
 
 /// The name of an operator, as `describe()` prints it.
-#[derive(Clone, Debug)]
-pub struct Named(pub(crate) String);
+#[derive(Clone, Debug, Default)]
+pub struct Named(pub(crate) Option<String>);
 
 impl Named {
     /// A name: 1–249 ASCII letters, digits, `.`, `_` or `-`, and neither `.` nor `..`. Checked by
     /// [`StreamsBuilder::build`](crate::StreamsBuilder::build).
     pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
+        Self(Some(name.into()))
     }
 
-    /// For the nodes of one worker.
-    pub(crate) fn shared(&self) -> Rc<str> {
-        self.0.as_str().into()
+    /// A name made as in Kafka Streams: what the operator is, and its number in the builder in ten
+    /// digits, as in `KSTREAM-MAPVALUES-0000000001`. Operators with a name of their own have a
+    /// number too. The numbers after an operator change when it is inserted, and the names with
+    /// them; metrics, handlers and people go by names, so give them to all that is to stay.
+    pub fn generated() -> Self {
+        Self::default()
     }
+}
 
-    pub(crate) fn is_legal(&self) -> bool {
-        let name = &self.0;
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        (1..=249).contains(&name.len()) && name != "." && name != ".." && name.chars().all(legal)
-    }
+pub(crate) fn is_legal(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.chars().all(legal)
 }
 
 pub(crate) type Decode<V> = Arc<dyn Fn(&ConsumedRecord) -> Result<V, String> + Send + Sync>;

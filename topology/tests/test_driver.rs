@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use topology::{
     Async, Consumed, ConsumedRecord, MaxInFlight, Named, Produced, ProducerRecord, StreamsBuilder,
-    Topology, TopologyError, TopologyTestDriver,
+    Topology, TopologyTestDriver,
 };
 
 const START_MS: i64 = 1_000_000;
@@ -136,67 +136,6 @@ fn a_record_that_is_not_due_waits_at_the_head_of_its_partition_and_is_never_earl
     driver.advance_wall_clock_time(Duration::from_millis(2));
     assert_eq!(driver.read_output("out").len(), 2);
     assert_eq!(driver.committed("in", 0), Some(2));
-}
-
-#[test]
-fn describe_has_the_text_form_of_kafka_streams() {
-    let expected = "Topologies:
-   Sub-topology: 0
-    Source: in (topics: [in])
-      --> each
-    Processor: each (stores: [])
-      --> wait
-      <-- in
-    Processor: wait (stores: [])
-      --> kind
-      <-- each
-    Processor: kind (stores: [])
-      --> kind-long, kind-short
-      <-- wait
-    Processor: kind-long (stores: [])
-      --> long
-      <-- kind
-    Processor: kind-short (stores: [])
-      --> forget
-      <-- kind
-    Processor: forget (stores: [])
-      --> none
-      <-- kind-short
-    Sink: long (topic: long)
-      <-- kind-long
-
-";
-    assert_eq!(waits().describe(), expected);
-}
-
-#[test]
-fn a_wrong_topology_is_refused_when_it_is_built() {
-    let twice = StreamsBuilder::new();
-    for topic in ["a", "b"] {
-        let named = Consumed::with(text, Named::new("same"));
-        twice
-            .stream(topic, named)
-            .for_each(drop, Named::new(format!("end-{topic}")));
-    }
-    assert_eq!(
-        twice.build().unwrap_err(),
-        TopologyError::DuplicateName("same".into())
-    );
-
-    let dangling = StreamsBuilder::new();
-    drop(dangling.stream("a", Consumed::with(text, Named::new("in"))));
-    assert_eq!(
-        dangling.build().unwrap_err(),
-        TopologyError::Dangling("in".into())
-    );
-
-    let illegal = StreamsBuilder::new();
-    let stream = illegal.stream("a", Consumed::with(text, Named::new("a b")));
-    stream.for_each(drop, Named::new("end"));
-    assert_eq!(
-        illegal.build().unwrap_err(),
-        TopologyError::IllegalName("a b".into())
-    );
 }
 
 #[test]
