@@ -6,7 +6,9 @@ mod config;
 mod control;
 mod head;
 mod pulse;
+mod share;
 mod state;
+mod task;
 mod worker;
 
 use std::convert::Infallible;

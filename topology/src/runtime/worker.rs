@@ -12,16 +12,17 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::head::{Guard, HeadOfLine};
+use super::head::HeadOfLine;
 use super::pulse::Pulse;
+use super::share::Share;
+use super::task::{Round, Source, Task, give_up};
 use super::{Clock, Shared, StreamsError, now_ms};
-use crate::builder::{SourceNode, Topology, WorkerContext, settle};
+use crate::builder::{Topology, WorkerContext, settle};
 use crate::handlers::{ErrorContext, RUNS_MAX};
-use crate::lease::{Budget, Failure, PartitionState, Progress, Started};
+use crate::lease::{Budget, Failure, PartitionState, Progress};
 use crate::metrics::StreamsMetrics;
 use crate::mutation::Mutation;
-use crate::named::DueAt;
-use crate::record::{ConsumedRecord, TopicPartition};
+use crate::record::TopicPartition;
 use crate::seam::{Drain, PartitionQueue};
 
 /// What a worker may hold for each sub-topology.
@@ -34,8 +35,6 @@ pub(crate) struct Limits {
     pub(crate) map_bytes: usize,
 }
 
-/// How many records are taken from one queue before the next has its turn.
-const BATCH: usize = 64;
 /// The longest a worker sleeps: finds records whose wake-up was lost, and steps of the wall clock.
 const TICK: Duration = Duration::from_secs(1);
 /// One command a partition at a rebalance; a fuller channel makes the control thread wait.
@@ -70,26 +69,6 @@ pub(super) struct WorkerHandle {
     pub(super) thread: JoinHandle<()>,
 }
 
-struct Source {
-    node: Rc<dyn SourceNode>,
-    due_at: Option<DueAt>,
-    budget: Rc<Budget>,
-}
-
-struct Task {
-    source: usize,
-    queue: Box<dyn PartitionQueue>,
-    state: Rc<PartitionState>,
-    held: Option<Held>,
-    guard: Guard,
-}
-
-/// The head of a partition, read before it is due.
-struct Held {
-    record: ConsumedRecord,
-    due_ms: i64,
-}
-
 pub(crate) struct Worker {
     context: WorkerContext,
     sources: Vec<Source>,
@@ -100,12 +79,6 @@ pub(crate) struct Worker {
     head_of_line: HeadOfLine,
     clock: Clock,
     first: usize,
-}
-
-/// What a round of polling came to.
-struct Round {
-    more: bool,
-    next_due_ms: Option<i64>,
 }
 
 impl Worker {
@@ -248,13 +221,7 @@ impl Worker {
                 return;
             }
         }
-        self.tasks.push(Task {
-            source,
-            queue,
-            state,
-            held: None,
-            guard: Guard::default(),
-        });
+        self.tasks.push(Task::new(source, queue, state));
     }
 
     /// Parts that failed run again, or their handler takes them.
@@ -349,179 +316,6 @@ impl Worker {
             }
         }
         shares
-    }
-}
-
-/// What each task of a source is guaranteed, together half of the limit, and how much of it is
-/// reserved for tasks that do not use theirs.
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
-    tasks: usize,
-    parts: usize,
-    bytes: usize,
-    reserved_parts: usize,
-    reserved_bytes: usize,
-}
-
-impl Share {
-    fn reserve(&mut self, state: &PartitionState) {
-        self.reserved_parts += self.parts.saturating_sub(state.parts());
-        self.reserved_bytes += self.bytes.saturating_sub(state.bytes());
-    }
-
-    /// Leaves what is reserved for the other tasks.
-    fn take(&mut self, state: &PartitionState) {
-        self.reserved_parts -= self.parts.saturating_sub(state.parts());
-        self.reserved_bytes -= self.bytes.saturating_sub(state.bytes());
-    }
-
-    fn room(&self, limits: Limits) -> Room {
-        Room {
-            share_parts: self.parts,
-            share_bytes: self.bytes,
-            parts_max: limits.records,
-            bytes_max: limits.bytes,
-            parts: limits.records.saturating_sub(self.reserved_parts),
-            bytes: limits.bytes.saturating_sub(self.reserved_bytes),
-            window: limits.window,
-            map_bytes: limits.map_bytes,
-        }
-    }
-}
-
-/// Until when a task may read.
-#[derive(Clone, Copy, Debug, Default)]
-struct Room {
-    /// Of its own.
-    share_parts: usize,
-    share_bytes: usize,
-    /// Of all tasks of the source, and of what was not handed back in time.
-    parts_max: usize,
-    bytes_max: usize,
-    /// Of them, so that the others keep their shares.
-    parts: usize,
-    bytes: usize,
-    window: usize,
-    map_bytes: usize,
-}
-
-impl Task {
-    /// Reads and starts what there is room for. `false` when the partition's open records, rather
-    /// than the budget, leave no room.
-    fn poll(
-        &mut self,
-        source: &Source,
-        room: Room,
-        now_ms: i64,
-        round: &mut Round,
-    ) -> Result<bool, StreamsError> {
-        for _ in 0..BATCH {
-            if self.state.records() > 0 {
-                let (span, map_bytes) = self.state.span_and_map_bytes();
-                if span >= room.window || map_bytes > room.map_bytes {
-                    return Ok(false);
-                }
-                if !self.is_within(source, room) {
-                    return Ok(true);
-                }
-            }
-            let Some(Held { record, due_ms }) = self.next(source) else {
-                return Ok(true);
-            };
-            if due_ms > now_ms && !Mutation::Early.is_planted() {
-                self.held = Some(Held { record, due_ms });
-                let earliest = round
-                    .next_due_ms
-                    .map_or(due_ms, |earlier| earlier.min(due_ms));
-                round.next_due_ms = Some(earliest);
-                return Ok(true);
-            }
-            self.start(source, record)?;
-        }
-        round.more = true;
-        Ok(true)
-    }
-
-    fn is_within(&self, source: &Source, room: Room) -> bool {
-        let (state, budget) = (&self.state, &source.budget);
-        let has_share = state.parts() < room.share_parts;
-        let parts = if has_share {
-            room.parts_max
-        } else {
-            room.parts
-        };
-        let has_share = state.bytes() < room.share_bytes;
-        let bytes = if has_share {
-            room.bytes_max
-        } else {
-            room.bytes
-        };
-        budget.parts() < parts && budget.bytes() < bytes
-    }
-
-    fn next(&mut self, source: &Source) -> Option<Held> {
-        if let Some(held) = self.held.take() {
-            return Some(held);
-        }
-        loop {
-            match self.queue.poll()? {
-                Ok(record) => {
-                    let due_ms = source.due_at.as_ref().and_then(|due_at| due_at(&record));
-                    return Some(Held {
-                        record,
-                        due_ms: due_ms.unwrap_or(i64::MIN),
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(partition = ?self.queue.partition(), %error, "a read failed");
-                }
-            }
-        }
-    }
-
-    /// Offsets that go back mean that the topic was made anew or cut off: what comes now is new
-    /// under old numbers. It is read after a restart, from where the log says.
-    fn start(&self, source: &Source, record: ConsumedRecord) -> Result<(), StreamsError> {
-        let offset = record.position.offset;
-        match self.state.start(record) {
-            Started::Run(lease) => source.node.start(lease),
-            Started::Complete => source.budget.metrics.was_complete(),
-            Started::WentBack => {
-                let partition = self.queue.partition().clone();
-                return Err(StreamsError::OffsetsWentBack { partition, offset });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Lets what is in flight end, then closes the partition and hands it back.
-async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
-    let state = &task.state;
-    if let Drain::For(limit) = drain {
-        state.drain();
-        let limit = if Mutation::DrainWithoutDeadline.is_planted() {
-            Duration::MAX
-        } else {
-            limit
-        };
-        if tokio::time::timeout(limit, state.idle()).await.is_err() {
-            let (partition, open) = (task.queue.partition(), state.records());
-            tracing::warn!(
-                ?partition,
-                open,
-                "given up with records in flight: they run again"
-            );
-        }
-    }
-    state.close();
-    let open = state.records();
-    let returned = Returned {
-        queue: task.queue,
-        open,
-    };
-    if done.send(returned).is_err() {
-        tracing::warn!("a partition was handed back after its deadline");
     }
 }
 
