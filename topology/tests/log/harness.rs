@@ -1,5 +1,6 @@
 //! Opens each kind of log for a claim, with topics and groups that no other claim knows.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,13 +10,16 @@ use tokio::runtime::Runtime;
 use topology::embedded::{EmbeddedConfig, EmbeddedLog};
 use topology::kafka::{KafkaConfig, KafkaLog};
 use topology::seam::{
-    Assigned, Committable, Drain, Log, PartitionQueue, RebalanceListener, RecordSource, SinkError,
+    Assigned, CommitError, Committable, Committed, Drain, Log, PartitionQueue, RebalanceListener,
+    RecordSource, SinkError,
 };
 use topology::{ConsumedRecord, Position, ProducerRecord, TopicPartition, TopicSpec};
 
 /// How long anything may take to happen before a test gives up.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(20);
+/// The longest commit metadata: a Kafka broker's default.
+pub(crate) const METADATA_MAX: usize = 4_096;
 
 /// Runs a claim on the embedded log, and on Kafka where there is one.
 pub(crate) fn on_each_log(claim: impl Fn(&mut Subject)) {
@@ -154,6 +158,7 @@ pub(crate) fn config(path: &Path) -> EmbeddedConfig {
     EmbeddedConfig {
         path: PathBuf::from(path),
         retention_interval: Duration::from_millis(10),
+        offset_metadata_max: METADATA_MAX,
     }
 }
 
@@ -179,6 +184,14 @@ pub(crate) fn record(topic: &str, value: &str) -> ProducerRecord {
     }
 }
 
+pub(crate) fn committable(partition: TopicPartition, offset: i64, metadata: &str) -> Committable {
+    Committable {
+        partition,
+        offset,
+        metadata: metadata.to_owned(),
+    }
+}
+
 /// The values of records, as text.
 pub(crate) fn values(records: &[ConsumedRecord]) -> Vec<String> {
     let value = |record: &ConsumedRecord| record.value.clone().unwrap_or_default();
@@ -189,6 +202,7 @@ pub(crate) fn values(records: &[ConsumedRecord]) -> Vec<String> {
 #[derive(Default)]
 struct Held {
     queues: Vec<Box<dyn PartitionQueue>>,
+    committed: BTreeMap<TopicPartition, Option<Committed>>,
     committable: Vec<Committable>,
     revoked: Vec<TopicPartition>,
 }
@@ -197,8 +211,11 @@ struct Listener(Arc<Mutex<Held>>);
 
 impl RebalanceListener for Listener {
     fn assigned(&mut self, partitions: Vec<Assigned>) {
-        let queues = partitions.into_iter().map(|assigned| assigned.queue);
-        self.0.lock().unwrap().queues.extend(queues);
+        let mut held = self.0.lock().unwrap();
+        for Assigned { queue, committed } in partitions {
+            held.committed.insert(queue.partition().clone(), committed);
+            held.queues.push(queue);
+        }
     }
 
     fn revoked(&mut self, partitions: &[TopicPartition], _: Drain) -> Vec<Committable> {
@@ -236,12 +253,19 @@ impl Member {
     }
 
     pub(crate) fn commit(&mut self, partition: TopicPartition, offset: i64) {
-        let committable = Committable {
-            partition,
-            offset,
-            metadata: String::new(),
-        };
-        self.source.commit(&[committable]).unwrap();
+        self.try_commit(&[committable(partition, offset, "")])
+            .unwrap();
+    }
+
+    pub(crate) fn try_commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
+        self.source.commit(offsets)
+    }
+
+    /// What the group had committed of a partition when it was assigned: offset and metadata.
+    pub(crate) fn committed(&self, partition: &TopicPartition) -> Option<(i64, String)> {
+        let held = self.held.lock().unwrap();
+        let committed = held.committed.get(partition).cloned().unwrap();
+        committed.map(|committed| (committed.offset, committed.metadata))
     }
 
     /// What is not committed, by partition.

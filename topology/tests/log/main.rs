@@ -8,16 +8,17 @@
 mod embedded;
 mod harness;
 mod kafka;
+mod metadata;
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use topology::seam::{Committable, SinkError};
+use topology::seam::SinkError;
 use topology::{Position, ProducerRecord, TopicError, TopicSpec, partition_of};
 
-use harness::{BOUND, on_each_log, values};
+use harness::{BOUND, committable, on_each_log, values};
 
 #[test]
 fn records_of_a_partition_are_read_in_the_order_of_their_appends() {
@@ -189,12 +190,7 @@ fn leaving_hands_all_queues_back_and_commits_what_it_is_told() {
         subject.send_all(0..10);
         let mut member = subject.join("group");
         member.read(10);
-        let committable = Committable {
-            partition: subject.at(0),
-            offset: 8,
-            metadata: String::new(),
-        };
-        let (revoked, left) = member.leave(vec![committable]);
+        let (revoked, left) = member.leave(vec![committable(subject.at(0), 8, "")]);
         assert_eq!(revoked, [subject.at(0), subject.at(1)]);
         assert_eq!(left, 0);
         assert_eq!(values(&subject.join("group").read(2)), ["8", "9"]);
