@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use topology::embedded::{EmbeddedConfig, EmbeddedLog};
@@ -21,11 +23,27 @@ const STEP: Duration = Duration::from_millis(20);
 /// The longest commit metadata: a Kafka broker's default.
 pub(crate) const METADATA_MAX: usize = 4_096;
 
-/// Runs a claim on the embedded log, and on Kafka where there is one.
-pub(crate) fn on_each_log(claim: impl Fn(&mut Subject)) {
+/// Runs a claim on the embedded log, on librdkafka's mock cluster, and on Kafka where there is one.
+/// The mock cluster makes a group wait for three seconds, so it is beside the others.
+pub(crate) fn on_each_log(claim: impl Fn(&mut Subject) + Sync) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| on_mock(&claim));
+        on_each_real_log(&claim);
+    });
+}
+
+/// Runs a claim on all but the mock cluster, which can not make topics, check what they are, or
+/// refuse anything for its size.
+pub(crate) fn on_each_real_log(claim: impl Fn(&mut Subject)) {
     let folder = tempfile::tempdir().unwrap();
     claim(&mut Subject::new(Kind::Embedded(folder)));
     on_kafka(claim);
+}
+
+/// Runs a claim on Kafka's adaptor and a cluster within this process.
+pub(crate) fn on_mock(claim: impl Fn(&mut Subject)) {
+    let cluster = MockCluster::new(1).unwrap();
+    claim(&mut Subject::new(Kind::Mock(cluster)));
 }
 
 /// Runs a claim on Kafka, or says that it is skipped, which is refused where nothing may be.
@@ -42,9 +60,9 @@ pub(crate) fn on_kafka(claim: impl Fn(&mut Subject)) {
     println!("skipped on Kafka: KAFKA_BOOTSTRAP is not set; scripts/test sets it");
 }
 
-#[derive(Debug)]
 enum Kind {
     Embedded(TempDir),
+    Mock(MockCluster<'static, DefaultProducerContext>),
     Kafka(String),
 }
 
@@ -78,14 +96,8 @@ impl Subject {
         drop(self.log.take());
         self.log = Some(match &self.kind {
             Kind::Embedded(folder) => Arc::new(open(&folder.path().join("log.db"))),
-            Kind::Kafka(servers) => {
-                let config = KafkaConfig {
-                    bootstrap_servers: servers.clone(),
-                    max_record_bytes: 2 << 20,
-                    ..KafkaConfig::default()
-                };
-                Arc::new(KafkaLog::new(config).unwrap())
-            }
+            Kind::Mock(cluster) => Arc::new(open_kafka(cluster.bootstrap_servers())),
+            Kind::Kafka(servers) => Arc::new(open_kafka(servers.clone())),
         });
     }
 
@@ -99,6 +111,9 @@ impl Subject {
     }
 
     pub(crate) fn create(&self, partitions: i32) {
+        if let Kind::Mock(cluster) = &self.kind {
+            return cluster.create_topic(&self.name, partitions, 1).unwrap();
+        }
         let specs = [self.spec(partitions)];
         self.wait(self.log().ensure_topics(&specs)).unwrap();
     }
@@ -134,10 +149,24 @@ impl Subject {
         TopicPartition { topic, partition }
     }
 
+    /// The brokers, where there are any.
+    pub(crate) fn servers(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Embedded(_) => None,
+            Kind::Mock(cluster) => Some(cluster.bootstrap_servers()),
+            Kind::Kafka(servers) => Some(servers.clone()),
+        }
+    }
+
+    /// The whole name of a group of this claim's.
+    pub(crate) fn group(&self, name: &str) -> String {
+        format!("{}-{name}", self.name)
+    }
+
     /// Joins a group of this claim's.
     pub(crate) fn join(&self, group: &str) -> Member {
         let held = Arc::new(Mutex::new(Held::default()));
-        let group = format!("{}-{group}", self.name);
+        let group = self.group(group);
         let listener = Box::new(Listener(Arc::clone(&held)));
         let source = self.log().subscribe(&group, &self.name, listener).unwrap();
         let mut member = Member { source, held };
@@ -148,6 +177,15 @@ impl Subject {
         }
         member
     }
+}
+
+fn open_kafka(bootstrap_servers: String) -> KafkaLog {
+    let config = KafkaConfig {
+        bootstrap_servers,
+        max_record_bytes: 2 << 20,
+        ..KafkaConfig::default()
+    };
+    KafkaLog::new(config).unwrap()
 }
 
 pub(crate) fn open(path: &Path) -> EmbeddedLog {

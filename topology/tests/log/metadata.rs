@@ -2,7 +2,8 @@
 
 use topology::seam::CommitError;
 
-use crate::harness::{METADATA_MAX, committable, on_each_log, values};
+use crate::foreign;
+use crate::harness::{METADATA_MAX, committable, on_each_log, on_each_real_log, values};
 
 #[test]
 fn metadata_comes_back_with_its_offset_to_the_next_owner() {
@@ -52,7 +53,7 @@ fn the_last_commit_of_a_member_carries_its_metadata() {
 
 #[test]
 fn metadata_is_refused_when_it_is_too_large_and_its_offset_is_not() {
-    on_each_log(|subject| {
+    on_each_real_log(|subject| {
         subject.create(2);
         let mut member = subject.join("group");
         let map = "m".repeat(METADATA_MAX + 1);
@@ -74,7 +75,7 @@ fn metadata_is_refused_when_it_is_too_large_and_its_offset_is_not() {
 
 #[test]
 fn the_last_commit_of_a_member_is_made_without_metadata_that_is_too_large() {
-    on_each_log(|subject| {
+    on_each_real_log(|subject| {
         subject.create(1);
         subject.send_all(0..5);
         let member = subject.join("group");
@@ -83,5 +84,36 @@ fn the_last_commit_of_a_member_is_made_without_metadata_that_is_too_large() {
         let mut member = subject.join("group");
         assert_eq!(member.committed(&subject.at(0)), Some((4, String::new())));
         assert_eq!(values(&member.read(1)), ["4"]);
+    });
+}
+
+/// What is no UTF-8 is kept by the mock cluster as it is, and replaced by Kafka's own broker.
+#[test]
+fn metadata_of_another_client_comes_as_text_whatever_its_bytes() {
+    on_each_log(|subject| {
+        let Some(servers) = subject.servers() else {
+            return;
+        };
+        subject.create(3);
+        subject.send_all(0..3);
+        // Has the broker make the topic of offsets.
+        subject.join("another group").leave(Vec::new());
+        let group = subject.group("group");
+        let foreign: [&[u8]; 3] = [b"\xff\xfe\x00map", "ä".as_bytes(), b""];
+        for (partition, metadata) in (0..).zip(foreign) {
+            foreign::commit(&servers, &group, &subject.at(partition), (2, metadata));
+        }
+        let mut member = subject.join("group");
+        let (offset, metadata) = member.committed(&subject.at(0)).unwrap();
+        assert_eq!(offset, 2);
+        assert!(metadata.contains('\u{fffd}'), "{metadata:?}");
+        assert_eq!(member.committed(&subject.at(1)), Some((2, "ä".into())));
+        assert_eq!(member.committed(&subject.at(2)), Some((2, String::new())));
+        assert_eq!(values(&member.read(1)), ["2"]);
+        member.commit(subject.at(0), 3);
+        member.leave(vec![committable(subject.at(1), 3, "map")]);
+        let member = subject.join("group");
+        assert_eq!(member.committed(&subject.at(0)), Some((3, String::new())));
+        assert_eq!(member.committed(&subject.at(1)), Some((3, "map".into())));
     });
 }
