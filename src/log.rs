@@ -16,7 +16,7 @@ const SOURCE_BYTES_MAX: usize = 1_048_588;
 pub(crate) const RECORD_BYTES_MAX: usize = SOURCE_BYTES_MAX + 64 * 1_024;
 /// How long a shutdown waits for what is in flight: longer than one attempt by default takes.
 pub(crate) const SHUTDOWN: Duration = Duration::from_secs(30);
-/// What a Kafka broker takes as commit metadata by default.
+/// What a Kafka broker takes as commit metadata by default, and the embedded log too.
 const OFFSET_METADATA_MAX: usize = 4_096;
 /// The longest outage that our own topics outlive, beyond the longest that a delivery lives.
 const OUTAGE_MAX: Duration = Duration::from_hours(24 * 11);
@@ -53,6 +53,7 @@ fn embedded_config(config: &Config) -> EmbeddedConfig {
     EmbeddedConfig {
         path: config.data_dir.join("log.db"),
         retention_interval: Duration::from_secs(60),
+        offset_metadata_max: OFFSET_METADATA_MAX,
     }
 }
 
