@@ -22,7 +22,7 @@ pub struct Delivery {
     /// being tried again; 1s–30d, default 3d.
     pub max_age: Duration,
     /// `delivery.window`: how far, in offsets of a partition, work may run ahead of the oldest
-    /// record that is not done; 1–1000000, default 4096.
+    /// record that is not done; 1–1000000, default 262144.
     pub window: usize,
     /// `delivery.in_flight_bytes`: records held in memory, in bytes; 1MiB–64GiB, default 64MiB.
     pub in_flight_bytes: usize,
@@ -58,7 +58,7 @@ impl Delivery {
             window: reader.take(
                 "delivery.window",
                 "a whole number, 1–1000000",
-                4096,
+                262_144,
                 |value| parse::count(value, 1..=1_000_000),
             ),
             in_flight_bytes: reader.take(
