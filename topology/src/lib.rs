@@ -16,6 +16,7 @@ mod mutation;
 mod named;
 mod offsets;
 mod partitioner;
+mod processing;
 mod record;
 mod runtime;
 pub mod seam;
@@ -30,9 +31,10 @@ pub use lease::ChildPath;
 pub use metrics::{SourceSnapshot, StreamsMetrics};
 #[cfg(feature = "test-util")]
 pub use mutation::Mutation;
-pub use named::{Async, Consumed, MaxInFlight, Named, ProcessingOrder, Produced};
+pub use named::{Consumed, Named, Produced};
 pub use offsets::InvalidOffsetMap;
 pub use partitioner::partition_of;
+pub use processing::{Async, CallAgain, MaxInFlight, ProcessingOrder};
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
 pub use runtime::{
     CloseError, HeadOfLine, InvalidOffsetMetadata, KafkaStreams, StartError, State, StateListener,
