@@ -5,6 +5,7 @@
 //! that is committed never passes a record of which anything is still open.
 
 mod builder;
+mod dead_letter;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod graph;
@@ -23,6 +24,7 @@ mod test_driver;
 mod topic;
 
 pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
+pub use dead_letter::DeadLetter;
 pub use graph::TopologyError;
 pub use lease::Lease;
 pub use metrics::{SourceSnapshot, StreamsMetrics};
