@@ -10,10 +10,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use topology::{Headers, ProducerRecord, TopologyTestDriver};
 use uuid::Uuid;
+use webhook_delivery::clock::Clock;
 use webhook_delivery::config::Config;
 use webhook_delivery::domain::headers::get;
 use webhook_delivery::domain::retry::{Ladder, RetryPolicy, Schedule};
-use webhook_delivery::egress::EgressConfig;
+use webhook_delivery::egress::{EgressConfig, PostSupplier};
 use webhook_delivery::pipeline::{Pipeline, build};
 use webhook_delivery::store;
 use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
@@ -55,11 +56,12 @@ fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
         subscriptions: Subscriptions::new(store, CacheConfig::default(), handle, Metrics::off()),
         database_waits: Arc::new(Semaphore::new(1)),
         stopping: CancellationToken::new(),
-        egress: EgressConfig {
+        egress: PostSupplier::http(EgressConfig {
             allow: Vec::new(),
             timeout: Duration::from_secs(1),
             response_bytes_max: 1,
-        },
+        }),
+        clock: Clock::system(),
         telemetry: Telemetry::off(),
     };
     let topology = build(&Arc::new(pipeline)).unwrap();

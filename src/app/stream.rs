@@ -10,9 +10,10 @@ use topology::seam::Log;
 use topology::{KafkaStreams, TopicError};
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
-use crate::egress::EgressConfig;
+use crate::egress::{EgressConfig, PostSupplier};
 use crate::health::Readiness;
 use crate::log::{RECORD_BYTES_MAX, SHUTDOWN, in_flight_max, streams_config, topics};
 use crate::pipeline::{self, Pipeline};
@@ -118,11 +119,12 @@ pub(super) fn plan(
         subscriptions,
         database_waits: Arc::new(Semaphore::new(in_flight_max(config) / 4)),
         stopping,
-        egress: EgressConfig {
+        egress: PostSupplier::http(EgressConfig {
             allow: config.egress.allow.clone(),
             timeout: config.delivery.timeout,
             response_bytes_max: 64 * 1_024,
-        },
+        }),
+        clock: Clock::system(),
         telemetry,
     })
 }

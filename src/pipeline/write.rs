@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 use topology::ProducerRecord;
 
 use super::step::{Content, Dead, Delivered, Parcel, Parked, Pipeline, Step};
-use crate::clock::now_ms;
 use crate::domain::headers::{DeliveryHeaders, REASON, TOO_LARGE};
 use crate::domain::id::DeliveryId;
 use crate::domain::retry::age;
@@ -84,7 +83,7 @@ pub(super) fn dead(
         let origin = &meta.origin;
         let mut put = |name: &str, text: String| headers.push((name.to_owned(), Some(text.into())));
         put("wd-attempts", attempts.to_string());
-        put("wd-last-ms", now_ms().to_string());
+        put("wd-last-ms", pipeline.clock.now_ms().to_string());
         if let Some(status) = status {
             put("wd-last-status", status.to_string());
         }
@@ -145,9 +144,9 @@ fn key(meta: &DeliveryHeaders) -> Bytes {
 
 /// Counts what was delivered.
 pub(super) fn delivered(pipeline: &Arc<Pipeline>) -> impl Fn(Delivered) + Send + Sync + 'static {
-    let metrics = pipeline.telemetry.metrics.clone();
+    let (metrics, clock) = (pipeline.telemetry.metrics.clone(), pipeline.clock.clone());
     move |Delivered { meta, status, span }| {
-        let now = now_ms();
+        let now = clock.now_ms();
         let kind = AttemptKind::of(meta.attempt);
         metrics.delivered(kind, age(meta.first_ms, now), age(meta.event_ms, now));
         let delivery = |id| DeliveryId::of(id, &meta.event_id).to_string();
