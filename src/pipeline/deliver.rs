@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use topology::{Headers, WorkerContext};
+use topology::{Headers, Standing, WorkerContext};
 use url::Url;
 
 use super::step::{Attempt, Dead, Delivered, Parcel, Pipeline, Step};
@@ -58,8 +58,12 @@ async fn deliver(pipeline: &Pipeline, egress: &dyn Post, attempt: Attempt) -> St
     let outcome = post(pipeline, egress, &parcel, (&event, &subscription), target).await;
     let number = parcel.meta.attempt;
     let status = status_of(&outcome);
+    let standing = pipeline.standing_after(subscription.id, &outcome);
+    if number == 0 && standing == Standing::Outage && matches!(outcome, Outcome::Failed { .. }) {
+        pipeline.slow_down().await;
+    }
     let age = age(parcel.meta.first_ms, pipeline.clock.now_ms());
-    match pipeline.policy.next(number, &outcome, age) {
+    match pipeline.policy.next(number, &outcome, age, standing) {
         Next::Delivered => Step::Delivered(Box::new(Delivered {
             meta: parcel.meta,
             status: status.unwrap_or_default(),

@@ -10,6 +10,7 @@ use topology::{Headers, ProducerRecord};
 use url::Url;
 use uuid::Uuid;
 
+use super::outage::OutageWatch;
 use crate::clock::Clock;
 use crate::config::Topics;
 use crate::domain::event::Event;
@@ -55,6 +56,8 @@ pub struct Pipeline {
     pub egress: PostSupplier,
     /// What time it is for deliveries.
     pub clock: Clock,
+    /// What tells an outage from receivers that fail; `None`: nothing does.
+    pub outage_watch: Option<OutageWatch>,
     /// What deliveries are counted and traced with.
     pub telemetry: Telemetry,
 }
