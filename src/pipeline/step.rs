@@ -181,7 +181,7 @@ impl Pipeline {
     /// the record, so that it is never early.
     pub(super) fn park(&self, mut parcel: Parcel, wait: Duration, reason: &str) -> Step {
         let (tier, rounded) = self.ladder.place(wait);
-        let due = rounded + jitter(rounded, random());
+        let due = rounded + jitter(rounded, rand::random());
         parcel.meta.due_ms =
             self.clock.now_ms() + i64::try_from(due.as_millis()).unwrap_or(i64::MAX);
         parcel.meta.delay_ms =
@@ -212,11 +212,4 @@ impl Pipeline {
         self.telemetry.metrics.parked(reason);
         self.park(parcel, wait, reason)
     }
-}
-
-/// A number in 0–1 from the random bits of a version 4 UUID.
-fn random() -> f64 {
-    let (high, _) = Uuid::new_v4().as_u64_pair();
-    let bits = u32::try_from(high >> 32).unwrap_or_default();
-    f64::from(bits) / f64::from(u32::MAX)
 }
