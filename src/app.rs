@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use poem::Server;
 use poem::listener::{Listener, TcpListener};
 use tokio::runtime::Handle;
@@ -117,8 +118,21 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
         .context("the migrations can not be applied")
 }
 
-/// Prints the topology as Kafka Streams would.
-pub fn print_topology(config: &Config) -> anyhow::Result<()> {
+/// How the topology is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum TopologyFormat {
+    /// As Kafka Streams prints it.
+    Text,
+    /// A Mermaid flowchart.
+    Mermaid,
+    /// A graph for Graphviz.
+    Dot,
+    /// All operators and topics, for programs.
+    Json,
+}
+
+/// Prints the topology that `run` would run.
+pub fn print_topology(config: &Config, format: TopologyFormat) -> anyhow::Result<()> {
     let store = store::open(&config.store).context("the store can not be opened")?;
     let subscriptions = Subscriptions::new(
         store,
@@ -128,7 +142,13 @@ pub fn print_topology(config: &Config) -> anyhow::Result<()> {
     );
     let stopping = CancellationToken::new();
     let pipeline = stream::plan(config, subscriptions, Telemetry::off(), stopping)?;
-    let text = pipeline::build(&Arc::new(pipeline))?.describe();
+    let described = pipeline::build(&Arc::new(pipeline))?.describe();
+    let text = match format {
+        TopologyFormat::Text => described.to_string(),
+        TopologyFormat::Mermaid => described.to_mermaid(),
+        TopologyFormat::Dot => described.to_dot(),
+        TopologyFormat::Json => described.to_json() + "\n",
+    };
     std::io::stdout()
         .lock()
         .write_all(text.as_bytes())

@@ -7,7 +7,7 @@ use anyhow::Context;
 use topology::embedded::{EmbeddedConfig, EmbeddedLog, EmbeddedReader};
 use topology::kafka::{KafkaConfig, KafkaLog};
 use topology::seam::{Log, LogReader};
-use topology::{StreamsConfig, TopicSpec};
+use topology::{ExceptionHandlers, HeadOfLine, InvalidOffsetMetadata, StreamsConfig, TopicSpec};
 
 use crate::config::{Config, LogKind};
 
@@ -16,6 +16,8 @@ const SOURCE_BYTES_MAX: usize = 1_048_588;
 pub(crate) const RECORD_BYTES_MAX: usize = SOURCE_BYTES_MAX + 64 * 1_024;
 /// How long a shutdown waits for what is in flight: longer than one attempt by default takes.
 pub(crate) const SHUTDOWN: Duration = Duration::from_secs(30);
+/// What a Kafka broker takes as commit metadata by default, and the embedded log too.
+const OFFSET_METADATA_MAX: usize = 4_096;
 /// The longest outage that our own topics outlive, beyond the longest that a delivery lives.
 const OUTAGE_MAX: Duration = Duration::from_hours(24 * 11);
 
@@ -51,6 +53,7 @@ fn embedded_config(config: &Config) -> EmbeddedConfig {
     EmbeddedConfig {
         path: config.data_dir.join("log.db"),
         retention_interval: Duration::from_secs(60),
+        offset_metadata_max: OFFSET_METADATA_MAX,
     }
 }
 
@@ -87,7 +90,11 @@ pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
             .otlp_endpoint
             .is_some()
             .then_some(telemetry.metrics_interval),
-        shutdown_timeout: SHUTDOWN,
+        offset_metadata_max: OFFSET_METADATA_MAX,
+        invalid_offset_metadata: InvalidOffsetMetadata::Ignore,
+        head_of_line: HeadOfLine::Warn,
+        exception_handlers: ExceptionHandlers::default(),
+        state_listener: None,
     }
 }
 

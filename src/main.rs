@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use webhook_delivery::app::TopologyFormat;
 use webhook_delivery::config::Config;
 use webhook_delivery::{app, dead_letters, is_fenced, listen, redrive};
 
@@ -32,8 +33,12 @@ enum Command {
     Run,
     /// Brings the store's tables up to date and stops.
     Migrate,
-    /// Prints the topology in the text form of Kafka Streams and stops.
-    Topology,
+    /// Prints the topology and stops.
+    Topology {
+        /// The form to print it in.
+        #[arg(long, value_enum, default_value_t = TopologyFormat::Text)]
+        format: TopologyFormat,
+    },
     /// Receives deliveries on loopback and prints them, to try the service with.
     Listen {
         /// The port.
@@ -109,7 +114,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         Command::Run => app::run(config).await,
         Command::Migrate => app::migrate(&config).await,
-        Command::Topology => app::print_topology(&config),
+        Command::Topology { format } => app::print_topology(&config, format),
         Command::Listen {
             port,
             secret,

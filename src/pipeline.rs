@@ -10,7 +10,7 @@ mod write;
 
 use std::sync::Arc;
 
-use topology::{Consumed, KStream, MaxInFlight, Named, Produced, StreamsBuilder};
+use topology::{Async, Consumed, KStream, MaxInFlight, Named, Produced, StreamsBuilder};
 use topology::{Topology, TopologyError};
 
 pub use outage::OutageWatch;
@@ -61,18 +61,16 @@ fn send(
     stream
         .process_values_async(
             join::supplier(pipeline),
-            |_| None,
-            named("join-subscriptions"),
+            Async::named(named("join-subscriptions")),
         )
-        .flat_map_values(|steps| steps, joined)
+        .flat_map_numbered_values(Step::numbered, joined)
         .process_values_async(
             deliver::supplier(pipeline),
-            move |step| match step {
+            Async::named(named("deliver")).max_in_flight_by(move |step| match step {
                 Step::Attempt(attempt) if attempt.parcel.meta.attempt == 0 => Some(first),
                 Step::Attempt(_) => Some(tries),
                 _ => None,
-            },
-            named("deliver"),
+            }),
         )
         .split(named("outcome"))
         .branch("-delivered", Step::into_delivered, move |s| {

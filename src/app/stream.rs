@@ -43,10 +43,9 @@ pub(super) async fn run(
     };
     health.stops();
     tracing::info!("stopping: what is in flight may end");
-    let closed = tokio::task::spawn_blocking(move || streams.close());
-    let limit = SHUTDOWN * 2;
-    if tokio::time::timeout(limit, closed).await.is_err() {
-        tracing::error!("the log did not let go in {limit:?}; what was not committed runs again");
+    let closed = tokio::task::spawn_blocking(move || streams.close(SHUTDOWN));
+    if let Err(error) = closed.await.context("the topology's end")? {
+        tracing::error!(%error, "what was not committed runs again");
     }
     ended
 }

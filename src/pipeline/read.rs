@@ -33,10 +33,11 @@ struct Reader {
 /// Reads `webhook_payload`: whatever `wd-*` headers a producer wrote are removed.
 pub(super) fn event(
     pipeline: &Arc<Pipeline>,
-) -> impl Fn(ConsumedRecord) -> Parcel + Send + Sync + 'static {
+) -> impl Fn(&ConsumedRecord) -> Parcel + Send + Sync + 'static {
     let reader = Reader::new(pipeline);
-    move |mut record| {
-        let span = reader.traces.process(&record, Relation::Child);
+    move |record| {
+        let span = reader.traces.process(record, Relation::Child);
+        let mut record = record.clone();
         strip(&mut record.headers);
         reader.fresh(record, 0).within(span)
     }
@@ -46,10 +47,11 @@ pub(super) fn event(
 /// one attempt was made, try 1 is due.
 pub(super) fn parked(
     pipeline: &Arc<Pipeline>,
-) -> impl Fn(ConsumedRecord) -> Parcel + Send + Sync + 'static {
+) -> impl Fn(&ConsumedRecord) -> Parcel + Send + Sync + 'static {
     let reader = Reader::new(pipeline);
     move |record| {
-        let span = reader.traces.process(&record, Relation::Linked);
+        let span = reader.traces.process(record, Relation::Linked);
+        let record = record.clone();
         let parcel = match DeliveryHeaders::parse(&record.headers) {
             Ok(Parsed::Absent) => reader.fresh(record, 1),
             Ok(Parsed::Newer(version)) => reader.newer(record, &version),

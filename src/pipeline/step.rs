@@ -138,6 +138,25 @@ pub(super) struct Dead {
 }
 
 impl Step {
+    /// The steps of one record, told apart by the subscription that each is for.
+    pub(super) fn numbered(steps: Vec<Self>) -> impl Iterator<Item = (u128, Self)> {
+        let number = |step: &Self| {
+            let id = step.meta().subscription_id;
+            id.map_or(0, |id| id.as_uuid().as_u128())
+        };
+        steps.into_iter().map(move |step| (number(&step), step))
+    }
+
+    fn meta(&self) -> &DeliveryHeaders {
+        match self {
+            Self::Attempt(attempt) => &attempt.parcel.meta,
+            Self::Delivered(delivered) => &delivered.meta,
+            Self::Park(parked) => &parked.parcel.meta,
+            Self::DeadLetter(dead) => &dead.parcel.meta,
+            Self::Unmatched(parcel) => &parcel.meta,
+        }
+    }
+
     pub(super) fn into_delivered(self) -> Result<Delivered, Self> {
         if let Self::Delivered(delivered) = self {
             Ok(*delivered)

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use topology::{OutageConfig, ProducerRecord, TopologyTestDriver};
+use topology::{DriverConfig, OutageConfig, ProducerRecord, TopologyTestDriver};
 use url::Url;
 use uuid::Uuid;
 use webhook_delivery::clock::Clock;
@@ -68,6 +68,8 @@ impl Default for Settings {
 /// A pipeline that runs on virtual time.
 pub(crate) struct World {
     pub(crate) driver: TopologyTestDriver,
+    /// The topology, as a picture.
+    pub(crate) mermaid: String,
     pub(crate) receivers: Receivers,
     subscriptions: Subscriptions,
     runtime: Runtime,
@@ -100,9 +102,16 @@ impl World {
             ..pipeline(settings, &subscriptions, &receivers)
         };
         let topology = build(&Arc::new(pipeline)).unwrap();
-        let driver = TopologyTestDriver::new(&topology, PARTITIONS, start_ms).unwrap();
+        let mermaid = topology.describe().to_mermaid();
+        // Seven hours go by faster with fewer commits.
+        let config = DriverConfig {
+            commit_interval: Duration::from_secs(10),
+            ..DriverConfig::new(PARTITIONS.unsigned_abs(), start_ms)
+        };
+        let driver = TopologyTestDriver::with(topology, config).unwrap();
         Self {
             driver,
+            mermaid,
             receivers,
             subscriptions,
             runtime,

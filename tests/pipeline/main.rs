@@ -12,6 +12,15 @@ use webhook_delivery::domain::headers::get;
 use harness::{Answer, RECORD_BYTES_MAX, World, now_ms, record};
 
 #[test]
+fn the_architecture_page_shows_the_topology_that_runs() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/ARCHITECTURE.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let shown = page.split("```mermaid\n").nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap();
+    assert_eq!(shown, World::new().mermaid);
+}
+
+#[test]
 fn a_record_of_a_newer_version_is_parked_untouched_and_looked_at_every_10_seconds() {
     let world = World::new();
     let driver = &world.driver;

@@ -23,6 +23,7 @@ fn main() {
     let config = EmbeddedConfig {
         path: folder.path().join("log.db"),
         retention_interval: Duration::from_secs(60),
+        offset_metadata_max: 4_096,
     };
     let log = EmbeddedLog::open(&config).unwrap();
     let runtime = Runtime::new().unwrap();

@@ -1,21 +1,28 @@
 //! Declares a topology: typed streams, wired per worker when the topology runs.
 //! Knows of no log and no thread; `runtime` gives it both.
 
+mod branched;
 mod operators;
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
-use crate::graph::{Graph, NodeKind, TopologyError};
+use crate::graph::{Graph, GraphNode, NodeKind, TopologyDescription, TopologyError};
+use crate::handlers::ExceptionHandlers;
 use crate::lease::Lease;
-use crate::named::{Consumed, DueAt, MaxInFlight, Named, Produced};
-use crate::record::ConsumedRecord;
+use crate::named::{Async, Consumed, DueAt, MaxInFlight, Named, Produced};
+use crate::runtime::StreamsError;
 use crate::seam::RecordSink;
-use operators::{AsyncNode, BranchNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
+use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, Permits, SinkNode};
+
+pub use branched::BranchedKStream;
+pub(crate) use operators::{append, settle};
 
 /// What operators of one worker are made with.
 #[derive(Clone)]
@@ -25,17 +32,41 @@ pub struct WorkerContext {
     /// How many workers the instance has.
     pub workers: usize,
     pub(crate) sink: Arc<dyn RecordSink>,
-    pub(crate) permits: Rc<std::cell::RefCell<HashMap<usize, Arc<Semaphore>>>>,
+    pub(crate) handlers: ExceptionHandlers,
+    pub(crate) wake: Arc<Notify>,
+    fatal: Rc<RefCell<Option<StreamsError>>>,
+    permits: Rc<RefCell<HashMap<usize, Arc<Semaphore>>>>,
+    /// What follows each merge, for as long as one of the merged streams has it.
+    merged: Rc<RefCell<HashMap<usize, Box<dyn Any>>>>,
 }
 
 impl WorkerContext {
-    pub(crate) fn new(worker: usize, workers: usize, sink: Arc<dyn RecordSink>) -> Self {
+    pub(crate) fn new(
+        (worker, workers): (usize, usize),
+        sink: Arc<dyn RecordSink>,
+        handlers: ExceptionHandlers,
+        wake: Arc<Notify>,
+    ) -> Self {
         Self {
             worker,
             workers,
             sink,
+            handlers,
+            wake,
+            fatal: Rc::default(),
             permits: Rc::default(),
+            merged: Rc::default(),
         }
+    }
+
+    /// Stops the worker, and with it the topology.
+    pub(crate) fn fail(&self, error: StreamsError) {
+        self.fatal.borrow_mut().get_or_insert(error);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<StreamsError> {
+        self.fatal.borrow_mut().take()
     }
 
     fn semaphore(&self, bound: MaxInFlight) -> Arc<Semaphore> {
@@ -48,6 +79,21 @@ impl WorkerContext {
                 .entry(bound.id)
                 .or_insert_with(make),
         )
+    }
+
+    /// The node after the merge `id`: made for the first of the merged streams, the same for the
+    /// others.
+    fn after_merge<V: 'static>(&self, id: usize, next: &SharedMake<V>) -> Rc<dyn Node<V>> {
+        let made = self.merged.borrow().get(&id).and_then(|made| {
+            let made = made.downcast_ref::<Weak<dyn Node<V>>>();
+            made.and_then(Weak::upgrade)
+        });
+        made.unwrap_or_else(|| {
+            let node = instantiate(next, self);
+            let made = Box::new(Rc::downgrade(&node));
+            self.merged.borrow_mut().insert(id, made);
+            node
+        })
     }
 }
 
@@ -65,17 +111,24 @@ pub(crate) trait Node<V> {
     fn process(&self, value: V, lease: Lease);
 }
 
+/// Where the records of a source enter; the lease has the record.
+pub(crate) trait SourceNode {
+    /// As [`Node::process`].
+    fn start(&self, lease: Lease);
+}
+
+type MakeSource = Box<dyn Fn(&WorkerContext) -> Rc<dyn SourceNode> + Send + Sync>;
 type Make<V> = Box<dyn Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync>;
 type SharedMake<V> = Arc<Mutex<Option<Make<V>>>>;
 
 pub(crate) struct SourceEntry {
     pub(crate) topic: Arc<str>,
     pub(crate) due_at: Option<DueAt>,
-    make: Make<ConsumedRecord>,
+    make: MakeSource,
 }
 
 impl SourceEntry {
-    pub(crate) fn make(&self, context: &WorkerContext) -> Rc<dyn Node<ConsumedRecord>> {
+    pub(crate) fn make(&self, context: &WorkerContext) -> Rc<dyn SourceNode> {
         (self.make)(context)
     }
 }
@@ -100,20 +153,21 @@ impl StreamsBuilder {
 
     /// A stream of the records of `topic`.
     pub fn stream<V: 'static>(&self, topic: &str, consumed: Consumed<V>) -> KStream<V> {
-        let next: SharedMake<V> = SharedMake::default();
-        let (decode, after) = (consumed.decode, Arc::clone(&next));
-        let make: Make<ConsumedRecord> = Box::new(move |context| {
-            let decode = Arc::clone(&decode);
-            Rc::new(MapNode {
-                map: move |record| decode(record),
-                next: instantiate(&after, context),
-            })
-        });
         let kind = NodeKind::Source {
             topic: topic.to_owned(),
         };
         let mut declared = self.lock();
-        let node = declared.graph.add(consumed.name, kind, None);
+        let node = declared.graph.add(consumed.name, kind, &[]);
+        let next: SharedMake<V> = SharedMake::default();
+        let (decode, after, name) = (consumed.decode, Arc::clone(&next), Arc::clone(&node.name));
+        let make = Box::new(move |context: &WorkerContext| {
+            Rc::new(DecodeNode {
+                name: Rc::from(&*name),
+                decode: Arc::clone(&decode),
+                context: context.clone(),
+                next: instantiate(&after, context),
+            }) as Rc<dyn SourceNode>
+        });
         declared.sources.push(SourceEntry {
             topic: topic.into(),
             due_at: consumed.due_at,
@@ -127,7 +181,8 @@ impl StreamsBuilder {
         }
     }
 
-    /// Checks what was declared and makes it a topology.
+    /// Checks what was declared and makes it a topology. Nothing declared is a topology too, which
+    /// does nothing.
     pub fn build(self) -> Result<Topology, TopologyError> {
         let declared = std::mem::take(&mut *self.lock());
         declared.graph.validate()?;
@@ -158,10 +213,10 @@ fn instantiate<V: 'static>(make: &SharedMake<V>, context: &WorkerContext) -> Rc<
 /// A stream of values; each carries the lease of the record that it came from.
 ///
 /// Every operator takes the stream, for a value goes to one consumer; [`split`](Self::split) is
-/// how a stream becomes several.
+/// how a stream becomes several, and [`merge`](Self::merge) how two become one.
 pub struct KStream<V> {
     builder: StreamsBuilder,
-    node: usize,
+    node: GraphNode,
     next: SharedMake<V>,
 }
 
@@ -173,90 +228,119 @@ impl<V: 'static> KStream<V> {
         name: Named,
     ) -> KStream<W> {
         let map = Arc::new(map);
-        self.then(name, move |context, next| {
-            let (map, next) = (Arc::clone(&map), instantiate(next, context));
-            Rc::new(MapNode {
-                map: move |value| map(value),
-                next,
-            })
+        self.then(name, NodeKind::MapValues, move |_, name, next| {
+            let map = Arc::clone(&map);
+            Rc::new(MapNode { name, map, next })
         })
     }
 
     /// Turns each value into any number of others, made lazily; the record is complete when all
     /// of them are. None at all completes it.
+    ///
+    /// One of them that fails is made again alone, by its place: for one record `map` is to answer
+    /// the same values in the same order. Where it may not,
+    /// [`flat_map_numbered_values`](Self::flat_map_numbered_values) tells them apart.
     pub fn flat_map_values<W: 'static, I: IntoIterator<Item = W>>(
         self,
         map: impl Fn(V) -> I + Send + Sync + 'static,
         name: Named,
     ) -> KStream<W> {
+        self.flat_map_numbered_values(move |value| (0..).zip(map(value)), name)
+    }
+
+    /// As [`flat_map_values`](Self::flat_map_values), with a number for each value that is the
+    /// same whenever it is made of the same record, and another's never. One that failed and is
+    /// not made any more counts as complete.
+    pub fn flat_map_numbered_values<W: 'static, I: IntoIterator<Item = (u128, W)>>(
+        self,
+        map: impl Fn(V) -> I + Send + Sync + 'static,
+        name: Named,
+    ) -> KStream<W> {
         let map = Arc::new(map);
-        self.then(name, move |context, next| {
-            let (map, next) = (Arc::clone(&map), instantiate(next, context));
-            Rc::new(FlatMapNode {
-                map: move |value| map(value),
-                next,
-            })
+        self.then(name, NodeKind::FlatMapValues, move |_, name, next| {
+            let map = Arc::clone(&map);
+            let map = move |value| map(value);
+            Rc::new(FlatMapNode { name, map, next })
         })
     }
 
-    /// Runs an asynchronous call for each value; results are forwarded as they come, in any order.
+    /// Runs an asynchronous call for each value; results are forwarded as they come.
     ///
     /// `supplier` is called once for each worker, on its thread, so what it makes need not be
-    /// `Send`. `bound` names the limit that a value's call counts against: a call that waits for it
-    /// when its partition is given up is dropped, and the record runs again elsewhere. With `None`
-    /// the call begins at once.
+    /// `Send`. A call may still end after its partition was given up: what it came to then passes
+    /// the operators that follow, but is neither written nor a reason for further calls, and its
+    /// record runs again, unless its stream ended in [`for_each`](Self::for_each) and the
+    /// partition comes back.
     pub fn process_values_async<W: 'static, P, F>(
         self,
         supplier: impl Fn(&WorkerContext) -> P + Send + Sync + 'static,
-        bound: impl Fn(&V) -> Option<MaxInFlight> + Send + Sync + 'static,
-        name: Named,
+        how: Async<V>,
     ) -> KStream<W>
     where
         P: Fn(V) -> F + 'static,
         F: Future<Output = W> + 'static,
     {
-        let bound = Arc::new(bound);
-        self.then(name, move |context, next| {
+        let (bound, order, timeout) = (how.bound, how.order, how.timeout);
+        let kind = NodeKind::ProcessValuesAsync;
+        self.then(how.name, kind, move |context, name, next| {
             let (worker, bound) = (context.clone(), Arc::clone(&bound));
-            Rc::new(AsyncNode {
-                call: Rc::new(supplier(context)),
-                permits: move |value: &V| Some(worker.semaphore(bound(value)?)),
-                next: instantiate(next, context),
-            })
+            let permits: Permits<V> = Box::new(move |value| Some(worker.semaphore(bound(value)?)));
+            Calls::node(
+                name,
+                supplier(context),
+                permits,
+                (order.0.clone(), timeout),
+                next,
+            )
         })
     }
 
     /// Sends each value to the first branch whose predicate it fits.
     pub fn split(self, name: Named) -> BranchedKStream<V> {
-        BranchedKStream {
-            stream: self,
-            name,
-            branches: Vec::new(),
+        let node = self.declare(name, NodeKind::Split);
+        BranchedKStream::new(self, node)
+    }
+
+    /// One stream of the values of both, which must be of one builder. There is no order between
+    /// the values of the one and those of the other. The operators that follow are made once for
+    /// each worker, not once for each stream.
+    #[must_use]
+    pub fn merge(self, other: Self, name: Named) -> Self {
+        let (node, builder) = (self.declare_merge(&other, name), self.builder.clone());
+        let (id, next) = (node.id, SharedMake::default());
+        for stream in [self, other] {
+            let after = Arc::clone(&next);
+            stream.lead_to(move |context| context.after_merge(id, &after));
+        }
+        Self {
+            builder,
+            node,
+            next,
         }
     }
 
     /// Ends the stream with `action`; the record is complete when it returns.
     pub fn for_each(self, action: impl Fn(V) + Send + Sync + 'static, name: Named) {
         let action = Arc::new(action);
-        self.end(name, NodeKind::Processor { terminal: true }, move |_| {
+        self.end(name, NodeKind::ForEach, move |_, name| {
             let action = Arc::clone(&action);
-            Rc::new(ForEachNode {
-                action: move |value| action(value),
-            })
+            Rc::new(ForEachNode { name, action })
         });
     }
 
     /// Ends the stream in a topic; the record is complete when the log has acknowledged what was
-    /// written. A failed write is tried again for as long as the partition is held.
+    /// written. What the log does not take goes to the
+    /// [production handler](ExceptionHandlers::production).
     pub fn to(self, topic: &str, produced: Produced<V>) {
         let encode = produced.encode;
         let kind = NodeKind::Sink {
-            topics: topic.to_owned(),
+            topic: topic.to_owned(),
         };
-        self.end(produced.name, kind, move |context| {
+        self.end(produced.name, kind, move |context, name| {
             Rc::new(SinkNode {
+                name,
                 encode: Arc::clone(&encode),
-                sink: Arc::clone(&context.sink),
+                context: context.clone(),
             })
         });
     }
@@ -264,13 +348,17 @@ impl<V: 'static> KStream<V> {
     fn then<W: 'static>(
         self,
         name: Named,
-        make: impl Fn(&WorkerContext, &SharedMake<W>) -> Rc<dyn Node<V>> + Send + Sync + 'static,
+        kind: NodeKind,
+        make: impl Fn(&WorkerContext, Rc<str>, Rc<dyn Node<W>>) -> Rc<dyn Node<V>>
+        + Send
+        + Sync
+        + 'static,
     ) -> KStream<W> {
-        let next: SharedMake<W> = SharedMake::default();
+        let (builder, next) = (self.builder.clone(), SharedMake::default());
         let after = Arc::clone(&next);
-        let builder = self.builder.clone();
-        let kind = NodeKind::Processor { terminal: false };
-        let node = self.end(name, kind, move |context| make(context, &after));
+        let node = self.end(name, kind, move |context, name| {
+            make(context, name, instantiate(&after, context))
+        });
         KStream {
             builder,
             node,
@@ -282,115 +370,38 @@ impl<V: 'static> KStream<V> {
         self,
         name: Named,
         kind: NodeKind,
-        make: impl Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync + 'static,
-    ) -> usize {
+        make: impl Fn(&WorkerContext, Rc<str>) -> Rc<dyn Node<V>> + Send + Sync + 'static,
+    ) -> GraphNode {
+        let node = self.declare(name, kind);
+        let name = Arc::clone(&node.name);
+        self.lead_to(move |context| make(context, Rc::from(&*name)));
+        node
+    }
+
+    fn declare(&self, name: Named, kind: NodeKind) -> GraphNode {
+        self.builder.lock().graph.add(name, kind, &[self.node.id])
+    }
+
+    fn declare_merge(&self, other: &Self, name: Named) -> GraphNode {
+        let mut declared = self.builder.lock();
+        let graph = &mut declared.graph;
+        if Arc::ptr_eq(&self.builder.declared, &other.builder.declared) {
+            return graph.add(name, NodeKind::Merge, &[self.node.id, other.node.id]);
+        }
+        let node = graph.add(name, NodeKind::Merge, &[self.node.id]);
+        graph.refuse_foreign(&node);
+        node
+    }
+
+    fn lead_to(self, make: impl Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync + 'static) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(make));
-        self.builder.lock().graph.add(name, kind, Some(self.node))
     }
 }
 
 impl<V> std::fmt::Debug for KStream<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KStream")
-            .field("node", &self.node)
-            .finish_non_exhaustive()
-    }
-}
-
-type Select<V, W> = Arc<dyn Fn(V) -> Result<W, V> + Send + Sync>;
-type StartBranch = Box<dyn FnOnce(&StreamsBuilder, usize, &str)>;
-type MakeBranch<V> =
-    Box<dyn Fn(&WorkerContext) -> Box<dyn Fn(V, Lease) -> Option<(V, Lease)>> + Send + Sync>;
-
-struct DeclaredBranch<V> {
-    suffix: String,
-    make: MakeBranch<V>,
-    started: StartBranch,
-}
-
-/// A stream that is being split; ended by [`default_branch`](Self::default_branch).
-pub struct BranchedKStream<V> {
-    stream: KStream<V>,
-    name: Named,
-    branches: Vec<DeclaredBranch<V>>,
-}
-
-impl<V: 'static> BranchedKStream<V> {
-    /// A branch for the values that `select` accepts (and may narrow to another type); what it
-    /// answers with `Err` goes to the next branch. `then` declares what follows. The branch is
-    /// named after the split and `suffix`.
-    #[must_use]
-    pub fn branch<W: 'static>(
-        mut self,
-        suffix: &str,
-        select: impl Fn(V) -> Result<W, V> + Send + Sync + 'static,
-        then: impl FnOnce(KStream<W>) + 'static,
-    ) -> Self {
-        let select: Select<V, W> = Arc::new(select);
-        let next: SharedMake<W> = SharedMake::default();
-        let after = Arc::clone(&next);
-        let make: MakeBranch<V> = Box::new(move |context| {
-            let (select, next) = (Arc::clone(&select), instantiate(&after, context));
-            Box::new(move |value, lease| match select(value) {
-                Ok(value) => {
-                    next.process(value, lease);
-                    None
-                }
-                Err(value) => Some((value, lease)),
-            })
-        });
-        let started = Box::new(move |builder: &StreamsBuilder, split: usize, name: &str| {
-            let kind = NodeKind::Processor { terminal: false };
-            let node = builder
-                .lock()
-                .graph
-                .add(Named::new(name), kind, Some(split));
-            then(KStream {
-                builder: builder.clone(),
-                node,
-                next,
-            });
-        });
-        self.branches.push(DeclaredBranch {
-            suffix: suffix.to_owned(),
-            make,
-            started,
-        });
-        self
-    }
-
-    /// The branch for everything else.
-    pub fn default_branch(self, suffix: &str, then: impl FnOnce(KStream<V>) + 'static) {
-        let Self {
-            stream,
-            name,
-            branches,
-        } = self.branch(suffix, Ok, then);
-        let builder = stream.builder.clone();
-        let (mut makes, mut starts) = (Vec::new(), Vec::new());
-        for branch in branches {
-            starts.push((format!("{}{}", name.0, branch.suffix), branch.started));
-            makes.push(branch.make);
-        }
-        let split = stream.end(
-            name,
-            NodeKind::Processor { terminal: false },
-            move |context| {
-                Rc::new(BranchNode {
-                    branches: makes.iter().map(|make| make(context)).collect(),
-                })
-            },
-        );
-        for (name, start) in starts {
-            start(&builder, split, &name);
-        }
-    }
-}
-
-impl<V> std::fmt::Debug for BranchedKStream<V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BranchedKStream")
-            .field("name", &self.name)
+            .field("node", &self.node.name)
             .finish_non_exhaustive()
     }
 }
@@ -402,14 +413,14 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The topology in the text form of Kafka Streams' `TopologyDescription`.
-    pub fn describe(&self) -> String {
+    /// What the topology consists of.
+    pub fn describe(&self) -> TopologyDescription {
         self.graph.describe()
     }
 }
 
 impl std::fmt::Debug for Topology {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.describe())
+        self.describe().fmt(f)
     }
 }

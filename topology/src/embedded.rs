@@ -54,6 +54,8 @@ pub struct EmbeddedConfig {
     pub path: PathBuf,
     /// How often records past their topic's retention are looked for.
     pub retention_interval: Duration,
+    /// The longest metadata that is kept beside an offset, in bytes; Kafka's brokers have 4096.
+    pub offset_metadata_max: usize,
 }
 
 /// What the threads share.
@@ -75,6 +77,7 @@ pub struct EmbeddedLog {
     sink: Arc<EmbeddedSink>,
     requests: mpsc::Sender<Request>,
     stop: CancellationToken,
+    offset_metadata_max: usize,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -117,6 +120,7 @@ impl EmbeddedLog {
             shared,
             requests,
             stop,
+            offset_metadata_max: config.offset_metadata_max,
             thread: Some(thread),
         })
     }
@@ -222,6 +226,7 @@ impl Log for EmbeddedLog {
             self.requests.clone(),
             (group, topic),
             listener,
+            self.offset_metadata_max,
         )?;
         Ok(Box::new(source))
     }

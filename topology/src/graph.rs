@@ -1,17 +1,34 @@
-//! The untyped graph of a topology: names and edges, for validation and `describe()`.
+//! The untyped graph of a topology: names and edges, for validation and `describe()`. Knows
+//! nothing of values, threads or logs.
 
+mod description;
+mod dot;
+mod mermaid;
+mod picture;
+
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::named::Named;
+use crate::named::{Named, is_legal};
+
+pub use description::{NodeDescription, NodeKind, Subtopology, TopologyDescription};
 
 /// A topology can not be built.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+///
+/// Two mistakes that Kafka Streams refuses can not be declared here: an operator is made after the
+/// streams that enter it, so no sub-topology has a cycle (one through a topic is allowed), and what
+/// reads or writes a topic is made with its code to decode or encode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TopologyError {
     /// Two operators have one name.
     #[error("two operators are named {0}; give each its own name")]
     DuplicateName(String),
     /// A name breaks the rules of [`Named::new`].
-    #[error("{0:?} is no legal name: 1–249 ASCII letters, digits, '.', '_' or '-'")]
+    #[error(
+        "{0:?} is no legal name: 1–249 ASCII letters, digits, '.', '_' or '-', and neither \".\" nor \"..\""
+    )]
     IllegalName(String),
     /// A topic is read twice.
     #[error("topic {0} is the source of two streams; read it once and branch")]
@@ -19,147 +36,184 @@ pub enum TopologyError {
     /// A stream ends in nothing.
     #[error("the stream after {0} has no consumer; end it with `to` or `for_each`")]
     Dangling(String),
+    /// A split was not ended.
+    #[error("the split {0} has no default branch; end it with `default_branch`")]
+    NoDefaultBranch(String),
+    /// A stream was merged with one of another builder.
+    #[error("{0} merges streams of two builders; declare both with one")]
+    ForeignStream(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NodeKind {
-    Source { topic: String },
-    Processor { terminal: bool },
-    Sink { topics: String },
+/// A node as its neighbours and its run-time code refer to it.
+#[derive(Clone, Debug)]
+pub(crate) struct GraphNode {
+    pub(crate) id: usize,
+    pub(crate) name: Arc<str>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct NodeEntry {
-    pub(crate) name: Named,
-    pub(crate) kind: NodeKind,
-    pub(crate) children: Vec<usize>,
-    pub(crate) parents: Vec<usize>,
+struct NodeEntry {
+    name: Arc<str>,
+    kind: NodeKind,
+    children: Vec<usize>,
+    parents: Vec<usize>,
+    /// Something has to follow and does not yet: an operator, or a split's default branch.
+    is_open: bool,
+    /// The first node declared of those that it is connected with.
+    first: usize,
 }
 
+/// A node's parents are declared before it, so their ids are lower.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
-    pub(crate) nodes: Vec<NodeEntry>,
+    nodes: Vec<NodeEntry>,
+    foreign: Option<String>,
 }
 
 impl Graph {
-    pub(crate) fn add(&mut self, name: Named, kind: NodeKind, parent: Option<usize>) -> usize {
+    /// Adds an operator. Its number is the count of those before it, named or not, as in Kafka
+    /// Streams.
+    pub(crate) fn add(&mut self, name: Named, kind: NodeKind, parents: &[usize]) -> GraphNode {
+        let number = self.nodes.len();
+        let name = name.0.unwrap_or_else(|| {
+            let prefix = kind.prefix();
+            format!("{prefix}{number:010}")
+        });
+        self.insert(name, kind, parents)
+    }
+
+    /// Adds a branch, named after its split and `suffix`, or its number where that is empty. The
+    /// default branch, which is the last, has the number 0.
+    pub(crate) fn add_branch(
+        &mut self,
+        split: &GraphNode,
+        suffix: &str,
+        number: usize,
+    ) -> GraphNode {
+        let (name, label) = match (suffix, number) {
+            ("", 0) => (format!("{}0", split.name), "default".to_owned()),
+            ("", number) => (format!("{}{number}", split.name), number.to_string()),
+            (suffix, _) => {
+                let label = match suffix.trim_start_matches(['-', '_', '.']) {
+                    "" => suffix,
+                    label => label,
+                };
+                (format!("{}{suffix}", split.name), label.to_owned())
+            }
+        };
+        let branch = self.insert(name, NodeKind::Branch { label }, &[split.id]);
+        if number == 0
+            && let Some(split) = self.nodes.get_mut(split.id)
+        {
+            split.is_open = false;
+        }
+        branch
+    }
+
+    fn insert(&mut self, name: String, kind: NodeKind, parents: &[usize]) -> GraphNode {
         let id = self.nodes.len();
-        let parents = parent.into_iter().collect();
+        let mut connected = BTreeSet::from([id]);
+        for &parent in parents {
+            if let Some(entry) = self.nodes.get_mut(parent) {
+                entry.children.push(id);
+                entry.is_open &= entry.kind == NodeKind::Split;
+                connected.insert(entry.first);
+            }
+        }
+        let first = connected.first().copied().unwrap_or(id);
+        let joined = self
+            .nodes
+            .iter_mut()
+            .filter(|node| connected.contains(&node.first));
+        joined.for_each(|node| node.first = first);
+        let name: Arc<str> = name.into();
         self.nodes.push(NodeEntry {
-            name,
+            name: Arc::clone(&name),
+            is_open: !kind.is_terminal(),
             kind,
             children: Vec::new(),
-            parents,
+            parents: parents.to_vec(),
+            first,
         });
-        if let Some(entry) = parent.and_then(|parent| self.nodes.get_mut(parent)) {
-            entry.children.push(id);
-        }
-        id
+        GraphNode { id, name }
+    }
+
+    /// Remembers, for `validate`, that `node` merges a stream of another builder.
+    pub(crate) fn refuse_foreign(&mut self, node: &GraphNode) {
+        self.foreign.get_or_insert_with(|| node.name.to_string());
     }
 
     pub(crate) fn validate(&self) -> Result<(), TopologyError> {
+        if let Some(node) = &self.foreign {
+            return Err(TopologyError::ForeignStream(node.clone()));
+        }
         let (mut names, mut topics) = (BTreeSet::new(), BTreeSet::new());
         for node in &self.nodes {
-            let name = || node.name.0.clone();
-            if !node.name.is_legal() {
-                return Err(TopologyError::IllegalName(name()));
+            if !is_legal(&node.name) {
+                return Err(TopologyError::IllegalName(node.name.to_string()));
             }
-            if !names.insert(name()) {
-                return Err(TopologyError::DuplicateName(name()));
+            if !names.insert(&node.name) {
+                return Err(TopologyError::DuplicateName(node.name.to_string()));
             }
-            let ends = match &node.kind {
-                NodeKind::Source { topic } => {
-                    if !topics.insert(topic) {
-                        return Err(TopologyError::DuplicateSource(topic.clone()));
-                    }
-                    false
-                }
-                NodeKind::Processor { terminal } => *terminal,
-                NodeKind::Sink { .. } => true,
-            };
-            if !ends && node.children.is_empty() {
-                return Err(TopologyError::Dangling(name()));
+            if let NodeKind::Source { topic } = &node.kind
+                && !topics.insert(topic)
+            {
+                return Err(TopologyError::DuplicateSource(topic.clone()));
+            }
+            if node.is_open {
+                let name = node.name.to_string();
+                return Err(match node.kind {
+                    NodeKind::Split => TopologyError::NoDefaultBranch(name),
+                    _ => TopologyError::Dangling(name),
+                });
             }
         }
         Ok(())
     }
 
-    /// The topology in the text form of Kafka Streams' `TopologyDescription`. Names in arrow lists
-    /// are sorted, where Java's order is that of a hash map.
-    pub(crate) fn describe(&self) -> String {
-        let block = |(number, mut members): (usize, Vec<usize>)| {
-            members.sort_by_key(|&id| (std::cmp::Reverse(self.size(id)), self.name(id)));
-            let nodes: String = members
-                .into_iter()
-                .map(|id| self.describe_node(id))
-                .collect();
-            format!("  Sub-topology: {number}\n{nodes}\n")
-        };
-        let blocks: Vec<String> = self
-            .sub_topologies()
-            .into_iter()
-            .enumerate()
-            .map(block)
-            .collect();
-        format!("Topologies:\n {}", blocks.concat())
-    }
-
-    fn describe_node(&self, id: usize) -> String {
-        let Some(node) = self.nodes.get(id) else {
-            return String::new();
-        };
-        let (name, to, from) = (
-            &node.name.0,
-            self.names(&node.children),
-            self.names(&node.parents),
-        );
-        match &node.kind {
-            NodeKind::Source { topic } => {
-                format!("    Source: {name} (topics: [{topic}])\n      --> {to}\n")
-            }
-            NodeKind::Processor { .. } => {
-                format!("    Processor: {name} (stores: [])\n      --> {to}\n      <-- {from}\n")
-            }
-            NodeKind::Sink { topics } => {
-                format!("    Sink: {name} (topic: {topics})\n      <-- {from}\n")
-            }
+    /// The nodes by sub-topology, in Kafka Streams' order: sub-topologies by their first node, the
+    /// nodes of each by what is below them, the most first, then by name.
+    pub(crate) fn describe(&self) -> TopologyDescription {
+        let sizes = self.sizes();
+        let mut members: BTreeMap<usize, Vec<(u64, NodeDescription)>> = BTreeMap::new();
+        for (id, node) in self.nodes.iter().enumerate() {
+            let size = sizes.get(&id).copied().unwrap_or_default();
+            let described = NodeDescription {
+                name: node.name.to_string(),
+                kind: node.kind.clone(),
+                predecessors: self.names(&node.parents),
+                successors: self.names(&node.children),
+            };
+            let nodes = members.entry(node.first).or_default();
+            nodes.push((size, described));
+        }
+        let described = members.into_values().enumerate().map(|(id, mut nodes)| {
+            nodes.sort_by(|(size, node), (other_size, other)| {
+                (Reverse(size), &node.name).cmp(&(Reverse(other_size), &other.name))
+            });
+            let nodes = nodes.into_iter().map(|(_, node)| node).collect();
+            Subtopology { id, nodes }
+        });
+        TopologyDescription {
+            subtopologies: described.collect(),
         }
     }
 
-    fn sub_topologies(&self) -> Vec<Vec<usize>> {
-        let mut roots: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for id in 0..self.nodes.len() {
-            roots.entry(self.root(id)).or_default().push(id);
+    /// The number of nodes at and below each: those that several paths lead to once for each path.
+    fn sizes(&self) -> BTreeMap<usize, u64> {
+        let mut sizes = BTreeMap::new();
+        for (id, node) in self.nodes.iter().enumerate().rev() {
+            let below = node.children.iter().filter_map(|child| sizes.get(child));
+            let size = below.fold(1, |sum: u64, size| sum.saturating_add(*size));
+            sizes.insert(id, size);
         }
-        roots.into_values().collect()
+        sizes
     }
 
-    fn root(&self, id: usize) -> usize {
-        let parent = self.nodes.get(id).and_then(|node| node.parents.first());
-        parent.map_or(id, |&parent| self.root(parent))
-    }
-
-    fn size(&self, id: usize) -> usize {
-        let children = self
-            .nodes
-            .get(id)
-            .map(|node| node.children.as_slice())
-            .unwrap_or_default();
-        1 + children
-            .iter()
-            .map(|&child| self.size(child))
-            .sum::<usize>()
-    }
-
-    fn name(&self, id: usize) -> &str {
-        self.nodes.get(id).map_or("", |node| &node.name.0)
-    }
-
-    fn names(&self, ids: &[usize]) -> String {
-        let names: BTreeSet<&str> = ids.iter().map(|&id| self.name(id)).collect();
-        if names.is_empty() {
-            return "none".to_owned();
-        }
-        names.into_iter().collect::<Vec<_>>().join(", ")
+    fn names(&self, ids: &[usize]) -> Vec<String> {
+        let nodes = ids.iter().filter_map(|&id| self.nodes.get(id));
+        let mut names: Vec<String> = nodes.map(|node| node.name.to_string()).collect();
+        names.sort();
+        names
     }
 }

@@ -2,6 +2,9 @@
 
 mod admin;
 mod lag;
+mod member;
+mod offsets;
+mod queue;
 mod read;
 mod sink;
 mod source;
@@ -13,6 +16,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
 use crate::seam::{Log, RebalanceListener, RecordSink, RecordSource, SourceError};
@@ -128,12 +133,25 @@ async fn blocking<T: Send + 'static>(
     asked.unwrap_or_else(|error| Err(SourceError::Fatal(error.to_string())))
 }
 
-fn transient(error: &rdkafka::error::KafkaError) -> SourceError {
+fn transient(error: &KafkaError) -> SourceError {
     SourceError::Transient(error.to_string())
 }
 
-fn fatal(error: &rdkafka::error::KafkaError) -> SourceError {
+fn fatal(error: &KafkaError) -> SourceError {
     SourceError::Fatal(error.to_string())
+}
+
+fn source_error<C: ConsumerContext>(consumer: &BaseConsumer<C>, error: &KafkaError) -> SourceError {
+    use RDKafkaErrorCode::{FencedInstanceId, UnreleasedInstanceId};
+    match consumer.client().fatal_error() {
+        // The classic protocol fences the older of two members with one id, KIP-848 the newer.
+        Some((FencedInstanceId | UnreleasedInstanceId, reason)) => SourceError::Fenced(reason),
+        Some((_, reason)) => SourceError::Fatal(reason),
+        None if error.rdkafka_error_code() == Some(FencedInstanceId) => {
+            SourceError::Fenced(error.to_string())
+        }
+        None => transient(error),
+    }
 }
 
 fn base_config(config: &KafkaConfig) -> ClientConfig {

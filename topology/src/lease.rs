@@ -1,272 +1,271 @@
 //! Completion as a value: every record carries a lease, every forward adds a child, every end
 //! releases one. Knows nothing of what the record means.
 
+mod partition;
+mod path;
+
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
-use tokio::sync::Notify;
+use crate::mutation::Mutation;
+use crate::record::ConsumedRecord;
 
-use crate::metrics::SourceMetrics;
-use crate::offsets::OffsetTracker;
+pub(crate) use partition::{Budget, Failure, PartitionState, Phase, Progress, Started, lock};
+pub use path::ChildPath;
 
-/// Nothing to commit yet.
-pub(crate) const NOTHING: i64 = -1;
-
-/// What a worker counts over all its partitions.
+/// One record in flight.
 #[derive(Debug)]
-pub(crate) struct Budget {
-    /// Records, and what they were fanned out to.
-    pub(crate) parts: Cell<usize>,
-    pub(crate) bytes: Cell<usize>,
-    freed: Arc<Notify>,
-    metrics: Arc<SourceMetrics>,
-}
-
-impl Budget {
-    /// `freed` is called whenever a part of a record ends.
-    pub(crate) fn new(freed: Arc<Notify>, metrics: Arc<SourceMetrics>) -> Self {
-        Self {
-            parts: Cell::new(0),
-            bytes: Cell::new(0),
-            freed,
-            metrics,
-        }
-    }
-}
-
-/// Where an assigned partition stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Records are read and run.
-    Running,
-    /// No record is read; what has not begun is dropped, what has begun may end.
-    Draining,
-    /// The partition is another's: results are dropped.
-    Closed,
-}
-
-/// The state of one assigned partition; its worker is its only owner.
-#[derive(Debug)]
-pub(crate) struct PartitionState {
-    pub(crate) phase: Cell<Phase>,
-    pub(crate) in_flight: Cell<usize>,
-    pub(crate) abandoned: Cell<u64>,
-    pub(crate) idle: Notify,
-    tracker: RefCell<OffsetTracker>,
-    committable: Arc<AtomicI64>,
-    budget: Rc<Budget>,
-}
-
-impl PartitionState {
-    pub(crate) fn new(budget: Rc<Budget>, committable: Arc<AtomicI64>) -> Rc<Self> {
-        Rc::new(Self {
-            phase: Cell::new(Phase::Running),
-            in_flight: Cell::new(0),
-            abandoned: Cell::new(0),
-            idle: Notify::new(),
-            tracker: RefCell::default(),
-            committable,
-            budget,
-        })
-    }
-
-    pub(crate) fn span(&self) -> usize {
-        self.tracker.borrow().span()
-    }
-
-    /// Starts a record; `None` when its offset was already read in this assignment.
-    pub(crate) fn start(self: &Rc<Self>, offset: i64, bytes: usize) -> Option<Lease> {
-        let mut tracker = self.tracker.borrow_mut();
-        if !tracker.register(offset) {
-            return None;
-        }
-        if let Some(base) = tracker.committable() {
-            self.committable.store(base, Ordering::Release);
-        }
-        self.in_flight.set(self.in_flight.get() + 1);
-        self.budget.bytes.set(self.budget.bytes.get() + bytes);
-        self.budget.metrics.record_started();
-        let shared = LeaseShared {
-            open: Cell::new(0),
-            abandoned: Cell::new(false),
-            offset,
-            bytes,
-            partition: Rc::clone(self),
-        };
-        Some(Lease::of(Rc::new(shared)))
-    }
-
-    fn end(&self, offset: i64, bytes: usize, abandoned: bool) {
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
-        self.budget
-            .bytes
-            .set(self.budget.bytes.get().saturating_sub(bytes));
-        self.budget.metrics.record_ended();
-        if self.in_flight.get() == 0 {
-            self.idle.notify_one();
-        }
-        if abandoned {
-            self.abandoned.set(self.abandoned.get() + 1);
-        } else if self.phase.get() != Phase::Closed {
-            let mut tracker = self.tracker.borrow_mut();
-            tracker.complete(offset);
-            if let Some(base) = tracker.committable() {
-                self.committable.store(base, Ordering::Release);
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct LeaseShared {
-    open: Cell<u32>,
-    abandoned: Cell<bool>,
-    offset: i64,
+pub(crate) struct InFlight {
+    record: ConsumedRecord,
     bytes: usize,
     partition: Rc<PartitionState>,
+    open: Cell<u32>,
+    /// A part ended without being complete, so the record is not.
+    is_incomplete: Cell<bool>,
+    /// The record was moved on by the head-of-line guard: what still comes of it is dropped.
+    is_relocated: Cell<bool>,
+    /// The numbered parts that are open.
+    children: RefCell<Vec<ChildPath>>,
 }
 
-/// The right, and the duty, to complete a record.
+impl InFlight {
+    pub(crate) fn record(&self) -> &ConsumedRecord {
+        &self.record
+    }
+
+    pub(crate) fn partition(&self) -> &Rc<PartitionState> {
+        &self.partition
+    }
+
+    pub(crate) fn open_children(&self) -> Vec<ChildPath> {
+        self.children.borrow().clone()
+    }
+
+    pub(crate) fn relocate(&self) {
+        self.is_relocated.set(true);
+    }
+}
+
+/// The right, and the duty, to complete a part of a record.
 ///
-/// A record is complete when its lease and all children are [completed](Lease::complete). A lease
-/// that is dropped instead (a panic, a cancelled future) is *abandoned*: the record's offset is
-/// never committed by this assignment, so the record is read again after the next one.
+/// A record is complete when every part of it is [completed](Lease::complete). A part that fails,
+/// or whose lease is dropped, is *abandoned*: it alone is run again, up to [`RUNS_MAX`] times, and
+/// then the processing handler takes it. Given up with its partition, it is not abandoned: the
+/// partition's next owner runs the record again.
+///
+/// [`RUNS_MAX`]: crate::RUNS_MAX
 #[derive(Debug)]
-pub struct Lease {
-    shared: Rc<LeaseShared>,
-    released: bool,
+pub(crate) struct Lease {
+    shared: Rc<InFlight>,
+    path: ChildPath,
+    again: Option<Box<Again>>,
+    is_released: bool,
+}
+
+/// A part that runs again. Its lease has the path of the part from the source on.
+struct Again {
+    /// How often it ran before.
+    runs: u8,
+    /// The numbers of the children that lead to it, the next one last.
+    to: Vec<u128>,
+    held: Rc<Cell<Option<Held>>>,
+}
+
+/// What an operator, by its number, held for a part when it failed; given back to it.
+pub(crate) type Held = (usize, Box<dyn Any>);
+
+impl Again {
+    fn child(&self, number: u128) -> Option<Box<Self>> {
+        let (next, rest) = self.to.split_last()?;
+        (*next == number).then(|| {
+            Box::new(Self {
+                runs: self.runs,
+                to: rest.to_vec(),
+                held: Rc::clone(&self.held),
+            })
+        })
+    }
+}
+
+impl std::fmt::Debug for Again {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Again")
+            .field("runs", &self.runs)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Lease {
-    /// A further part of the record, to be completed on its own.
-    #[must_use]
-    pub fn child(&self) -> Self {
-        Self::of(Rc::clone(&self.shared))
+    pub(crate) fn record(&self) -> &ConsumedRecord {
+        &self.shared.record
     }
 
-    fn of(shared: Rc<LeaseShared>) -> Self {
-        let parts = &shared.partition.budget.parts;
-        parts.set(parts.get() + 1);
+    /// The record, to be looked at while the lease is another's.
+    pub(crate) fn shared(&self) -> Rc<InFlight> {
+        Rc::clone(&self.shared)
+    }
+
+    pub(crate) fn path(&self) -> &ChildPath {
+        &self.path
+    }
+
+    /// How often this part ran before.
+    pub(crate) fn runs(&self) -> u8 {
+        self.again.as_ref().map_or(0, |again| again.runs)
+    }
+
+    /// A part of the same record that is not numbered by an operator: it runs again with this one.
+    fn of(shared: Rc<InFlight>, path: ChildPath, again: Option<Box<Again>>) -> Self {
         shared.open.set(shared.open.get() + 1);
+        shared.partition.part_begins();
+        if !path.is_root() {
+            shared.children.borrow_mut().push(path.clone());
+        }
         Self {
             shared,
-            released: false,
+            path,
+            again,
+            is_released: false,
+        }
+    }
+
+    /// The child of that number; `None` where another part is run again, to which it does not lead.
+    pub(crate) fn child(&self, number: u128) -> Option<Self> {
+        let (path, again) = match &self.again {
+            Some(again) if !again.to.is_empty() => (self.path.clone(), Some(again.child(number)?)),
+            _ => (self.path.child(number), None),
+        };
+        Some(Self::of(Rc::clone(&self.shared), path, again))
+    }
+
+    /// What operator `node` held for this part when it failed.
+    pub(crate) fn take_held(&self, node: usize) -> Option<Box<dyn Any>> {
+        let cell = &self.again.as_ref()?.held;
+        match cell.take() {
+            Some((holder, held)) if holder == node => Some(held),
+            other => {
+                cell.set(other);
+                None
+            }
         }
     }
 
     /// Ends this part of the record.
-    pub fn complete(mut self) {
+    pub(crate) fn complete(mut self) {
+        self.release(true);
+    }
+
+    /// Ends this part without an effect: its record is not complete.
+    pub(crate) fn give_up(mut self) {
         self.release(false);
     }
 
+    /// Ends this part as failed: it runs again, or the processing handler takes it. `held` is what
+    /// operator `node` holds for it meanwhile.
+    pub(crate) fn fail(mut self, node: &str, error: String, held: Option<Held>) {
+        if Mutation::FailureCompletes.is_planted() {
+            self.release(true);
+        } else if self.may_start() {
+            self.hand_over(node, error, held);
+        } else {
+            self.release(false);
+        }
+    }
+
+    /// The lease with which this part begins again at its record's source.
+    pub(crate) fn run_again(mut self, held: Option<Held>) -> Self {
+        let runs = self.runs() + 1;
+        let mut to: Vec<_> = self.path.numbers().iter().rev().copied().collect();
+        if Mutation::RunWholeAgain.is_planted() {
+            to.clear();
+        }
+        let held = Rc::new(Cell::new(held));
+        let again = Some(Box::new(Again { runs, to, held }));
+        let next = Self::of(Rc::clone(&self.shared), self.path.clone(), again);
+        self.release(true);
+        next
+    }
+
     /// Whether work may begin: `false` once the partition is being given up.
-    pub fn may_start(&self) -> bool {
-        self.shared.partition.phase.get() == Phase::Running
+    pub(crate) fn may_start(&self) -> bool {
+        self.shared.partition.phase() == Phase::Running && !self.shared.is_relocated.get()
     }
 
-    /// Whether results may be forwarded: `false` once the partition is another's.
-    pub fn is_held(&self) -> bool {
-        self.shared.partition.phase.get() != Phase::Closed
+    /// Whether the record was moved on: nothing that comes of it has an effect.
+    pub(crate) fn is_relocated(&self) -> bool {
+        self.shared.is_relocated.get()
     }
 
-    fn release(&mut self, abandoned: bool) {
-        self.released = true;
+    /// Whether results may be written: `false` once the partition is another's.
+    pub(crate) fn is_held(&self) -> bool {
+        let is_held = self.shared.partition.phase() != Phase::Closed
+            || Mutation::ForwardAfterRevoke.is_planted();
+        is_held && !self.shared.is_relocated.get()
+    }
+
+    fn hand_over(&mut self, node: &str, error: String, held: Option<Held>) {
+        self.is_released = true;
+        let lease = Self {
+            shared: Rc::clone(&self.shared),
+            path: std::mem::take(&mut self.path),
+            again: self.again.take(),
+            is_released: false,
+        };
+        let failure = Failure {
+            lease,
+            node: node.to_owned(),
+            error,
+            held,
+        };
+        self.shared.partition.failed(failure);
+    }
+
+    fn release(&mut self, is_complete: bool) {
+        self.is_released = true;
         let shared = &self.shared;
-        if abandoned {
-            shared.abandoned.set(true);
+        if !self.path.is_root() {
+            let mut children = shared.children.borrow_mut();
+            if let Some(index) = children.iter().position(|path| *path == self.path) {
+                children.swap_remove(index);
+            }
+        }
+        let is_closed = shared.partition.phase() == Phase::Closed;
+        let is_wrong = is_closed && Mutation::StaleResultCounts.is_planted();
+        if !is_complete && !is_wrong {
+            shared.is_incomplete.set(true);
         }
         shared.open.set(shared.open.get().saturating_sub(1));
-        let budget = &shared.partition.budget;
-        budget.parts.set(budget.parts.get().saturating_sub(1));
-        budget.freed.notify_one();
-        if shared.open.get() == 0 {
+        shared.partition.part_ends();
+        let is_last = shared.open.get() == 0;
+        if !is_last && is_complete && Mutation::CommitPastOpen.is_planted() {
+            shared.partition.relocated(shared.record.position.offset);
+        }
+        if is_last {
+            let is_complete = !shared.is_incomplete.get() && !shared.is_relocated.get();
             shared
                 .partition
-                .end(shared.offset, shared.bytes, shared.abandoned.get());
+                .end(shared.record.position.offset, shared.bytes, is_complete);
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.released {
+        if self.is_released {
             return;
         }
-        if self.is_held() && self.may_start() {
-            tracing::error!(
-                offset = self.shared.offset,
-                "a record was abandoned: its offset stays uncommitted until it is read again"
+        if self.may_start() {
+            self.hand_over(
+                "unknown",
+                "a part of the record was dropped".to_owned(),
+                None,
             );
+        } else {
+            self.release(false);
         }
-        self.release(true);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn partition() -> (Rc<PartitionState>, Arc<AtomicI64>) {
-        let committable = Arc::new(AtomicI64::new(NOTHING));
-        let metrics = Arc::new(SourceMetrics::new("in".into()));
-        let budget = Rc::new(Budget::new(Arc::default(), metrics));
-        (
-            PartitionState::new(budget, Arc::clone(&committable)),
-            committable,
-        )
-    }
-
-    #[test]
-    fn a_record_is_complete_only_with_its_last_child() {
-        let (state, committable) = partition();
-        let lease = state.start(5, 10).unwrap();
-        let (first, second) = (lease.child(), lease.child());
-        lease.complete();
-        second.complete();
-        assert_eq!(committable.load(Ordering::Acquire), 5);
-        first.complete();
-        assert_eq!(committable.load(Ordering::Acquire), 6);
-        assert_eq!(state.in_flight.get(), 0);
-    }
-
-    #[test]
-    fn what_a_record_is_fanned_out_to_counts_like_records() {
-        let (state, _committable) = partition();
-        let lease = state.start(5, 10).unwrap();
-        let children = [lease.child(), lease.child()];
-        assert_eq!(state.budget.parts.get(), 3);
-        lease.complete();
-        children.into_iter().for_each(Lease::complete);
-        assert_eq!(state.budget.parts.get(), 0);
-    }
-
-    #[test]
-    fn a_dropped_lease_holds_the_commit_back() {
-        let (state, committable) = partition();
-        drop(state.start(5, 10).unwrap());
-        state.start(6, 10).unwrap().complete();
-        assert_eq!(committable.load(Ordering::Acquire), 5);
-        assert_eq!(state.abandoned.get(), 1);
-    }
-
-    #[test]
-    fn a_dropped_child_holds_the_commit_back() {
-        let (state, committable) = partition();
-        let lease = state.start(5, 10).unwrap();
-        drop(lease.child());
-        lease.complete();
-        assert_eq!(committable.load(Ordering::Acquire), 5);
-    }
-
-    #[test]
-    fn a_result_after_the_partition_was_given_up_is_not_committed() {
-        let (state, committable) = partition();
-        let lease = state.start(5, 10).unwrap();
-        state.phase.set(Phase::Closed);
-        assert!(!lease.is_held());
-        lease.complete();
-        assert_eq!(committable.load(Ordering::Acquire), 5);
-    }
-}
+mod tests;

@@ -9,9 +9,11 @@ mod dead_letter;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod graph;
+mod handlers;
 pub mod kafka;
 mod lease;
 mod metrics;
+mod mutation;
 mod named;
 mod offsets;
 mod outage;
@@ -25,14 +27,21 @@ mod topic;
 
 pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
 pub use dead_letter::DeadLetter;
-pub use graph::TopologyError;
-pub use lease::Lease;
+pub use graph::{NodeDescription, NodeKind, Subtopology, TopologyDescription, TopologyError};
+pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
+pub use lease::ChildPath;
 pub use metrics::{SourceSnapshot, StreamsMetrics};
-pub use named::{Consumed, MaxInFlight, Named, Produced};
+#[cfg(feature = "test-util")]
+pub use mutation::Mutation;
+pub use named::{Async, Consumed, MaxInFlight, Named, ProcessingOrder, Produced};
+pub use offsets::InvalidOffsetMap;
 pub use outage::{Attempted, OutageConfig, OutageConfigError, OutageGuard, Standing};
 pub use partitioner::partition_of;
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
-pub use runtime::{KafkaStreams, StartError, StreamsConfig, StreamsError};
+pub use runtime::{
+    CloseError, HeadOfLine, InvalidOffsetMetadata, KafkaStreams, StartError, State, StateListener,
+    StreamsConfig, StreamsError,
+};
 #[cfg(feature = "test-util")]
-pub use test_driver::TopologyTestDriver;
+pub use test_driver::{Call, DriverConfig, PendingCalls, TopologyTestDriver, Written};
 pub use topic::{TopicError, TopicSpec};

@@ -24,6 +24,20 @@ pub struct SourceSnapshot {
     pub commit_total: u64,
     /// Commits that failed and are made again.
     pub commit_failed_total: u64,
+    /// Their bytes.
+    pub bytes_in_flight: u64,
+    /// Records that were not run, for an earlier commit's offset map has them as complete.
+    pub records_restored_total: u64,
+    /// Records that ended only after their partition was given up.
+    pub late_results_total: u64,
+    /// Records in flight on partitions when they were given up: others may run them again.
+    pub duplicates_possible_total: u64,
+    /// Parts of records that failed and ran again.
+    pub parts_run_again_total: u64,
+    /// Parts of records that the processing handler took.
+    pub parts_handled_total: u64,
+    /// How often one record was found to hold the commit of its partition back.
+    pub head_blocked_total: u64,
     /// Records after the committed offset, by assigned partition. As old as
     /// [`lag_interval`](crate::StreamsConfig::lag_interval), and empty without it.
     pub records_lag: BTreeMap<i32, u64>,
@@ -35,6 +49,13 @@ pub(crate) struct SourceMetrics {
     topic: Arc<str>,
     consumed: AtomicU64,
     ended: AtomicU64,
+    bytes: AtomicU64,
+    restored: AtomicU64,
+    late: AtomicU64,
+    duplicates_possible: AtomicU64,
+    run_again: AtomicU64,
+    handled: AtomicU64,
+    head_blocked: AtomicU64,
     commits: AtomicU64,
     failed_commits: AtomicU64,
     lag: Mutex<BTreeMap<i32, u64>>,
@@ -63,18 +84,52 @@ impl SourceMetrics {
             topic,
             consumed: AtomicU64::default(),
             ended: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            restored: AtomicU64::default(),
+            late: AtomicU64::default(),
+            duplicates_possible: AtomicU64::default(),
+            run_again: AtomicU64::default(),
+            handled: AtomicU64::default(),
+            head_blocked: AtomicU64::default(),
             commits: AtomicU64::default(),
             failed_commits: AtomicU64::default(),
             lag: Mutex::default(),
         }
     }
 
-    pub(crate) fn record_started(&self) {
+    pub(crate) fn record_started(&self, bytes: usize) {
         self.consumed.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn record_ended(&self) {
+    pub(crate) fn record_ended(&self, bytes: usize) {
         self.ended.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_complete(&self) {
+        self.restored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn closed_with(&self, records: usize) {
+        self.duplicates_possible
+            .fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ended_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn runs_again(&self) {
+        self.run_again.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn handled(&self) {
+        self.handled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn head_blocked(&self) {
+        self.head_blocked.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn committed(&self) {
@@ -102,6 +157,13 @@ impl SourceMetrics {
             topic: Arc::clone(&self.topic),
             records_consumed_total: consumed,
             records_in_flight: consumed.saturating_sub(ended),
+            bytes_in_flight: self.bytes.load(Ordering::Relaxed),
+            records_restored_total: self.restored.load(Ordering::Relaxed),
+            late_results_total: self.late.load(Ordering::Relaxed),
+            duplicates_possible_total: self.duplicates_possible.load(Ordering::Relaxed),
+            parts_run_again_total: self.run_again.load(Ordering::Relaxed),
+            parts_handled_total: self.handled.load(Ordering::Relaxed),
+            head_blocked_total: self.head_blocked.load(Ordering::Relaxed),
             commit_total: self.commits.load(Ordering::Relaxed),
             commit_failed_total: self.failed_commits.load(Ordering::Relaxed),
             records_lag: self.lock_lag().clone(),

@@ -1,7 +1,28 @@
 //! Which offsets of a partition are complete: completions come in any order, the commit goes up
-//! to the lowest one that is not. Knows nothing of records or threads.
+//! to the lowest one that is not, and what is complete above it travels in the commit's metadata.
+//! Knows nothing of records or threads.
 
-use std::collections::VecDeque;
+mod bits;
+mod map;
+
+use std::ops::Range;
+
+use crate::mutation::Mutation;
+use bits::BitRing;
+
+pub use map::InvalidOffsetMap;
+pub(crate) use map::{decode, encode};
+
+/// What registering an offset came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Registered {
+    /// It is to be run.
+    Open,
+    /// It was completed before: by an earlier owner of the partition, whose commit says so.
+    Complete,
+    /// It is not above what was read before: the topic was made anew, or the log lost records.
+    WentBack,
+}
 
 /// Tracks the offsets of one assigned partition.
 ///
@@ -9,111 +30,160 @@ use std::collections::VecDeque;
 /// transaction markers) counts as complete.
 #[derive(Debug, Default)]
 pub(crate) struct OffsetTracker {
-    base: Option<i64>,
-    open_from_base: VecDeque<bool>,
+    position: Option<Position>,
+    /// Complete offsets at and above the base.
+    complete: BitRing,
+    /// Raised by everything that changes what would be committed.
+    version: u64,
+    has_read: bool,
+    /// The lowest offset that it ever told of.
+    start: Option<i64>,
+    map_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    /// The lowest offset that is not known to be complete.
+    base: i64,
+    /// The lowest offset that was not read.
+    next: i64,
 }
 
 impl OffsetTracker {
-    /// Registers an offset as read and not complete. `false` when it is not above all earlier ones,
-    /// in which case it is already known and must not be run a second time.
-    pub(crate) fn register(&mut self, offset: i64) -> bool {
-        let Some(next) = self.next() else {
-            self.base = Some(offset);
-            self.open_from_base.push_back(true);
-            return true;
+    /// Goes on from a commit: `complete` are the ranges above `offset` that need not be run again.
+    pub(crate) fn resume(offset: i64, complete: &[Range<i64>]) -> Self {
+        let mut tracker = Self {
+            position: Some(Position {
+                base: offset,
+                next: offset,
+            }),
+            complete: BitRing::from(offset),
+            start: Some(offset),
+            ..Self::default()
+        };
+        for range in complete {
+            tracker.complete.set(range.clone());
+        }
+        tracker.advance();
+        tracker
+    }
+
+    /// Takes over what another tracker of the same partition knows to be complete.
+    pub(crate) fn adopt(&mut self, other: &Self) {
+        let Some(base) = self.committable() else {
+            return;
+        };
+        let below = other.committable().unwrap_or(base);
+        if below > base {
+            self.complete.set(base..below);
+        }
+        for range in other.complete.runs().filter(|range| range.end > base) {
+            self.complete.set(range.start.max(base)..range.end);
+        }
+        self.advance();
+    }
+
+    pub(crate) fn register(&mut self, offset: i64) -> Registered {
+        let resumed = self
+            .position
+            .filter(|at| self.has_read || offset >= at.next);
+        self.has_read = true;
+        let Some(Position { base, next }) = resumed else {
+            self.restart(offset);
+            return Registered::Open;
         };
         if offset < next {
-            return false;
+            return Registered::WentBack;
         }
-        if self.open_from_base.is_empty() {
-            self.base = Some(offset);
+        self.position = Some(Position {
+            base,
+            next: offset + 1,
+        });
+        if offset > next {
+            if base == next && self.complete.is_empty() {
+                self.restart(offset);
+                return Registered::Open;
+            }
+            self.complete.set(next..offset);
+            self.advance();
+        }
+        if self.complete.contains(offset) || self.committable() > Some(offset) {
+            Registered::Complete
         } else {
-            self.open_from_base.extend((next..offset).map(|_| false));
+            Registered::Open
         }
-        self.open_from_base.push_back(true);
-        true
     }
 
     /// Marks an offset complete. `false` when it is not open.
     pub(crate) fn complete(&mut self, offset: i64) -> bool {
-        let Some(base) = self.base else { return false };
-        let slot = usize::try_from(offset - base)
-            .ok()
-            .and_then(|i| self.open_from_base.get_mut(i));
-        let was_open = slot.is_some_and(std::mem::take);
-        while self.open_from_base.front() == Some(&false) {
-            self.open_from_base.pop_front();
-            self.base = self.base.map(|base| base + 1);
+        let Some(Position { base, next }) = self.position else {
+            return false;
+        };
+        if !(base..next).contains(&offset) || self.complete.contains(offset) {
+            return false;
         }
-        was_open
+        self.complete.set(offset..offset + 1);
+        self.advance();
+        true
     }
 
-    /// The offset to commit: the lowest that is not complete. `None` before the first record.
+    /// The offset to commit: the lowest that is not complete. `None` before the first record of a
+    /// group that has committed nothing.
     pub(crate) fn committable(&self) -> Option<i64> {
-        self.base
+        self.position.map(|at| at.base)
+    }
+
+    /// The lowest offset that it ever told of.
+    pub(crate) fn start(&self) -> Option<i64> {
+        self.start
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// How many offsets lie between the lowest open one and the next one to read.
     pub(crate) fn span(&self) -> usize {
-        self.open_from_base.len()
+        let span = self.position.map_or(0, |at| at.next - at.base);
+        usize::try_from(span).unwrap_or(0)
     }
 
-    fn next(&self) -> Option<i64> {
-        let span = i64::try_from(self.open_from_base.len()).unwrap_or(i64::MAX);
-        self.base.map(|base| base + span)
+    /// The text of what is complete above the committable offset, of at most `limit` bytes: what
+    /// does not fit is left out from the top.
+    pub(crate) fn map(&mut self, limit: usize) -> String {
+        let text = self.committable().map_or_else(String::new, |base| {
+            let shift = i64::from(Mutation::ShiftMap.is_planted());
+            let runs = self.complete.runs().map(|run| run.start - shift..run.end);
+            encode(base, &runs.collect::<Vec<_>>(), limit)
+        });
+        self.map_bytes = text.len();
+        text
+    }
+
+    /// How long the last [`map`](Self::map) was.
+    pub(crate) fn map_bytes(&self) -> usize {
+        self.map_bytes
+    }
+
+    fn restart(&mut self, offset: i64) {
+        self.position = Some(Position {
+            base: offset,
+            next: offset + 1,
+        });
+        self.complete = BitRing::from(offset);
+        self.start = self
+            .start
+            .map_or(Some(offset), |start| Some(start.min(offset)));
+        self.version += 1;
+    }
+
+    fn advance(&mut self) {
+        self.version += 1;
+        if let Some(at) = &mut self.position {
+            at.base = self.complete.drop_leading(at.base);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::OffsetTracker;
-
-    proptest! {
-        #[test]
-        fn never_passes_an_open_offset_and_never_regresses(
-            gaps in prop::collection::vec(1_i64..4, 1..200),
-            order in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
-        ) {
-            let mut tracker = OffsetTracker::default();
-            let mut open = BTreeSet::new();
-            let mut offset = 100;
-            for gap in gaps {
-                offset += gap;
-                prop_assert!(tracker.register(offset));
-                open.insert(offset);
-            }
-            let mut last = 0;
-            for index in order {
-                if open.is_empty() { break; }
-                let pick = *open.iter().nth(index.index(open.len())).unwrap();
-                prop_assert!(tracker.complete(pick));
-                open.remove(&pick);
-                let expected = open.first().copied().unwrap_or(offset + 1);
-                prop_assert_eq!(tracker.committable(), Some(expected));
-                prop_assert!(expected >= last);
-                last = expected;
-            }
-        }
-    }
-
-    #[test]
-    fn an_offset_read_twice_is_refused() {
-        let mut tracker = OffsetTracker::default();
-        assert!(tracker.register(7));
-        assert!(!tracker.register(7));
-        assert!(tracker.complete(7));
-        assert!(!tracker.complete(7));
-        assert!(!tracker.register(7));
-        assert_eq!(tracker.committable(), Some(8));
-    }
-
-    #[test]
-    fn nothing_is_committable_before_the_first_record() {
-        assert_eq!(OffsetTracker::default().committable(), None);
-        assert!(!OffsetTracker::default().complete(3));
-    }
-}
+mod tests;

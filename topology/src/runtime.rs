@@ -1,55 +1,48 @@
 //! Runs a topology on a log: one control thread for each sub-topology, which polls its group and
 //! commits, and the workers, each an OS thread on which a record stays from poll to completion.
 
+mod committer;
+mod config;
 mod control;
+mod head;
 mod pulse;
+mod share;
+mod state;
+mod task;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
-use crate::builder::Topology;
+use crate::builder::{Topology, WorkerContext};
 use crate::metrics::StreamsMetrics;
-use crate::record::TopicPartition;
-use crate::seam::{Log, SourceError};
+use crate::offsets::InvalidOffsetMap;
+use crate::record::{Position, TopicPartition};
+use crate::seam::{Log, SinkError, SourceError};
 use control::{Control, Listener};
+use state::States;
 use worker::WorkerHandle;
 
-pub(crate) use pulse::Pulse;
 #[cfg(feature = "test-util")]
-pub(crate) use worker::Command;
-pub(crate) use worker::{Limits, Worker};
+pub(crate) use committer::Committer;
+pub use config::{InvalidOffsetMetadata, StreamsConfig};
+#[cfg(feature = "test-util")]
+pub(crate) use control::resume;
+pub use head::HeadOfLine;
+pub(crate) use pulse::Pulse;
+pub use state::{State, StateListener};
+pub(crate) use worker::Worker;
+#[cfg(feature = "test-util")]
+pub(crate) use worker::{Command, Limits, Returned};
 
 /// Milliseconds since the epoch, real or virtual.
 pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// How a topology runs.
-#[derive(Clone, Debug)]
-pub struct StreamsConfig {
-    /// The consumer group of every source that `groups` does not name.
-    pub application_id: String,
-    /// Consumer groups by source topic.
-    pub groups: BTreeMap<String, String>,
-    /// Worker threads, at least 1.
-    pub workers: usize,
-    /// Records in flight in the instance for each sub-topology, divided over the workers.
-    pub max_in_flight_records: usize,
-    /// Their bytes. A partition with nothing in flight may always take one record.
-    pub max_in_flight_bytes: usize,
-    /// How far reading may run ahead of the lowest open offset of a partition, in offsets.
-    pub window: usize,
-    /// How often offsets are committed while they change.
-    pub commit_interval: Duration,
-    /// How often the log is asked for the lag of each source; `None`: never.
-    pub lag_interval: Option<Duration>,
-    /// How long a shutdown waits for what is in flight.
-    pub shutdown_timeout: Duration,
-}
 
 /// The topology can not be started.
 #[derive(Debug, thiserror::Error)]
@@ -76,38 +69,89 @@ pub enum StreamsError {
         /// The offset that came again.
         offset: i64,
     },
+    /// Commit metadata can not be read, and is not to be ignored.
+    #[error("the commit metadata of {partition:?} can not be used")]
+    InvalidOffsetMetadata {
+        /// The partition.
+        partition: TopicPartition,
+        /// What is wrong with it.
+        #[source]
+        error: InvalidOffsetMap,
+    },
+    /// A record can not be decoded or processed, and its handler answered that this is the end.
+    #[error("{node} failed on {position:?}: {error}")]
+    Failed {
+        /// The operator.
+        node: String,
+        /// The record.
+        position: Position,
+        /// What the operator said.
+        error: String,
+    },
+    /// A record was not written, and the handler answered that this is the end.
+    #[error("a record can not be written to {topic}")]
+    NotProduced {
+        /// The topic.
+        topic: Arc<str>,
+        /// What the log said.
+        #[source]
+        error: SinkError,
+    },
     /// A thread panicked, is gone, or says nothing any more.
     #[error("{0}")]
     Thread(String),
+}
+
+/// The topology was not closed in time. What was not committed runs again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not closed within {deadline:?}: left behind {threads:?}")]
+pub struct CloseError {
+    /// The time there was.
+    pub deadline: Duration,
+    /// The threads that did not end.
+    pub threads: Vec<String>,
 }
 
 /// What the threads share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     metrics: StreamsMetrics,
+    states: States,
     stop: AtomicBool,
+    /// How long closing waits for what is in flight.
+    drain: Mutex<Duration>,
     assigned_once: AtomicUsize,
     failure: Mutex<Option<StreamsError>>,
     failed: Notify,
     pulses: Mutex<Vec<Arc<Pulse>>>,
+    abandoned: Mutex<Vec<(TopicPartition, usize)>>,
 }
 
 impl Shared {
-    fn new(topology: &Topology) -> Self {
+    fn new(topology: &Topology, listener: Option<StateListener>) -> Self {
         Self {
             metrics: StreamsMetrics::of(topology),
+            states: States::new(topology.sources.len(), listener),
             stop: AtomicBool::default(),
+            drain: Mutex::default(),
             assigned_once: AtomicUsize::default(),
             failure: Mutex::default(),
             failed: Notify::default(),
             pulses: Mutex::default(),
+            abandoned: Mutex::default(),
         }
     }
 
     fn fail(&self, error: StreamsError) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(error);
+        drop(failure);
+        self.states.become_state(State::PendingError);
         self.failed.notify_one();
+    }
+
+    fn drain(&self) -> Duration {
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pulse of a thread that is watched from now on.
@@ -115,6 +159,19 @@ impl Shared {
         let pulse = Arc::new(Pulse::new(name));
         self.pulses().push(Arc::clone(&pulse));
         pulse
+    }
+
+    /// A partition was given up with records in flight.
+    fn abandoned(&self, partition: &TopicPartition, records: usize) {
+        if self.stop.load(Ordering::Acquire) {
+            self.abandoned_lock().push((partition.clone(), records));
+        }
+    }
+
+    fn abandoned_lock(&self) -> MutexGuard<'_, Vec<(TopicPartition, usize)>> {
+        self.abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pulses(&self) -> MutexGuard<'_, Vec<Arc<Pulse>>> {
@@ -133,8 +190,10 @@ impl Shared {
 #[derive(Debug)]
 pub struct KafkaStreams {
     shared: Arc<Shared>,
-    controls: Vec<JoinHandle<()>>,
+    threads: Vec<(String, JoinHandle<()>)>,
     workers: Vec<WorkerHandle>,
+    /// Cut off when the last thread has ended.
+    running: Mutex<Receiver<Infallible>>,
     sources: usize,
 }
 
@@ -145,63 +204,74 @@ impl KafkaStreams {
         log: &Arc<dyn Log>,
         config: &StreamsConfig,
     ) -> Result<Self, StartError> {
+        const CLOSE: Duration = Duration::from_secs(5);
         let topology = Arc::new(topology);
-        let shared = Arc::new(Shared::new(&topology));
-        let count = config.workers.max(1);
-        let limits = Limits {
-            records: (config.max_in_flight_records / count).max(1),
-            bytes: (config.max_in_flight_bytes / count).max(1),
-            window: config.window.max(1),
-        };
-        let workers = (0..count)
-            .map(|number| {
-                Worker::spawn(
-                    number,
-                    count,
-                    limits,
-                    &topology,
-                    log.sink(),
-                    Arc::clone(&shared),
-                )
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let shared = Shared::new(&topology, config.state_listener.clone());
+        let (sender, running) = channel();
         let mut streams = Self {
-            shared,
-            controls: Vec::new(),
-            workers,
+            shared: Arc::new(shared),
+            threads: Vec::new(),
+            workers: Vec::new(),
+            running: Mutex::new(running),
             sources: topology.sources.len(),
         };
-        let metrics = streams.metrics();
+        let started = streams.start_threads(&topology, log, config, &sender);
+        drop(sender);
+        match started {
+            Ok(()) => Ok(streams),
+            Err(error) => {
+                if let Err(error) = streams.close(CLOSE) {
+                    tracing::error!(%error, "while giving up the start");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn start_threads(
+        &mut self,
+        topology: &Arc<Topology>,
+        log: &Arc<dyn Log>,
+        config: &StreamsConfig,
+        running: &Sender<Infallible>,
+    ) -> Result<(), StartError> {
+        self.shared.states.become_state(State::Rebalancing);
+        let count = config.workers.max(1);
+        for number in 0..count {
+            let (topology, sink) = (Arc::clone(topology), log.sink());
+            let (metrics, config) = (self.metrics(), config.clone());
+            let make = move |wake| {
+                let handlers = config.exception_handlers.clone();
+                let context = WorkerContext::new((number, count), sink, handlers, wake);
+                let how = (config.limits(), config.head_of_line.clone());
+                Worker::new(&topology, context, &metrics, how, Worker::wall_clock())
+            };
+            let (shared, name) = (Arc::clone(&self.shared), format!("streams-worker-{number}"));
+            self.workers
+                .push(Worker::spawn(make, name, shared, running.clone())?);
+        }
+        let metrics = self.metrics();
         let sources = topology.sources.iter().zip(metrics.sources());
         for (index, (source, metrics)) in sources.enumerate() {
             let group = config
                 .groups
                 .get(&*source.topic)
                 .unwrap_or(&config.application_id);
-            let listener = Listener::new(
-                index,
-                &streams.workers,
-                Arc::clone(&streams.shared),
-                Arc::clone(metrics),
-            );
-            let assigned = listener.assigned_partitions();
-            let source = match log.subscribe(group, &source.topic, Box::new(listener)) {
-                Ok(source) => source,
-                Err(error) => {
-                    streams.close();
-                    return Err(error.into());
-                }
-            };
-            let control = Control::new(
-                source,
-                assigned,
-                config,
-                Arc::clone(&streams.shared),
-                Arc::clone(metrics),
-            );
-            streams.controls.push(control.spawn(group)?);
+            let (shared, told) = (Arc::clone(&self.shared), Arc::clone(metrics));
+            let listener = Listener::new(index, &self.workers, config, shared, told);
+            let committer = listener.committer();
+            let source = log.subscribe(group, &source.topic, Box::new(listener))?;
+            let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(metrics));
+            let control = Control::new(source, committer, config, shared, metrics);
+            let thread = control.spawn(group, running.clone())?;
+            self.threads.push((format!("streams-{group}"), thread));
         }
-        Ok(streams)
+        Ok(())
+    }
+
+    /// Where the topology stands.
+    pub fn state(&self) -> State {
+        self.shared.states.state()
     }
 
     /// Tells, whenever it is called, whether every source has seen an assignment.
@@ -232,17 +302,61 @@ impl KafkaStreams {
         }
     }
 
-    /// Stops reading, lets what is in flight end within the shutdown timeout, commits and leaves
-    /// the groups. Blocks its thread; bounded by the timeout plus a few seconds for each group.
-    pub fn close(mut self) {
+    /// Stops reading, lets what is in flight end, commits and leaves the groups. Blocks its
+    /// thread, and returns within `limit` and a second, whatever the log does. What is in flight
+    /// has all but a tenth of it, which is kept for the last commit.
+    ///
+    /// # Errors
+    /// The threads that did not end, which are left behind.
+    pub fn close(mut self, limit: Duration) -> Result<(), CloseError> {
+        let deadline = Instant::now() + limit;
+        self.shared.states.become_state(State::PendingShutdown);
+        *self
+            .shared
+            .drain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = limit / 10 * 9;
         self.shared.stop.store(true, Ordering::Release);
-        for control in self.controls.drain(..) {
-            if control.join().is_err() {
-                tracing::error!("a control thread had panicked");
+        for worker in self.workers.drain(..) {
+            let name = worker.thread.thread().name().unwrap_or_default().to_owned();
+            self.threads.push((name, worker.thread));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let running = self
+            .running
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let ended = running.recv_timeout(left);
+        let is_ended = matches!(ended, Err(RecvTimeoutError::Disconnected));
+        let (ended, behind): (Vec<_>, Vec<_>) = self
+            .threads
+            .drain(..)
+            .partition(|(_, thread)| is_ended || thread.is_finished());
+        for (name, thread) in ended {
+            if thread.join().is_err() {
+                tracing::error!(name, "a thread had panicked");
             }
         }
-        for worker in self.workers.drain(..) {
-            worker.join();
+        self.tell_abandoned();
+        self.shared.states.become_state(State::NotRunning);
+        self.shared.states.become_state(State::Error);
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let threads = behind.into_iter().map(|(name, _)| name).collect();
+        Err(CloseError {
+            deadline: limit,
+            threads,
+        })
+    }
+
+    fn tell_abandoned(&self) {
+        for (partition, records) in self.shared.abandoned_lock().drain(..) {
+            tracing::warn!(
+                ?partition,
+                records,
+                "closed with records in flight: they run again"
+            );
         }
     }
 }

@@ -29,7 +29,8 @@ pub struct Committable {
 pub struct Committed {
     /// The next offset to read.
     pub offset: i64,
-    /// What was kept beside it, whoever wrote it; bytes that are no UTF-8 are replaced.
+    /// What was kept beside it, whoever wrote it; what is no UTF-8 comes as `\u{fffd}`, in part
+    /// or as a whole.
     pub metadata: String,
 }
 
@@ -95,6 +96,26 @@ pub trait RebalanceListener: Send {
     /// drain timeout, and answers what may be committed. After it returns no queue of these
     /// partitions is alive, and nothing read from them is forwarded any more.
     fn revoked(&mut self, partitions: &[TopicPartition], drain: Drain) -> Vec<Committable>;
+}
+
+/// The commit of partitions that are given up, without their metadata where that is refused.
+pub(crate) fn commit_last(
+    mut offsets: Vec<Committable>,
+    mut commit: impl FnMut(&[Committable]) -> Result<(), CommitError>,
+) {
+    if offsets.is_empty() {
+        return;
+    }
+    let mut committed = commit(&offsets);
+    if matches!(committed, Err(CommitError::MetadataTooLarge)) {
+        for offset in &mut offsets {
+            offset.metadata.clear();
+        }
+        committed = commit(&offsets);
+    }
+    if let Err(error) = committed {
+        tracing::warn!(%error, "the last commit of revoked partitions failed: records repeat");
+    }
 }
 
 /// How partitions are given up.

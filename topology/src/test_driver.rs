@@ -1,250 +1,275 @@
 //! Runs a topology in one thread on an in-memory log and virtual time: the real graph, worker,
-//! leases and offsets, without a broker. Named after Kafka Streams' `TopologyTestDriver`.
+//! leases, offsets and commits, without a broker. Named after Kafka Streams' `TopologyTestDriver`.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod calls;
+mod member;
+mod memory;
+
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::join_all;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use crate::builder::{Topology, WorkerContext};
-use crate::lease::NOTHING;
+use crate::builder::Topology;
+use crate::handlers::ExceptionHandlers;
 use crate::metrics::{SourceSnapshot, StreamsMetrics};
-use crate::record::{ConsumedRecord, Position, ProducerRecord, TopicPartition};
-use crate::runtime::{Clock, Command, Limits, Pulse, Worker};
-use crate::seam::{PartitionQueue, RecordSink, SinkError, SourceError};
+use crate::offsets::decode;
+use crate::record::{Position, ProducerRecord, TopicPartition};
+use crate::runtime::{Clock, HeadOfLine, Limits, StreamsError};
+use crate::seam::{Committed, Drain};
+use member::Member;
+use memory::MemoryLog;
 
-type Wake = Arc<dyn Fn() + Send + Sync>;
+pub use calls::{Call, PendingCalls};
+pub use memory::Written;
 
-#[derive(Default)]
-struct Partition {
-    records: Vec<ConsumedRecord>,
-    waker: Option<Wake>,
+/// How long a partition that is given up is waited for at a time.
+const TICK: Duration = Duration::from_millis(1);
+
+/// What a driver runs with.
+#[derive(Clone, Debug)]
+pub struct DriverConfig {
+    /// Of every topic.
+    pub partitions: u32,
+    /// Members of the group, each with one worker.
+    pub members: usize,
+    /// The wall clock's start, in milliseconds since the epoch.
+    pub start_ms: i64,
+    /// As in [`StreamsConfig`](crate::StreamsConfig), for each member.
+    pub max_in_flight_records: usize,
+    /// As in [`StreamsConfig`](crate::StreamsConfig), for each member.
+    pub max_in_flight_bytes: usize,
+    /// As in [`StreamsConfig`](crate::StreamsConfig).
+    pub window: usize,
+    /// As in [`StreamsConfig`](crate::StreamsConfig), in virtual time.
+    pub commit_interval: Duration,
+    /// As in [`StreamsConfig`](crate::StreamsConfig).
+    pub offset_metadata_max: usize,
+    /// What the log takes as commit metadata, in bytes.
+    pub log_metadata_max: usize,
+    /// As in [`StreamsConfig`](crate::StreamsConfig).
+    pub head_of_line: HeadOfLine,
+    /// As in [`StreamsConfig`](crate::StreamsConfig).
+    pub exception_handlers: ExceptionHandlers,
 }
 
-#[derive(Default)]
-struct MemoryLog {
-    topics: HashMap<Arc<str>, Vec<Partition>>,
-    output: Vec<ProducerRecord>,
-}
-
-#[derive(Clone)]
-struct Memory {
-    log: Arc<Mutex<MemoryLog>>,
-    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
-}
-
-impl Memory {
-    fn lock(&self) -> MutexGuard<'_, MemoryLog> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn append(&self, record: &ProducerRecord) -> Position {
-        let timestamp_ms = (self.clock)();
-        let mut log = self.lock();
-        let number = record.partition.unwrap_or(0);
-        let partitions = log.topics.entry(Arc::clone(&record.topic)).or_default();
-        let index = usize::try_from(number).unwrap_or(0);
-        while partitions.len() <= index {
-            partitions.push(Partition::default());
+impl DriverConfig {
+    /// One member, which reads as far ahead as it likes and commits every 20 ms.
+    pub fn new(partitions: u32, start_ms: i64) -> Self {
+        Self {
+            partitions,
+            members: 1,
+            start_ms,
+            max_in_flight_records: usize::MAX,
+            max_in_flight_bytes: usize::MAX,
+            window: usize::MAX,
+            commit_interval: Duration::from_millis(20),
+            offset_metadata_max: 4_096,
+            log_metadata_max: 4_096,
+            head_of_line: HeadOfLine::Warn,
+            exception_handlers: ExceptionHandlers::default(),
         }
-        let position = Position {
-            topic: Arc::clone(&record.topic),
-            partition: number,
-            offset: 0,
-        };
-        let Some(partition) = partitions.get_mut(index) else {
-            return position;
-        };
-        let offset = i64::try_from(partition.records.len()).unwrap_or(i64::MAX);
-        let position = Position { offset, ..position };
-        partition.records.push(ConsumedRecord {
-            position: position.clone(),
-            timestamp_ms,
-            key: record.key.clone(),
-            value: record.value.clone(),
-            headers: record.headers.clone(),
-        });
-        if let Some(wake) = &partition.waker {
-            wake();
-        }
-        position
-    }
-}
-
-impl RecordSink for Memory {
-    fn send(&self, record: ProducerRecord) -> BoxFuture<'static, Result<Position, SinkError>> {
-        let position = self.append(&record);
-        self.lock().output.push(record);
-        futures::future::ready(Ok(position)).boxed()
-    }
-}
-
-struct MemoryQueue {
-    memory: Memory,
-    partition: TopicPartition,
-    next: usize,
-}
-
-impl PartitionQueue for MemoryQueue {
-    fn partition(&self) -> &TopicPartition {
-        &self.partition
-    }
-
-    fn poll(&mut self) -> Option<Result<ConsumedRecord, SourceError>> {
-        let log = self.memory.lock();
-        let index = usize::try_from(self.partition.partition).unwrap_or(0);
-        let record = log
-            .topics
-            .get(&self.partition.topic)?
-            .get(index)?
-            .records
-            .get(self.next)?;
-        self.next += 1;
-        Some(Ok(record.clone()))
-    }
-
-    fn set_waker(&mut self, wake: Wake) {
-        let index = usize::try_from(self.partition.partition).unwrap_or(0);
-        let mut log = self.memory.lock();
-        let partitions = log
-            .topics
-            .entry(Arc::clone(&self.partition.topic))
-            .or_default();
-        while partitions.len() <= index {
-            partitions.push(Partition::default());
-        }
-        if let Some(partition) = partitions.get_mut(index) {
-            partition.waker = Some(wake);
-        }
-    }
-}
-
-impl std::fmt::Debug for MemoryQueue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryQueue")
-            .field("partition", &self.partition)
-            .finish_non_exhaustive()
     }
 }
 
 /// A topology under test.
+///
+/// Time is virtual: it goes on only in the calls that say so, and then as far as they say.
 pub struct TopologyTestDriver {
-    memory: Memory,
+    topology: Arc<Topology>,
+    config: DriverConfig,
+    log: MemoryLog,
     metrics: StreamsMetrics,
-    committable: HashMap<TopicPartition, Arc<AtomicI64>>,
-    commands: Option<mpsc::Sender<Command>>,
-    local: LocalSet,
+    clock: Clock,
+    members: RefCell<Vec<Member>>,
     runtime: Runtime,
 }
 
 impl TopologyTestDriver {
-    /// Starts the topology with one worker; every source has `partitions` partitions, all
-    /// assigned, and reads as far ahead as it likes. The wall clock starts at `start_ms`.
+    /// Starts the topology; every source has `partitions` partitions, all assigned to the one
+    /// member. The wall clock starts at `start_ms`.
     ///
     /// # Errors
     /// The operating system gave no runtime.
-    pub fn new(topology: &Topology, partitions: i32, start_ms: i64) -> std::io::Result<Self> {
+    pub fn new(topology: Topology, partitions: u32, start_ms: i64) -> std::io::Result<Self> {
+        Self::with(topology, DriverConfig::new(partitions, start_ms))
+    }
+
+    /// As [`new`](Self::new), with more said. Of several members the first has all partitions.
+    ///
+    /// # Errors
+    /// The operating system gave no runtime.
+    pub fn with(topology: Topology, config: DriverConfig) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()?;
         let started = runtime.block_on(async { Instant::now() });
-        let clock = move || {
+        let start_ms = config.start_ms;
+        let clock: Clock = Arc::new(move || {
             let elapsed = Instant::now().saturating_duration_since(started);
             start_ms + i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
-        };
-        let memory = Memory {
-            log: Arc::default(),
-            clock: Arc::new(clock),
-        };
-        let context = WorkerContext::new(0, 1, Arc::new(memory.clone()));
-        let wake = Arc::new(Notify::new());
-        let limits = Limits {
-            records: usize::MAX,
-            bytes: usize::MAX,
-            window: usize::MAX,
-        };
-        let clock: Clock = Arc::clone(&memory.clock);
-        let metrics = StreamsMetrics::of(topology);
-        let waker = Arc::clone(&wake);
-        let worker = Worker::new(topology, &context, &metrics, limits, waker, clock);
-        let (commands, receiver) = mpsc::channel(64);
-        let local = LocalSet::new();
-        let pulse = Pulse::new("driver");
-        drop(local.spawn_local(async move {
-            if let Err(error) = worker.run(receiver, &pulse).await {
-                unreachable!("the memory log never goes back: {error}")
-            }
-        }));
-        let mut driver = Self {
-            memory,
-            metrics,
-            committable: HashMap::new(),
-            commands: Some(commands),
-            local,
+        });
+        let log = MemoryLog::new(
+            config.partitions,
+            config.log_metadata_max,
+            Arc::clone(&clock),
+        );
+        let driver = Self {
+            metrics: StreamsMetrics::of(&topology),
+            topology: Arc::new(topology),
+            config,
+            log,
+            clock,
+            members: RefCell::default(),
             runtime,
         };
-        for (source, entry) in topology.sources.iter().enumerate() {
-            for partition in 0..partitions {
-                let topic = Arc::clone(&entry.topic);
-                driver.assign(source, TopicPartition { topic, partition }, &wake);
-            }
+        for number in 0..driver.config.members.max(1) {
+            let member = driver.member(number);
+            driver.members.borrow_mut().push(member);
         }
+        driver.assign(0, &driver.partitions());
         Ok(driver)
     }
 
-    fn assign(&mut self, source: usize, partition: TopicPartition, wake: &Arc<Notify>) {
-        let memory = self.memory.clone();
-        let mut queue = Box::new(MemoryQueue {
-            memory,
-            partition: partition.clone(),
-            next: 0,
-        });
-        let wake = Arc::clone(wake);
-        queue.set_waker(Arc::new(move || wake.notify_one()));
-        let committable = Arc::new(AtomicI64::new(NOTHING));
-        self.committable.insert(partition, Arc::clone(&committable));
-        let commands = self.commands.clone();
-        self.local.block_on(&self.runtime, async move {
-            let command = Command::Assign {
-                source,
-                queue,
-                committable,
-            };
-            if let Some(commands) = commands
-                && commands.send(command).await.is_err()
-            {
-                unreachable!("the worker runs as long as its driver")
-            }
-        });
+    /// All partitions of all sources.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        let numbers = || 0..i32::try_from(self.config.partitions).unwrap_or(i32::MAX);
+        let of = |topic: &Arc<str>| {
+            let topic = Arc::clone(topic);
+            numbers().map(move |partition| TopicPartition {
+                topic: Arc::clone(&topic),
+                partition,
+            })
+        };
+        let topics = self.topology.sources.iter().map(|source| &source.topic);
+        topics.flat_map(of).collect()
     }
 
     /// Appends a record to a source topic.
     pub fn pipe_input(&self, record: &ProducerRecord) -> Position {
-        self.runtime.block_on(async { self.memory.append(record) })
+        let _entered = self.runtime.enter();
+        self.runtime.block_on(async { self.log.append(record) })
     }
 
-    /// Lets the wall clock go on; everything that falls due meanwhile runs, in order.
+    /// Lets the wall clock go on; everything that falls due meanwhile runs, in order, and commits
+    /// are made every commit interval.
     pub fn advance_wall_clock_time(&self, by: Duration) {
-        self.local
-            .block_on(&self.runtime, async { tokio::time::sleep(by).await });
+        let mut left = by;
+        while !left.is_zero() {
+            let step = left.min(self.config.commit_interval);
+            self.run_until(async { tokio::time::sleep(step).await });
+            left = left.saturating_sub(step);
+            self.runtime.block_on(async {
+                for member in &mut *self.members.borrow_mut() {
+                    member.commit(&self.log);
+                }
+            });
+        }
+    }
+
+    /// Runs what can run at once: no time passes, and nothing is committed.
+    pub fn settle(&self) {
+        const TURNS: usize = 64;
+        self.run_until(async {
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    /// Gives partitions that nobody has to a member, at the offsets that the group has committed.
+    pub fn assign(&self, member: usize, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            let mut sources = self.topology.sources.iter();
+            let source = sources.position(|source| source.topic == partition.topic);
+            if let (Some(source), Some(member)) =
+                (source, self.members.borrow_mut().get_mut(member))
+            {
+                member.assign(source, partition.clone(), &self.log);
+            }
+            self.settle();
+        }
+    }
+
+    /// Takes partitions from a member, with a last commit unless they are lost; time goes on until
+    /// it has given them up. `false` when it has not a second after the drain's end.
+    pub fn revoke(&self, member: usize, partitions: &[TopicPartition], drain: Drain) -> bool {
+        const GRACE: Duration = Duration::from_secs(1);
+        let limit = match drain {
+            Drain::For(limit) => limit + GRACE,
+            Drain::Lost => GRACE,
+        };
+        for partition in partitions {
+            let mut left = limit;
+            let revoking = self.with_member(member, |member| member.revoke(partition, drain));
+            let Some(revoking) = revoking.flatten() else {
+                continue;
+            };
+            while self.with_member(member, |m| m.gave_up(&revoking, &self.log)) == Some(false) {
+                if left.is_zero() {
+                    return false;
+                }
+                left = left.saturating_sub(TICK);
+                self.run_until(async { tokio::time::sleep(TICK).await });
+            }
+        }
+        true
+    }
+
+    /// Ends a member without warning, and starts it anew with the partitions that it had: what was
+    /// in its memory is gone, what the log has is not.
+    pub fn crash_and_restart(&self, member: usize) {
+        let assigned = self.crash(member);
+        self.assign(member, &assigned);
+    }
+
+    /// Ends a member without warning, and starts it anew with no partitions. Answers those it had.
+    pub fn crash(&self, member: usize) -> Vec<TopicPartition> {
+        let fresh = self.member(member);
+        let mut members = self.members.borrow_mut();
+        let Some(entry) = members.get_mut(member) else {
+            return Vec::new();
+        };
+        let _entered = self.runtime.enter();
+        let crashed = std::mem::replace(entry, fresh);
+        crashed.assigned.iter().cloned().collect()
+    }
+
+    /// What a member has.
+    pub fn assigned(&self, member: usize) -> Vec<TopicPartition> {
+        let assigned = self.with_member(member, |member| member.assigned.iter().cloned().collect());
+        assigned.unwrap_or_default()
+    }
+
+    /// Why a member has stopped, if it has.
+    pub fn failure(&self, member: usize) -> Option<StreamsError> {
+        self.with_member(member, |member| member.failure.clone())
+            .flatten()
+    }
+
+    /// The next `count` writes are refused.
+    pub fn refuse_writes(&self, count: usize) {
+        self.log.refuse_writes(count);
+    }
+
+    /// The next `count` commits are refused.
+    pub fn refuse_commits(&self, count: usize) {
+        self.log.refuse_commits(count);
     }
 
     /// Takes what the topology has written to `topic` so far.
     pub fn read_output(&self, topic: &str) -> Vec<ProducerRecord> {
-        let mut log = self.memory.lock();
-        let (taken, left) = std::mem::take(&mut log.output)
-            .into_iter()
-            .partition(|record| &*record.topic == topic);
-        log.output = left;
-        taken
+        let written = self.read_written(topic).into_iter();
+        written.map(|written| written.record).collect()
+    }
+
+    /// As [`read_output`](Self::read_output), with who wrote it and where.
+    pub fn read_written(&self, topic: &str) -> Vec<Written> {
+        self.log.take_written(topic)
     }
 
     /// What the topology has counted so far, one element for each source.
@@ -252,14 +277,66 @@ impl TopologyTestDriver {
         self.metrics.snapshot()
     }
 
-    /// The offset that would be committed of a partition; `None` before its first record.
-    pub fn committable(&self, topic: &str, partition: i32) -> Option<i64> {
-        let partition = TopicPartition {
+    /// The wall clock, in milliseconds since the epoch.
+    pub fn now_ms(&self) -> i64 {
+        self.runtime.block_on(async { (self.clock)() })
+    }
+
+    /// The offset that the group has committed of a partition.
+    pub fn committed(&self, topic: &str, partition: i32) -> Option<i64> {
+        Some(self.commit_of(topic, partition)?.offset)
+    }
+
+    /// The offsets above the committed one that the commit says are complete.
+    pub fn committed_map(&self, topic: &str, partition: i32) -> Vec<i64> {
+        let commit = self.commit_of(topic, partition);
+        let ranges = commit.and_then(|c| decode(c.offset, &c.metadata).ok());
+        ranges.into_iter().flatten().flatten().collect()
+    }
+
+    fn commit_of(&self, topic: &str, partition: i32) -> Option<Committed> {
+        self.log.committed(&TopicPartition {
             topic: topic.into(),
             partition,
-        };
-        let offset = self.committable.get(&partition)?.load(Ordering::Acquire);
-        (offset != NOTHING).then_some(offset)
+        })
+    }
+
+    fn member(&self, number: usize) -> Member {
+        let parts = (&self.log, &self.metrics, Arc::clone(&self.clock));
+        Member::new(number, &self.topology, &self.config, parts)
+    }
+
+    fn with_member<T>(&self, member: usize, act: impl FnOnce(&mut Member) -> T) -> Option<T> {
+        let _entered = self.runtime.enter();
+        self.members.borrow_mut().get_mut(member).map(act)
+    }
+
+    fn run_until(&self, end: impl Future<Output = ()>) {
+        let mut members = self.members.borrow_mut();
+        self.runtime.block_on(async {
+            // Biased, for a random turn would make a schedule more than its seed.
+            tokio::select! {
+                biased;
+                _ = join_all(members.iter_mut().map(Member::run)) => {}
+                () = end => {}
+            }
+        });
+    }
+}
+
+fn limits(config: &DriverConfig) -> Limits {
+    Limits {
+        records: config.max_in_flight_records.max(1),
+        bytes: config.max_in_flight_bytes.max(1),
+        window: config.window.max(1),
+        map_bytes: config.offset_metadata_max / 4 * 3,
+    }
+}
+
+impl Drop for TopologyTestDriver {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        self.members.borrow_mut().clear();
     }
 }
 

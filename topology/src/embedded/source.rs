@@ -9,11 +9,13 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::buffer::{Buffer, EmbeddedQueue};
+use super::group::{Joined, Offset};
 use super::topics::Topic;
 use super::writer::{Commit, Request};
 use crate::record::TopicPartition;
 use crate::seam::{
-    Assigned, CommitError, Committable, Drain, RebalanceListener, RecordSource, SourceError,
+    Assigned, CommitError, Committable, Committed, Drain, RebalanceListener, RecordSource,
+    SourceError, commit_last,
 };
 
 /// How long the writer has to answer.
@@ -30,6 +32,7 @@ pub(super) struct EmbeddedSource {
     is_assigned: bool,
     /// By partition, once they are assigned.
     committed: BTreeMap<i32, i64>,
+    offset_metadata_max: usize,
 }
 
 impl EmbeddedSource {
@@ -38,6 +41,7 @@ impl EmbeddedSource {
         requests: mpsc::Sender<Request>,
         (group, topic): (&str, &str),
         listener: Box<dyn RebalanceListener>,
+        offset_metadata_max: usize,
     ) -> Result<Self, SourceError> {
         let missing = || SourceError::Fatal(format!("there is no topic {topic}"));
         let found = shared.topics.get(topic).ok_or_else(missing)?;
@@ -58,22 +62,24 @@ impl EmbeddedSource {
             listener,
             is_assigned: false,
             committed: BTreeMap::new(),
+            offset_metadata_max,
         })
     }
 
     fn assign(&mut self) -> Result<(), SourceError> {
         let (group, topic) = (Arc::clone(&self.group), Arc::clone(&self.topic));
-        let offsets = self.ask(|done| Request::Join { group, topic, done })?;
+        let joined = self.ask(|done| Request::Join { group, topic, done })?;
         let numbers = self.topic.partitions.iter().map(|p| p.at.partition);
-        self.committed = numbers.zip(offsets.iter().copied()).collect();
-        let partitions = self.topic.partitions.iter().zip(offsets);
+        let nexts = joined.iter().map(|joined| joined.next);
+        self.committed = numbers.zip(nexts).collect();
+        let partitions = self.topic.partitions.iter().zip(joined);
         let queues: Vec<Assigned> = partitions
-            .map(|(partition, next)| {
+            .map(|(partition, Joined { next, committed })| {
                 let (partition, shared) = (Arc::clone(partition), Arc::clone(&self.shared));
                 let queue = EmbeddedQueue(Buffer::new(partition, shared, next));
                 Assigned {
                     queue: Box::new(queue),
-                    committed: None,
+                    committed,
                 }
             })
             .collect();
@@ -119,14 +125,22 @@ impl RecordSource for EmbeddedSource {
     }
 
     fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
+        let is_too_large = |c: &Committable| c.metadata.len() > self.offset_metadata_max;
+        if offsets.iter().any(is_too_large) {
+            return Err(CommitError::MetadataTooLarge);
+        }
         let row_of = |committable: &Committable| {
             let TopicPartition { topic, partition } = &committable.partition;
             let found = self.topic.partition(*partition);
             let found = found.filter(|_| *topic == self.topic.name);
             let foreign = || SourceError::Fatal(format!("not assigned: {topic}/{partition}"));
-            found
-                .map(|found| (found.id, committable.offset))
-                .ok_or_else(foreign)
+            Ok(Offset {
+                partition_id: found.ok_or_else(foreign)?.id,
+                committed: Committed {
+                    offset: committable.offset,
+                    metadata: committable.metadata.clone(),
+                },
+            })
         };
         let rows = offsets
             .iter()
@@ -161,12 +175,7 @@ impl RecordSource for EmbeddedSource {
         let all: Vec<_> = all.map(|partition| partition.at.clone()).collect();
         tracing::info!(partitions = all.len(), "revoked");
         let committable = self.listener.revoked(&all, Drain::For(drain));
-        if committable.is_empty() {
-            return;
-        }
-        if let Err(error) = self.commit(&committable) {
-            tracing::warn!(%error, "the last commit of revoked partitions failed: records repeat");
-        }
+        commit_last(committable, |offsets| self.commit(offsets));
     }
 }
 

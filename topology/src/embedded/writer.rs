@@ -26,11 +26,11 @@ const BATCH: usize = 1_000;
 /// An interval of nothing would be no interval.
 const RETENTION_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
-/// Offsets of a group, by the rows of their partitions.
+/// Offsets of a group.
 #[derive(Debug)]
 pub(super) struct Commit {
     pub(super) group: Arc<str>,
-    pub(super) offsets: Vec<(i64, i64)>,
+    pub(super) offsets: Vec<group::Offset>,
     pub(super) done: SyncSender<Result<(), SourceError>>,
 }
 
@@ -43,7 +43,7 @@ pub(super) enum Request {
     Join {
         group: Arc<str>,
         topic: Arc<Topic>,
-        done: SyncSender<Result<Vec<i64>, SourceError>>,
+        done: SyncSender<Result<Vec<group::Joined>, SourceError>>,
     },
     /// Make and check topics.
     EnsureTopics {
@@ -181,15 +181,19 @@ impl Writer {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let offsets = row::insert(&mut transaction, &batch.appends, time).await?;
         for commit in &batch.commits {
-            for &(partition_id, offset) in &commit.offsets {
-                group::commit(&mut transaction, &commit.group, partition_id, offset).await?;
+            for offset in &commit.offsets {
+                group::commit(&mut transaction, &commit.group, offset).await?;
             }
         }
         transaction.commit().await?;
         Ok(offsets)
     }
 
-    async fn join(&mut self, group: &str, topic: &Topic) -> Result<Vec<i64>, SourceError> {
+    async fn join(
+        &mut self,
+        group: &str,
+        topic: &Topic,
+    ) -> Result<Vec<group::Joined>, SourceError> {
         let joined = async { group::join(self.connect().await?, group, topic).await }.await;
         joined.map_err(|error| {
             self.connection = None;

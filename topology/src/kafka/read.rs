@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::source::copy;
+use super::queue::copy;
 use super::{KafkaLog, LIMIT, blocking, consumer_config, transient};
 use crate::record::{ConsumedRecord, Position, TopicPartition};
 use crate::seam::{LogReader, READ_BYTES_MAX, SourceError};

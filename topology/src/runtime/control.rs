@@ -1,47 +1,45 @@
 //! The control side of one source: serves its group, commits, and moves partitions to and from
 //! workers. Runs no user code.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::convert::Infallible;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
+use super::committer::Committer;
 use super::pulse::Pulse;
 use super::worker::{Command, WorkerHandle};
-use super::{Shared, StreamsConfig, StreamsError};
-use crate::lease::NOTHING;
+use super::{InvalidOffsetMetadata, Shared, StreamsConfig, StreamsError};
+use crate::lease::Progress;
 use crate::metrics::SourceMetrics;
+use crate::mutation::Mutation;
+use crate::offsets::{OffsetTracker, decode};
 use crate::record::TopicPartition;
 use crate::seam::{
-    Assigned as AssignedPartition, Committable, Drain, RebalanceListener, RecordSource, SourceError,
+    Assigned, CommitError, Committable, Committed, Drain, RebalanceListener, RecordSource,
+    SourceError,
 };
 
 /// Past the drain deadline, how long workers have to hand queues back.
 const HAND_BACK: Duration = Duration::from_secs(2);
-/// How long a commit that failed waits to be tried again.
-const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
-pub(super) struct Assigned {
-    committable: Arc<AtomicI64>,
-    committed: i64,
-}
+pub(super) type SharedCommitter = Arc<Mutex<Committer>>;
 
-pub(super) type AssignedPartitions = Arc<Mutex<HashMap<TopicPartition, Assigned>>>;
-
-fn lock(assigned: &AssignedPartitions) -> MutexGuard<'_, HashMap<TopicPartition, Assigned>> {
-    assigned.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(committer: &SharedCommitter) -> MutexGuard<'_, Committer> {
+    committer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Spreads partitions over workers: partition modulo workers.
 pub(super) struct Listener {
     source: usize,
     workers: Vec<(mpsc::Sender<Command>, Arc<Notify>)>,
-    assigned: AssignedPartitions,
+    committer: SharedCommitter,
+    policy: InvalidOffsetMetadata,
     shared: Arc<Shared>,
     metrics: Arc<SourceMetrics>,
     seen: bool,
@@ -51,6 +49,7 @@ impl Listener {
     pub(super) fn new(
         source: usize,
         workers: &[WorkerHandle],
+        config: &StreamsConfig,
         shared: Arc<Shared>,
         metrics: Arc<SourceMetrics>,
     ) -> Self {
@@ -58,18 +57,20 @@ impl Listener {
             .iter()
             .map(|w| (w.commands.clone(), Arc::clone(&w.wake)))
             .collect();
+        let committer = Committer::new(config.commit_interval, config.offset_metadata_max);
         Self {
             source,
             workers,
-            assigned: AssignedPartitions::default(),
+            committer: Arc::new(Mutex::new(committer)),
+            policy: config.invalid_offset_metadata,
             shared,
             metrics,
             seen: false,
         }
     }
 
-    pub(super) fn assigned_partitions(&self) -> AssignedPartitions {
-        Arc::clone(&self.assigned)
+    pub(super) fn committer(&self) -> SharedCommitter {
+        Arc::clone(&self.committer)
     }
 
     fn worker(&self, partition: &TopicPartition) -> &(mpsc::Sender<Command>, Arc<Notify>) {
@@ -86,53 +87,84 @@ impl Listener {
             self.shared.fail(StreamsError::Thread(reason));
         }
     }
+
+    fn resume(&self, partition: &TopicPartition, committed: Option<&Committed>) -> Progress {
+        let resumed = resume(committed).unwrap_or_else(|(offset, error)| {
+            match self.policy {
+                InvalidOffsetMetadata::Ignore => {
+                    tracing::warn!(?partition, offset, %error, "commit metadata is ignored: records may repeat");
+                }
+                InvalidOffsetMetadata::Fail => self.shared.fail(StreamsError::InvalidOffsetMetadata {
+                    partition: partition.clone(),
+                    error,
+                }),
+            }
+            OffsetTracker::resume(offset, &[])
+        });
+        Arc::new(Mutex::new(resumed))
+    }
+}
+
+/// The tracker that goes on from a commit; an error for metadata of which nothing can be made.
+pub(crate) fn resume(
+    committed: Option<&Committed>,
+) -> Result<OffsetTracker, (i64, crate::InvalidOffsetMap)> {
+    let Some(Committed { offset, metadata }) = committed else {
+        return Ok(OffsetTracker::default());
+    };
+    if metadata.is_empty() || Mutation::LoseMap.is_planted() {
+        return Ok(OffsetTracker::resume(*offset, &[]));
+    }
+    let complete = decode(*offset, metadata).map_err(|error| (*offset, error))?;
+    Ok(OffsetTracker::resume(*offset, &complete))
 }
 
 impl RebalanceListener for Listener {
-    fn assigned(&mut self, partitions: Vec<AssignedPartition>) {
-        for AssignedPartition { mut queue, .. } in partitions {
+    fn assigned(&mut self, partitions: Vec<Assigned>) {
+        for Assigned {
+            mut queue,
+            committed,
+        } in partitions
+        {
             let partition = queue.partition().clone();
             let wake = Arc::clone(&self.worker(&partition).1);
             queue.set_waker(Arc::new(move || wake.notify_one()));
-            let committable = Arc::new(AtomicI64::new(NOTHING));
-            let entry = Assigned {
-                committable: Arc::clone(&committable),
-                committed: NOTHING,
+            let progress = self.resume(&partition, committed.as_ref());
+            lock(&self.committer).assign(partition.clone(), Arc::clone(&progress));
+            let source = self.source;
+            let command = Command::Assign {
+                source,
+                queue,
+                progress,
             };
-            lock(&self.assigned).insert(partition.clone(), entry);
-            self.send(
-                &partition,
-                Command::Assign {
-                    source: self.source,
-                    queue,
-                    committable,
-                },
-            );
+            self.send(&partition, command);
         }
-        let (held, workers) = (lock(&self.assigned).len(), self.workers.len());
+        let (held, workers) = (lock(&self.committer).len(), self.workers.len());
         if (1..workers).contains(&held) {
             tracing::info!(partitions = held, workers, "some workers have no partition");
         }
         if !std::mem::replace(&mut self.seen, true) {
             self.shared.assigned_once.fetch_add(1, Ordering::AcqRel);
         }
+        self.shared.states.assignment(self.source, true);
     }
 
     fn revoked(&mut self, partitions: &[TopicPartition], drain: Drain) -> Vec<Committable> {
+        self.shared.states.assignment(self.source, false);
         let (done, returned) = sync_channel(partitions.len().max(1));
-        let held: Vec<_> = partitions
-            .iter()
-            .filter(|p| lock(&self.assigned).remove(p).is_some())
-            .collect();
-        for partition in &held {
+        let mut held = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let Some(progress) = lock(&self.committer).revoke(partition) else {
+                continue;
+            };
+            held.push((partition, progress));
             self.metrics.gave_up(partition.partition);
-            let partition = (*partition).clone();
             let command = Command::Revoke {
                 partition: partition.clone(),
                 drain,
                 done: done.clone(),
             };
-            self.send(&partition, command);
+            self.send(partition, command);
         }
         drop(done);
         let limit = if let Drain::For(limit) = drain {
@@ -141,7 +173,6 @@ impl RebalanceListener for Listener {
             Duration::ZERO
         };
         let deadline = Instant::now() + limit + HAND_BACK;
-        let mut committable = Vec::new();
         for _ in &held {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(returned) = returned.recv_timeout(left) else {
@@ -149,21 +180,28 @@ impl RebalanceListener for Listener {
                 self.shared.fail(StreamsError::Thread(reason));
                 break;
             };
+            if returned.open > 0 {
+                self.shared
+                    .abandoned(returned.queue.partition(), returned.open);
+            }
             drop(returned.queue);
-            committable.push(returned.committable);
         }
-        committable.retain(|c| c.offset != NOTHING && drain != Drain::Lost);
-        committable
+        if drain == Drain::Lost {
+            return Vec::new();
+        }
+        let committer = lock(&self.committer);
+        let last = held
+            .iter()
+            .filter_map(|(partition, progress)| committer.last(partition, progress));
+        last.collect()
     }
 }
 
 pub(super) struct Control {
     source: Box<dyn RecordSource>,
-    assigned: AssignedPartitions,
+    committer: SharedCommitter,
     commit_interval: Duration,
-    commit_not_before: Instant,
     lag_interval: Option<Duration>,
-    shutdown_timeout: Duration,
     shared: Arc<Shared>,
     metrics: Arc<SourceMetrics>,
 }
@@ -171,29 +209,32 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(
         source: Box<dyn RecordSource>,
-        assigned: AssignedPartitions,
+        committer: SharedCommitter,
         config: &StreamsConfig,
         shared: Arc<Shared>,
         metrics: Arc<SourceMetrics>,
     ) -> Self {
         Self {
             source,
-            assigned,
+            committer,
             commit_interval: config.commit_interval,
-            commit_not_before: Instant::now(),
             lag_interval: config.lag_interval,
-            shutdown_timeout: config.shutdown_timeout,
             shared,
             metrics,
         }
     }
 
-    pub(super) fn spawn(self, group: &str) -> std::io::Result<JoinHandle<()>> {
+    pub(super) fn spawn(
+        self,
+        group: &str,
+        running: Sender<Infallible>,
+    ) -> std::io::Result<JoinHandle<()>> {
         let name = format!("streams-{group}");
         let pulse = self.shared.pulse(&name);
-        std::thread::Builder::new()
-            .name(name)
-            .spawn(move || self.run(&pulse))
+        std::thread::Builder::new().name(name).spawn(move || {
+            self.run(&pulse);
+            drop(running);
+        })
     }
 
     fn run(mut self, pulse: &Pulse) {
@@ -216,46 +257,31 @@ impl Control {
                 lag_asked = Instant::now();
             }
         }
-        self.source.leave(self.shutdown_timeout);
+        self.source.leave(self.shared.drain());
     }
 
     fn commit(&mut self) {
-        if Instant::now() < self.commit_not_before {
-            return;
-        }
-        let changed: Vec<Committable> = lock(&self.assigned)
-            .iter()
-            .filter_map(|(partition, assigned)| {
-                let offset = assigned.committable.load(Ordering::Acquire);
-                let changed = offset != NOTHING && offset != assigned.committed;
-                changed.then(|| Committable {
-                    partition: partition.clone(),
-                    offset,
-                    metadata: String::new(),
-                })
-            })
-            .collect();
-        if changed.is_empty() {
-            return;
-        }
-        if let Err(error) = self.source.commit(&changed) {
-            self.metrics.commit_failed();
-            tracing::warn!(%error, "a commit failed; it is tried again");
-            self.commit_not_before = Instant::now() + COMMIT_AGAIN;
-            return;
-        }
-        self.metrics.committed();
-        let mut assigned = lock(&self.assigned);
-        for done in changed {
-            if let Some(entry) = assigned.get_mut(&done.partition) {
-                entry.committed = done.offset;
+        let Self {
+            source, committer, ..
+        } = self;
+        let commit = |offsets: &[Committable]| source.commit(offsets);
+        match lock(committer).commit(Instant::now(), commit) {
+            Ok(true) => self.metrics.committed(),
+            Ok(false) => {}
+            Err(error @ CommitError::NotAMember(_)) => {
+                self.metrics.commit_failed();
+                tracing::warn!(%error, "nothing is committed until partitions are assigned again");
+            }
+            Err(error) => {
+                self.metrics.commit_failed();
+                tracing::warn!(%error, "a commit failed; it is tried again");
             }
         }
     }
 
     /// Without an answer the last known lag stands.
     fn ask_lag(&mut self) {
-        if lock(&self.assigned).is_empty() {
+        if lock(&self.committer).len() == 0 {
             return;
         }
         match self.source.records_lag() {

@@ -1,24 +1,29 @@
 //! One worker: an OS thread with its own runtime, which polls the queues of its partitions and
 //! runs their records. It never waits for a control thread.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::head::HeadOfLine;
 use super::pulse::Pulse;
+use super::share::Share;
+use super::task::{Round, Source, Task, give_up};
 use super::{Clock, Shared, StreamsError, now_ms};
-use crate::builder::{Node, Topology, WorkerContext};
-use crate::lease::{Budget, PartitionState, Phase};
+use crate::builder::{Topology, WorkerContext, settle};
+use crate::handlers::{ErrorContext, RUNS_MAX};
+use crate::lease::{Budget, Failure, PartitionState, Progress};
 use crate::metrics::StreamsMetrics;
-use crate::named::DueAt;
-use crate::record::{ConsumedRecord, TopicPartition};
-use crate::seam::{Committable, Drain, PartitionQueue, RecordSink};
+use crate::mutation::Mutation;
+use crate::record::TopicPartition;
+use crate::seam::{Drain, PartitionQueue};
 
 /// What a worker may hold for each sub-topology.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +31,10 @@ pub(crate) struct Limits {
     pub(crate) records: usize,
     pub(crate) bytes: usize,
     pub(crate) window: usize,
+    /// Of the offset map of a partition.
+    pub(crate) map_bytes: usize,
 }
 
-/// How many records are taken from one queue before the next has its turn.
-const BATCH: usize = 64;
 /// The longest a worker sleeps: finds records whose wake-up was lost, and steps of the wall clock.
 const TICK: Duration = Duration::from_secs(1);
 /// One command a partition at a rebalance; a fuller channel makes the control thread wait.
@@ -40,7 +45,7 @@ pub(crate) enum Command {
     Assign {
         source: usize,
         queue: Box<dyn PartitionQueue>,
-        committable: Arc<AtomicI64>,
+        progress: Progress,
     },
     Revoke {
         partition: TopicPartition,
@@ -52,96 +57,59 @@ pub(crate) enum Command {
 /// A partition handed back.
 #[derive(Debug)]
 pub(crate) struct Returned {
-    pub(super) queue: Box<dyn PartitionQueue>,
-    pub(super) committable: Committable,
+    pub(crate) queue: Box<dyn PartitionQueue>,
+    /// How many records were in flight still: they run again.
+    pub(crate) open: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct WorkerHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) wake: Arc<Notify>,
-    thread: JoinHandle<()>,
-}
-
-impl WorkerHandle {
-    pub(super) fn join(self) {
-        drop(self.commands);
-        if self.thread.join().is_err() {
-            tracing::error!("a worker thread had panicked");
-        }
-    }
-}
-
-struct Source {
-    node: Rc<dyn Node<ConsumedRecord>>,
-    due_at: Option<DueAt>,
-    budget: Rc<Budget>,
-}
-
-struct Task {
-    source: usize,
-    queue: Box<dyn PartitionQueue>,
-    state: Rc<PartitionState>,
-    committable: Arc<AtomicI64>,
-    held: Option<Held>,
-}
-
-/// The head of a partition, read before it is due.
-struct Held {
-    record: ConsumedRecord,
-    due_ms: i64,
+    pub(super) thread: JoinHandle<()>,
 }
 
 pub(crate) struct Worker {
+    context: WorkerContext,
     sources: Vec<Source>,
     tasks: Vec<Task>,
+    /// Partitions that were given up, whose late results count if they come back.
+    given_up: HashMap<TopicPartition, Rc<PartitionState>>,
     limits: Limits,
-    wake: Arc<Notify>,
+    head_of_line: HeadOfLine,
     clock: Clock,
     first: usize,
 }
 
-/// What a round of polling came to.
-struct Round {
-    more: bool,
-    next_due_ms: Option<i64>,
-}
-
 impl Worker {
     pub(super) fn spawn(
-        number: usize,
-        count: usize,
-        limits: Limits,
-        topology: &Arc<Topology>,
-        sink: Arc<dyn RecordSink>,
+        make: impl FnOnce(Arc<Notify>) -> Self + Send + 'static,
+        name: String,
         shared: Arc<Shared>,
+        running: Sender<Infallible>,
     ) -> std::io::Result<WorkerHandle> {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let wake = Arc::new(Notify::new());
-        let (topology, waker) = (Arc::clone(topology), Arc::clone(&wake));
-        let metrics = shared.metrics.clone();
+        let waker = Arc::clone(&wake);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let name = format!("streams-worker-{number}");
         let pulse = shared.pulse(&name);
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let body = || {
-                let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, async {
-                    let context = WorkerContext::new(number, count, sink);
-                    let (metrics, clock) = (&metrics, Arc::new(now_ms));
-                    Self::new(&topology, &context, metrics, limits, waker, clock)
-                        .run(receiver, &pulse)
-                        .await
-                })
-            };
-            match catch_unwind(AssertUnwindSafe(body)) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => shared.fail(error),
-                Err(_) => shared.fail(StreamsError::Thread(format!("worker {number} panicked"))),
-            }
-        })?;
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                let body = || {
+                    let local = tokio::task::LocalSet::new();
+                    let worker = async { make(waker).run(receiver, &pulse).await };
+                    local.block_on(&runtime, worker)
+                };
+                match catch_unwind(AssertUnwindSafe(body)) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => shared.fail(error),
+                    Err(_) => shared.fail(StreamsError::Thread(format!("{name} panicked"))),
+                }
+                drop(running);
+            })?;
         Ok(WorkerHandle {
             commands,
             wake,
@@ -151,10 +119,9 @@ impl Worker {
 
     pub(crate) fn new(
         topology: &Topology,
-        context: &WorkerContext,
+        context: WorkerContext,
         metrics: &StreamsMetrics,
-        limits: Limits,
-        wake: Arc<Notify>,
+        (limits, head_of_line): (Limits, HeadOfLine),
         clock: Clock,
     ) -> Self {
         let sources = topology
@@ -162,33 +129,43 @@ impl Worker {
             .iter()
             .zip(metrics.sources())
             .map(|(source, metrics)| Source {
-                node: source.make(context),
+                node: source.make(&context),
                 due_at: source.due_at.clone(),
-                budget: Rc::new(Budget::new(Arc::clone(&wake), Arc::clone(metrics))),
+                budget: Rc::new(Budget::new(Arc::clone(&context.wake), Arc::clone(metrics))),
             })
             .collect();
         Self {
+            context,
             sources,
             tasks: Vec::new(),
+            given_up: HashMap::new(),
             limits,
-            wake,
+            head_of_line,
             clock,
             first: 0,
         }
     }
 
+    pub(super) fn wall_clock() -> Clock {
+        Arc::new(now_ms)
+    }
+
     /// Runs until the command channel is closed.
     ///
     /// # Errors
-    /// A partition's offsets went back.
+    /// A partition's offsets went back, or a handler answered that the topology is to stop.
     pub(crate) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
         pulse: &Pulse,
     ) -> Result<(), StreamsError> {
-        let wake = Arc::clone(&self.wake);
+        let wake = Arc::clone(&self.context.wake);
         loop {
             pulse.beat();
+            self.handle_failures();
+            if let Some(error) = self.context.take_failure() {
+                return Err(error);
+            }
             let round = self.poll_round((self.clock)())?;
             if round.more {
                 while let Ok(command) = commands.try_recv() {
@@ -216,35 +193,71 @@ impl Worker {
             Command::Assign {
                 source,
                 queue,
-                committable,
-            } => {
-                let Some(entry) = self.sources.get(source) else {
-                    unreachable!("control threads name sources of this topology")
-                };
-                let state = PartitionState::new(Rc::clone(&entry.budget), Arc::clone(&committable));
-                self.tasks.push(Task {
-                    source,
-                    queue,
-                    state,
-                    committable,
-                    held: None,
-                });
-            }
+                progress,
+            } => self.take_over(source, queue, progress),
             Command::Revoke {
                 partition,
                 drain,
                 done,
             } => {
-                let found = self
-                    .tasks
-                    .iter()
-                    .position(|t| *t.queue.partition() == partition);
-                if let Some(index) = found {
+                let mut tasks = self.tasks.iter();
+                if let Some(index) = tasks.position(|t| *t.queue.partition() == partition) {
                     let task = self.tasks.swap_remove(index);
+                    self.given_up.insert(partition, Rc::clone(&task.state));
                     drop(tokio::task::spawn_local(give_up(task, drain, done)));
                 }
             }
         }
+    }
+
+    fn take_over(&mut self, source: usize, queue: Box<dyn PartitionQueue>, progress: Progress) {
+        let Some(entry) = self.sources.get(source) else {
+            unreachable!("control threads name sources of this topology")
+        };
+        let state = PartitionState::new(Rc::clone(&entry.budget), progress);
+        if let Some(before) = self.given_up.remove(queue.partition()) {
+            state.adopt_late(&before);
+            if Mutation::PausedAfterRebalance.is_planted() {
+                return;
+            }
+        }
+        self.tasks.push(Task::new(source, queue, state));
+    }
+
+    /// Parts that failed run again, or their handler takes them.
+    fn handle_failures(&self) {
+        for source in &self.sources {
+            while let Some(failure) = source.budget.next_failure() {
+                self.handle_failure(source, failure);
+            }
+        }
+    }
+
+    fn handle_failure(&self, source: &Source, failure: Failure) {
+        let Failure {
+            lease,
+            node,
+            error,
+            held,
+        } = failure;
+        let runs = lease.runs() + 1;
+        if !lease.may_start() {
+            return;
+        }
+        if runs < RUNS_MAX {
+            tracing::warn!(node, error, runs, part = %lease.path(), position = ?lease.record().position, "a part of a record failed; it runs again");
+            source.budget.metrics.runs_again();
+            return source.node.start(lease.run_again(held));
+        }
+        let response = (self.context.handlers.processing)(&ErrorContext {
+            record: lease.record(),
+            processor_node: &node,
+            part: lease.path(),
+            error: &error,
+            runs,
+        });
+        source.budget.metrics.handled();
+        settle(&self.context, (lease, held), (&node, &error), response);
     }
 
     fn until(&self, due_ms: Option<i64>) -> Duration {
@@ -259,124 +272,58 @@ impl Worker {
             next_due_ms: None,
         };
         let count = self.tasks.len();
+        let mut shares = self.shares();
         self.first = self.first.wrapping_add(1);
         for step in 0..count {
             let index = (self.first.wrapping_add(step)) % count;
             let Some(task) = self.tasks.get_mut(index) else {
                 continue;
             };
-            let Some(source) = self.sources.get(task.source) else {
+            let found = self
+                .sources
+                .get(task.source)
+                .zip(shares.get_mut(task.source));
+            let Some((source, share)) = found else {
                 continue;
             };
-            task.poll(source, self.limits, now_ms, &mut round)?;
+            share.take(&task.state);
+            let room = share.room(self.limits);
+            if !task.poll(source, room, now_ms, &mut round)? {
+                let how = (&self.context, &self.head_of_line);
+                task.guard.look(&task.state, self.limits, now_ms, how);
+            }
+            share.reserve(&task.state);
         }
         Ok(round)
     }
-}
 
-impl Task {
-    fn poll(
-        &mut self,
-        source: &Source,
-        limits: Limits,
-        now_ms: i64,
-        round: &mut Round,
-    ) -> Result<(), StreamsError> {
-        for _ in 0..BATCH {
-            if !self.has_room(source, limits) {
-                return Ok(());
-            }
-            let Some(Held { record, due_ms }) = self.next(source) else {
-                return Ok(());
-            };
-            if due_ms > now_ms {
-                self.held = Some(Held { record, due_ms });
-                let earliest = round
-                    .next_due_ms
-                    .map_or(due_ms, |earlier| earlier.min(due_ms));
-                round.next_due_ms = Some(earliest);
-                return Ok(());
-            }
-            self.start(source, record)?;
-        }
-        round.more = true;
-        Ok(())
-    }
-
-    fn has_room(&self, source: &Source, limits: Limits) -> bool {
-        let budget = &source.budget;
-        let within = budget.parts.get() < limits.records && budget.bytes.get() < limits.bytes;
-        self.state.in_flight.get() == 0 || (within && self.state.span() < limits.window)
-    }
-
-    fn next(&mut self, source: &Source) -> Option<Held> {
-        if let Some(held) = self.held.take() {
-            return Some(held);
-        }
-        loop {
-            match self.queue.poll()? {
-                Ok(record) => {
-                    let due_ms = source.due_at.as_ref().and_then(|due_at| due_at(&record));
-                    return Some(Held {
-                        record,
-                        due_ms: due_ms.unwrap_or(i64::MIN),
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(partition = ?self.queue.partition(), %error, "a read failed");
-                }
+    /// By source.
+    fn shares(&self) -> Vec<Share> {
+        let mut shares = vec![Share::default(); self.sources.len()];
+        for task in &self.tasks {
+            if let Some(share) = shares.get_mut(task.source) {
+                share.tasks += 1;
             }
         }
-    }
-
-    /// Offsets that go back mean that the topic was made anew or cut off: what comes now is new
-    /// under old numbers. It is read after a restart, from where the log says.
-    fn start(&self, source: &Source, record: ConsumedRecord) -> Result<(), StreamsError> {
-        let offset = record.position.offset;
-        let Some(lease) = self.state.start(offset, record.size()) else {
-            let partition = self.queue.partition().clone();
-            return Err(StreamsError::OffsetsWentBack { partition, offset });
-        };
-        let node = &source.node;
-        if catch_unwind(AssertUnwindSafe(|| node.process(record, lease))).is_err() {
-            tracing::error!(offset, "a synchronous operator panicked");
+        for share in &mut shares {
+            let shares = 2 * share.tasks.max(1);
+            share.parts = self.limits.records / shares;
+            share.bytes = self.limits.bytes / shares;
         }
-        Ok(())
+        for task in &self.tasks {
+            if let Some(share) = shares.get_mut(task.source) {
+                share.reserve(&task.state);
+            }
+        }
+        shares
     }
 }
 
-/// Lets what is in flight end, then closes the partition and hands it back.
-async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
-    let state = &task.state;
-    if let Drain::For(limit) = drain {
-        state.phase.set(Phase::Draining);
-        let idle = async {
-            while state.in_flight.get() > 0 {
-                state.idle.notified().await;
-            }
-        };
-        if tokio::time::timeout(limit, idle).await.is_err() {
-            let (partition, open) = (task.queue.partition(), state.in_flight.get());
-            tracing::warn!(
-                ?partition,
-                open,
-                "given up with records in flight: they run again"
-            );
+/// A worker that ends early takes nothing along: what it still runs ends without effect.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.state.close();
         }
-    }
-    state.phase.set(Phase::Closed);
-    let committable = Committable {
-        partition: task.queue.partition().clone(),
-        offset: task.committable.load(Ordering::Acquire),
-        metadata: String::new(),
-    };
-    if done
-        .send(Returned {
-            queue: task.queue,
-            committable,
-        })
-        .is_err()
-    {
-        tracing::warn!("a partition was handed back after its deadline");
     }
 }

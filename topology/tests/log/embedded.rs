@@ -15,7 +15,7 @@ use topology::embedded::{EmbeddedLog, EmbeddedReader, OpenError};
 use topology::seam::{Log, LogReader, RecordSink, SinkError};
 use topology::{Position, ProducerRecord, TopicPartition, TopicSpec};
 
-use crate::harness::{BOUND, config, open, record, spec};
+use crate::harness::{BOUND, committable, config, open, record, spec};
 
 const TOPIC: &str = "topic";
 /// Tells the test's own binary that it is the process to be killed.
@@ -112,12 +112,7 @@ fn retention_never_deletes_what_a_group_has_not_committed() {
     };
     runtime.block_on(log.ensure_topics(&[short])).unwrap();
     for committed in [300, 599] {
-        let committable = topology::seam::Committable {
-            partition: at(0),
-            offset: committed,
-            metadata: String::new(),
-        };
-        source.commit(&[committable]).unwrap();
+        source.commit(&[committable(at(0), committed, "")]).unwrap();
         wait_for_start(&runtime, &log, committed);
         let held = Position {
             topic: TOPIC.into(),

@@ -1,27 +1,49 @@
 //! Opens each kind of log for a claim, with topics and groups that no other claim knows.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use topology::embedded::{EmbeddedConfig, EmbeddedLog};
 use topology::kafka::{KafkaConfig, KafkaLog};
 use topology::seam::{
-    Assigned, Committable, Drain, Log, PartitionQueue, RebalanceListener, RecordSource, SinkError,
+    Assigned, CommitError, Committable, Committed, Drain, Log, PartitionQueue, RebalanceListener,
+    RecordSource, SinkError,
 };
 use topology::{ConsumedRecord, Position, ProducerRecord, TopicPartition, TopicSpec};
 
 /// How long anything may take to happen before a test gives up.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(20);
+/// The longest commit metadata: a Kafka broker's default.
+pub(crate) const METADATA_MAX: usize = 4_096;
 
-/// Runs a claim on the embedded log, and on Kafka where there is one.
-pub(crate) fn on_each_log(claim: impl Fn(&mut Subject)) {
+/// Runs a claim on the embedded log, on librdkafka's mock cluster, and on Kafka where there is one.
+/// The mock cluster makes a group wait for three seconds, so it is beside the others.
+pub(crate) fn on_each_log(claim: impl Fn(&mut Subject) + Sync) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| on_mock(&claim));
+        on_each_real_log(&claim);
+    });
+}
+
+/// Runs a claim on all but the mock cluster, which can not make topics, check what they are, or
+/// refuse anything for its size.
+pub(crate) fn on_each_real_log(claim: impl Fn(&mut Subject)) {
     let folder = tempfile::tempdir().unwrap();
     claim(&mut Subject::new(Kind::Embedded(folder)));
     on_kafka(claim);
+}
+
+/// Runs a claim on Kafka's adaptor and a cluster within this process.
+pub(crate) fn on_mock(claim: impl Fn(&mut Subject)) {
+    let cluster = MockCluster::new(1).unwrap();
+    claim(&mut Subject::new(Kind::Mock(cluster)));
 }
 
 /// Runs a claim on Kafka, or says that it is skipped, which is refused where nothing may be.
@@ -38,9 +60,9 @@ pub(crate) fn on_kafka(claim: impl Fn(&mut Subject)) {
     println!("skipped on Kafka: KAFKA_BOOTSTRAP is not set; scripts/test sets it");
 }
 
-#[derive(Debug)]
 enum Kind {
     Embedded(TempDir),
+    Mock(MockCluster<'static, DefaultProducerContext>),
     Kafka(String),
 }
 
@@ -74,14 +96,8 @@ impl Subject {
         drop(self.log.take());
         self.log = Some(match &self.kind {
             Kind::Embedded(folder) => Arc::new(open(&folder.path().join("log.db"))),
-            Kind::Kafka(servers) => {
-                let config = KafkaConfig {
-                    bootstrap_servers: servers.clone(),
-                    max_record_bytes: 2 << 20,
-                    ..KafkaConfig::default()
-                };
-                Arc::new(KafkaLog::new(config).unwrap())
-            }
+            Kind::Mock(cluster) => Arc::new(open_kafka(cluster.bootstrap_servers())),
+            Kind::Kafka(servers) => Arc::new(open_kafka(servers.clone())),
         });
     }
 
@@ -95,6 +111,9 @@ impl Subject {
     }
 
     pub(crate) fn create(&self, partitions: i32) {
+        if let Kind::Mock(cluster) = &self.kind {
+            return cluster.create_topic(&self.name, partitions, 1).unwrap();
+        }
         let specs = [self.spec(partitions)];
         self.wait(self.log().ensure_topics(&specs)).unwrap();
     }
@@ -130,10 +149,24 @@ impl Subject {
         TopicPartition { topic, partition }
     }
 
+    /// The brokers, where there are any.
+    pub(crate) fn servers(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Embedded(_) => None,
+            Kind::Mock(cluster) => Some(cluster.bootstrap_servers()),
+            Kind::Kafka(servers) => Some(servers.clone()),
+        }
+    }
+
+    /// The whole name of a group of this claim's.
+    pub(crate) fn group(&self, name: &str) -> String {
+        format!("{}-{name}", self.name)
+    }
+
     /// Joins a group of this claim's.
     pub(crate) fn join(&self, group: &str) -> Member {
         let held = Arc::new(Mutex::new(Held::default()));
-        let group = format!("{}-{group}", self.name);
+        let group = self.group(group);
         let listener = Box::new(Listener(Arc::clone(&held)));
         let source = self.log().subscribe(&group, &self.name, listener).unwrap();
         let mut member = Member { source, held };
@@ -146,6 +179,15 @@ impl Subject {
     }
 }
 
+fn open_kafka(bootstrap_servers: String) -> KafkaLog {
+    let config = KafkaConfig {
+        bootstrap_servers,
+        max_record_bytes: 2 << 20,
+        ..KafkaConfig::default()
+    };
+    KafkaLog::new(config).unwrap()
+}
+
 pub(crate) fn open(path: &Path) -> EmbeddedLog {
     EmbeddedLog::open(&config(path)).unwrap()
 }
@@ -154,6 +196,7 @@ pub(crate) fn config(path: &Path) -> EmbeddedConfig {
     EmbeddedConfig {
         path: PathBuf::from(path),
         retention_interval: Duration::from_millis(10),
+        offset_metadata_max: METADATA_MAX,
     }
 }
 
@@ -179,6 +222,14 @@ pub(crate) fn record(topic: &str, value: &str) -> ProducerRecord {
     }
 }
 
+pub(crate) fn committable(partition: TopicPartition, offset: i64, metadata: &str) -> Committable {
+    Committable {
+        partition,
+        offset,
+        metadata: metadata.to_owned(),
+    }
+}
+
 /// The values of records, as text.
 pub(crate) fn values(records: &[ConsumedRecord]) -> Vec<String> {
     let value = |record: &ConsumedRecord| record.value.clone().unwrap_or_default();
@@ -189,6 +240,7 @@ pub(crate) fn values(records: &[ConsumedRecord]) -> Vec<String> {
 #[derive(Default)]
 struct Held {
     queues: Vec<Box<dyn PartitionQueue>>,
+    committed: BTreeMap<TopicPartition, Option<Committed>>,
     committable: Vec<Committable>,
     revoked: Vec<TopicPartition>,
 }
@@ -197,8 +249,11 @@ struct Listener(Arc<Mutex<Held>>);
 
 impl RebalanceListener for Listener {
     fn assigned(&mut self, partitions: Vec<Assigned>) {
-        let queues = partitions.into_iter().map(|assigned| assigned.queue);
-        self.0.lock().unwrap().queues.extend(queues);
+        let mut held = self.0.lock().unwrap();
+        for Assigned { queue, committed } in partitions {
+            held.committed.insert(queue.partition().clone(), committed);
+            held.queues.push(queue);
+        }
     }
 
     fn revoked(&mut self, partitions: &[TopicPartition], _: Drain) -> Vec<Committable> {
@@ -236,12 +291,19 @@ impl Member {
     }
 
     pub(crate) fn commit(&mut self, partition: TopicPartition, offset: i64) {
-        let committable = Committable {
-            partition,
-            offset,
-            metadata: String::new(),
-        };
-        self.source.commit(&[committable]).unwrap();
+        self.try_commit(&[committable(partition, offset, "")])
+            .unwrap();
+    }
+
+    pub(crate) fn try_commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
+        self.source.commit(offsets)
+    }
+
+    /// What the group had committed of a partition when it was assigned: offset and metadata.
+    pub(crate) fn committed(&self, partition: &TopicPartition) -> Option<(i64, String)> {
+        let held = self.held.lock().unwrap();
+        let committed = held.committed.get(partition).cloned().unwrap();
+        committed.map(|committed| (committed.offset, committed.metadata))
     }
 
     /// What is not committed, by partition.

@@ -1,0 +1,65 @@
+//! Writes to the log, until it has acknowledged.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::{Node, WorkerContext};
+use super::guarded;
+use crate::handlers::ProductionResponse;
+use crate::lease::Lease;
+use crate::record::ProducerRecord;
+use crate::runtime::StreamsError;
+
+pub(crate) struct SinkNode<V> {
+    pub(crate) name: Rc<str>,
+    pub(crate) encode: Arc<dyn Fn(V) -> ProducerRecord + Send + Sync>,
+    pub(crate) context: WorkerContext,
+}
+
+impl<V: 'static> Node<V> for SinkNode<V> {
+    fn process(&self, value: V, lease: Lease) {
+        let Some((record, lease)) = guarded(&self.name, lease, || (self.encode)(value)) else {
+            return;
+        };
+        let context = self.context.clone();
+        drop(tokio::task::spawn_local(async move {
+            if append(&context, record, &|| lease.is_held()).await {
+                lease.complete();
+            }
+        }));
+    }
+}
+
+/// Appends until acknowledged, for as long as the record's origin `is_held`. What is appended is
+/// small work that has been decided, so it is also written while the partition drains. `false`: it
+/// was not written, and what it was written for must not complete.
+pub(crate) async fn append(
+    context: &WorkerContext,
+    mut record: ProducerRecord,
+    is_held: &impl Fn() -> bool,
+) -> bool {
+    const WAIT_FIRST: Duration = Duration::from_millis(100);
+    const WAIT_MAX: Duration = Duration::from_secs(10);
+    let mut wait = WAIT_FIRST;
+    while is_held() {
+        let Err(error) = context.sink.send(record.clone()).await else {
+            return true;
+        };
+        tracing::warn!(topic = &*record.topic, %error, "a write failed");
+        match (context.handlers.production)(&record, &error) {
+            ProductionResponse::Retry => {}
+            ProductionResponse::Replace(other) => record = other,
+            ProductionResponse::Fail => {
+                context.fail(StreamsError::NotProduced {
+                    topic: record.topic,
+                    error,
+                });
+                return false;
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(WAIT_MAX);
+    }
+    false
+}

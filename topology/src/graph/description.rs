@@ -1,0 +1,168 @@
+//! What a topology consists of, as a value, and its renderings.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::picture::Picture;
+use super::{dot, mermaid};
+
+/// What a topology consists of.
+///
+/// It displays in the text form of Kafka Streams' `TopologyDescription`: the same grammar, the same
+/// order of sub-topologies and nodes, and so the same text but for one thing. The names after `-->`
+/// and `<--` are sorted, where Kafka Streams has them in an order that depends on the hashes of the
+/// names. What reads that text reads names, not their order.
+///
+/// Text and JSON have all nodes. In the pictures, [`to_mermaid`](Self::to_mermaid) and
+/// [`to_dot`](Self::to_dot), a branch is an arrow with its label; topics are cylinders, splits
+/// diamonds and asynchronous operators hexagons. Arrows to and from a topic that the topology both
+/// writes and reads are dotted: they link sub-topologies, or one with itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct TopologyDescription {
+    /// In the order of their first nodes' declaration.
+    pub subtopologies: Vec<Subtopology>,
+}
+
+/// Operators that are connected with each other, and with others through topics only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Subtopology {
+    /// Its number, from 0.
+    pub id: usize,
+    /// Those with the most below them first, those with as many by name.
+    pub nodes: Vec<NodeDescription>,
+}
+
+/// An operator and its neighbours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct NodeDescription {
+    /// Its name, given or generated.
+    pub name: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: NodeKind,
+    /// The names of those that it gets values from, sorted.
+    pub predecessors: Vec<String>,
+    /// The names of those that get its values, sorted.
+    pub successors: Vec<String>,
+}
+
+/// What an operator does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NodeKind {
+    /// Reads a topic.
+    Source {
+        /// The topic.
+        topic: String,
+    },
+    /// [`KStream::map_values`](crate::KStream::map_values).
+    MapValues,
+    /// [`KStream::flat_map_values`](crate::KStream::flat_map_values), numbered or not.
+    FlatMapValues,
+    /// [`KStream::process_values_async`](crate::KStream::process_values_async).
+    ProcessValuesAsync,
+    /// [`KStream::split`](crate::KStream::split).
+    Split,
+    /// A branch of a split.
+    Branch {
+        /// What it adds to the split's name, without the separator; the number of a branch without
+        /// a name, and `default` for the default branch without one.
+        label: String,
+    },
+    /// [`KStream::merge`](crate::KStream::merge).
+    Merge,
+    /// [`KStream::for_each`](crate::KStream::for_each).
+    ForEach,
+    /// Writes a topic.
+    Sink {
+        /// The topic.
+        topic: String,
+    },
+}
+
+impl NodeKind {
+    /// What generated names begin with, in Kafka Streams too.
+    pub(super) fn prefix(&self) -> &'static str {
+        match self {
+            Self::Source { .. } => "KSTREAM-SOURCE-",
+            Self::MapValues => "KSTREAM-MAPVALUES-",
+            Self::FlatMapValues => "KSTREAM-FLATMAPVALUES-",
+            Self::ProcessValuesAsync => "KSTREAM-PROCESSVALUES-",
+            Self::Split | Self::Branch { .. } => "KSTREAM-BRANCH-",
+            Self::Merge => "KSTREAM-MERGE-",
+            Self::ForEach => "KSTREAM-FOREACH-",
+            Self::Sink { .. } => "KSTREAM-SINK-",
+        }
+    }
+
+    /// A stream may end here.
+    pub(super) fn is_terminal(&self) -> bool {
+        matches!(self, Self::ForEach | Self::Sink { .. })
+    }
+}
+
+impl TopologyDescription {
+    /// A flowchart for [Mermaid](https://mermaid.js.org), ended by a line feed.
+    pub fn to_mermaid(&self) -> String {
+        mermaid::render(&Picture::of(self))
+    }
+
+    /// A graph for [Graphviz](https://graphviz.org), ended by a line feed.
+    pub fn to_dot(&self) -> String {
+        dot::render(&Picture::of(self))
+    }
+
+    /// JSON of this value's public members, indented: `{"subtopologies": [{"id": 0, "nodes":
+    /// [{"name", "kind", "predecessors", "successors"}]}]}`. `kind` is the [`NodeKind`] in snake
+    /// case, whose members (`topic`, `label`) stand beside it. Members may be added to it.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self)
+            .unwrap_or_else(|error| unreachable!("strings and numbers are JSON: {error}"))
+    }
+}
+
+impl fmt::Display for TopologyDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Topologies:\n ")?;
+        for Subtopology { id, nodes } in &self.subtopologies {
+            writeln!(f, "  Sub-topology: {id}")?;
+            nodes.iter().try_for_each(|node| write!(f, "{node}"))?;
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// The lines of the node in [`TopologyDescription`]'s text.
+impl fmt::Display for NodeDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match &self.kind {
+            NodeKind::Source { topic } => {
+                writeln!(f, "    Source: {name} (topics: [{topic}])")?;
+                writeln!(f, "      --> {}", listed(&self.successors))
+            }
+            NodeKind::Sink { topic } => {
+                writeln!(f, "    Sink: {name} (topic: {topic})")?;
+                writeln!(f, "      <-- {}", listed(&self.predecessors))
+            }
+            _ => {
+                writeln!(f, "    Processor: {name} (stores: [])")?;
+                writeln!(f, "      --> {}", listed(&self.successors))?;
+                writeln!(f, "      <-- {}", listed(&self.predecessors))
+            }
+        }
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
+}

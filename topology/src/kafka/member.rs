@@ -1,0 +1,115 @@
+//! What a member of a group does while the group rebalances. Partitions are split into queues of
+//! their own inside the assignment callback, so no record ever comes through the main queue.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::{ClientContext, TopicPartitionList};
+
+use super::offsets;
+use super::queue::KafkaQueue;
+use crate::record::TopicPartition;
+use crate::seam::{Assigned, Drain, RebalanceListener, commit_last};
+
+/// The context of a consumer.
+pub(super) struct Member {
+    listener: Mutex<Box<dyn RebalanceListener>>,
+    consumer: OnceLock<Weak<BaseConsumer<Self>>>,
+    assigned: Mutex<BTreeSet<TopicPartition>>,
+    /// Set by an assignment, until its offsets are looked at.
+    assigned_more: AtomicBool,
+    drain_ms: AtomicU64,
+}
+
+impl ClientContext for Member {}
+
+impl ConsumerContext for Member {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => self.assign(&of(partitions)),
+            Rebalance::Revoke(partitions) => self.revoke(consumer, &of(partitions)),
+            Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
+        }
+    }
+}
+
+impl Member {
+    pub(super) fn new(listener: Box<dyn RebalanceListener>, drain: Duration) -> Self {
+        Self {
+            listener: Mutex::new(listener),
+            consumer: OnceLock::new(),
+            assigned: Mutex::default(),
+            assigned_more: AtomicBool::default(),
+            drain_ms: AtomicU64::new(millis(drain)),
+        }
+    }
+
+    /// Tells of the consumer that this is the context of.
+    pub(super) fn is_of(&self, consumer: Weak<BaseConsumer<Self>>) {
+        self.consumer.get_or_init(|| consumer);
+    }
+
+    /// How long the next revocation waits for what is in flight.
+    pub(super) fn drain_for(&self, drain: Duration) {
+        self.drain_ms.store(millis(drain), Ordering::Release);
+    }
+
+    pub(super) fn assigned(&self) -> Vec<TopicPartition> {
+        lock(&self.assigned).iter().cloned().collect()
+    }
+
+    /// Whether partitions were assigned since the last call.
+    pub(super) fn was_assigned_more(&self) -> bool {
+        self.assigned_more.swap(false, Ordering::AcqRel)
+    }
+
+    fn assign(&self, partitions: &[TopicPartition]) {
+        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        let mut committed = offsets::committed(&consumer, partitions);
+        let mut queues = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let split = consumer.split_partition_queue(&partition.topic, partition.partition);
+            if let Some(queue) = split {
+                let partition = partition.clone();
+                queues.push(Assigned {
+                    committed: committed.remove(&partition),
+                    queue: Box::new(KafkaQueue { partition, queue }),
+                });
+            } else {
+                tracing::error!(?partition, "an assigned partition has no queue");
+            }
+        }
+        tracing::info!(partitions = queues.len(), "assigned");
+        lock(&self.assigned).extend(partitions.iter().cloned());
+        self.assigned_more
+            .store(!partitions.is_empty(), Ordering::Release);
+        lock(&self.listener).assigned(queues);
+    }
+
+    pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
+        let lost = consumer.assignment_lost();
+        let limit = Duration::from_millis(self.drain_ms.load(Ordering::Acquire));
+        let drain = if lost { Drain::Lost } else { Drain::For(limit) };
+        tracing::info!(partitions = partitions.len(), lost, "revoked");
+        let committable = lock(&self.listener).revoked(partitions, drain);
+        lock(&self.assigned).retain(|held| !partitions.contains(held));
+        commit_last(committable, |offsets| offsets::commit(consumer, offsets));
+    }
+}
+
+fn of(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements().iter().map(offsets::partition_of).collect()
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

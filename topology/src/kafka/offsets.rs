@@ -1,0 +1,142 @@
+//! A group's offsets, with the metadata that is kept beside them.
+//!
+//! Lists are made for each call and dropped after it: one that outlives its consumer makes the
+//! consumer's drop hang (rust-rdkafka issue 453).
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::source_error;
+use crate::record::TopicPartition;
+use crate::seam::{CommitError, Committable, Committed};
+
+/// What stands for metadata that can not be read.
+const UNREADABLE: &str = "\u{fffd}";
+
+/// Commits, and waits for the coordinator's answer.
+///
+/// Synchronous: the result of an asynchronous commit never reaches `commit_callback`, for rdkafka
+/// 0.39 enables the event but librdkafka posts it only where a callback is set in C.
+///
+/// librdkafka answers with one code for all partitions: that of the last which failed, while
+/// others may have succeeded. Nothing is hidden by it: errors of the group are those of every
+/// partition, those of a topic likewise, for a source has one, and what is left is
+/// `OFFSET_METADATA_TOO_LARGE`.
+pub(super) fn commit<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    offsets: &[Committable],
+) -> Result<(), CommitError> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let committed = list_of(offsets).and_then(|list| consumer.commit(&list, CommitMode::Sync));
+    committed.map_err(|error| commit_error(consumer, &error))
+}
+
+fn list_of(offsets: &[Committable]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for Committable {
+        partition: TopicPartition { topic, partition },
+        offset,
+        metadata,
+    } in offsets
+    {
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(*offset))?;
+        // Once for each element: rdkafka never frees what was set before.
+        element.set_metadata(metadata);
+    }
+    Ok(list)
+}
+
+fn commit_error<C: ConsumerContext>(consumer: &BaseConsumer<C>, error: &KafkaError) -> CommitError {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::OffsetMetadataTooLarge) => CommitError::MetadataTooLarge,
+        // An epoch is stale (KIP-848) until the next heartbeat brings the one to commit under.
+        Some(Code::RebalanceInProgress | Code::StaleMemberEpoch) => CommitError::Rebalancing,
+        Some(Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedMemberEpoch) => {
+            CommitError::NotAMember(error.to_string())
+        }
+        _ => source_error(consumer, error).into(),
+    }
+}
+
+/// What the group has committed of these partitions; without those of which it has nothing, and
+/// without any where the coordinator does not answer within five seconds. Blocks its thread.
+pub(super) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+) -> BTreeMap<TopicPartition, Committed> {
+    if partitions.is_empty() {
+        return BTreeMap::new();
+    }
+    match fetch(consumer, partitions) {
+        Ok(list) => known(&list),
+        Err(error) => {
+            tracing::warn!(%error, "what was committed is unknown: finished records may repeat");
+            BTreeMap::new()
+        }
+    }
+}
+
+fn fetch<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+) -> KafkaResult<TopicPartitionList> {
+    /// For all tries together: the group's other members may wait for this one.
+    const LIMIT: Duration = Duration::from_secs(5);
+    const TRIES: usize = 3;
+    let deadline = Instant::now() + LIMIT;
+    let mut failed = KafkaError::OffsetFetch(RDKafkaErrorCode::OperationTimedOut);
+    for _ in 0..TRIES {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for TopicPartition { topic, partition } in partitions {
+            list.add_partition(topic, *partition);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        match consumer.committed_offsets(list, left) {
+            Ok(list) => return Ok(list),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn known(list: &TopicPartitionList) -> BTreeMap<TopicPartition, Committed> {
+    let known = list.elements().into_iter().filter_map(|element| {
+        let partition = partition_of(&element);
+        match (element.error(), element.offset()) {
+            (Ok(()), Offset::Offset(offset)) => {
+                let metadata = metadata_of(&element);
+                Some((partition, Committed { offset, metadata }))
+            }
+            (Ok(()), _) => None,
+            (Err(error), _) => {
+                tracing::warn!(?partition, %error, "what was committed is unknown");
+                None
+            }
+        }
+    });
+    known.collect()
+}
+
+/// rdkafka panics over metadata that is no UTF-8, which any member of any group may have written,
+/// and has no other way to it.
+fn metadata_of(element: &TopicPartitionListElem<'_>) -> String {
+    let read = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()));
+    read.unwrap_or_else(|_panic| UNREADABLE.to_owned())
+}
+
+pub(super) fn partition_of(element: &TopicPartitionListElem<'_>) -> TopicPartition {
+    TopicPartition {
+        topic: element.topic().into(),
+        partition: element.partition(),
+    }
+}

@@ -1,0 +1,80 @@
+//! The records of one assigned partition, through a queue of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::consumer::base_consumer::PartitionQueue as SplitQueue;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+
+use super::member::Member;
+use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
+use crate::seam::{PartitionQueue, SourceError};
+
+pub(super) struct KafkaQueue {
+    pub(super) partition: TopicPartition,
+    pub(super) queue: SplitQueue<Member>,
+}
+
+impl PartitionQueue for KafkaQueue {
+    fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    fn poll(&mut self) -> Option<Result<ConsumedRecord, SourceError>> {
+        let polled = self.queue.poll(Duration::ZERO)?;
+        Some(match polled {
+            Ok(message) => Ok(copy(&message, &self.partition)),
+            Err(error) => Err(SourceError::Transient(error.to_string())),
+        })
+    }
+
+    fn set_waker(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.queue.set_nonempty_callback(move || wake());
+    }
+}
+
+impl std::fmt::Debug for KafkaQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaQueue")
+            .field("partition", &self.partition)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Copies a record out of librdkafka's memory: key, value and header values into one buffer.
+pub(super) fn copy(message: &BorrowedMessage<'_>, partition: &TopicPartition) -> ConsumedRecord {
+    let headers = message.headers();
+    let in_headers: usize = headers.map_or(0, |h| {
+        h.iter().map(|h| h.value.map_or(0, <[u8]>::len)).sum()
+    });
+    let size = message.key_len() + message.payload_len() + in_headers;
+    let mut buffer = BytesMut::with_capacity(size);
+    let mut take = |bytes: Option<&[u8]>| {
+        bytes.map(|bytes| {
+            buffer.extend_from_slice(bytes);
+            buffer.split().freeze()
+        })
+    };
+    let key: Option<Bytes> = take(message.key());
+    let value = take(message.payload());
+    let headers: Headers = headers
+        .map(|headers| {
+            headers
+                .iter()
+                .map(|h| (h.key.to_owned(), take(h.value)))
+                .collect()
+        })
+        .unwrap_or_default();
+    ConsumedRecord {
+        position: Position {
+            topic: Arc::clone(&partition.topic),
+            partition: partition.partition,
+            offset: message.offset(),
+        },
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+        key,
+        value,
+        headers,
+    }
+}

@@ -1,0 +1,176 @@
+//! What is committed of the assigned partitions of one source, and when. Knows no log.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::lease::{Progress, lock};
+use crate::mutation::Mutation;
+use crate::record::TopicPartition;
+use crate::seam::{CommitError, Committable};
+
+/// How long a commit that failed waits to be tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest time between two commits of a partition, whose map takes all the room there is.
+const INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// Commits every interval what changed; a partition whose map is large, more rarely, so that the
+/// log's own topic does not fill with maps.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    partitions: HashMap<TopicPartition, Entry>,
+    interval: Duration,
+    /// The longest metadata; less than configured once the log has refused some.
+    limit: usize,
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    progress: Progress,
+    committed: u64,
+    not_before: Option<Instant>,
+}
+
+struct Due {
+    committable: Committable,
+    version: u64,
+}
+
+impl Committer {
+    pub(crate) fn new(interval: Duration, limit: usize) -> Self {
+        Self {
+            partitions: HashMap::new(),
+            interval,
+            limit,
+            not_before: None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
+    pub(crate) fn assign(&mut self, partition: TopicPartition, progress: Progress) {
+        let committed = lock(&progress).version();
+        let entry = Entry {
+            progress,
+            committed,
+            not_before: None,
+        };
+        self.partitions.insert(partition, entry);
+        // A new assignment ends what made the last commit fail.
+        self.not_before = None;
+    }
+
+    /// Gives a partition up; `false` where it is not assigned. What is to be committed of it is
+    /// told by [`last`](Self::last), once nothing runs on it any more.
+    pub(crate) fn revoke(&mut self, partition: &TopicPartition) -> Option<Progress> {
+        self.partitions
+            .remove(partition)
+            .map(|entry| entry.progress)
+    }
+
+    /// The last commit of a partition that is given up; `None` before its first record.
+    pub(crate) fn last(
+        &self,
+        partition: &TopicPartition,
+        progress: &Progress,
+    ) -> Option<Committable> {
+        let mut tracker = lock(progress);
+        let base = tracker.committable()?;
+        let seen = i64::try_from(tracker.span()).unwrap_or(0);
+        let is_wrong = Mutation::CommitHighestSeen.is_planted();
+        Some(Committable {
+            partition: partition.clone(),
+            offset: if is_wrong { base + seen } else { base },
+            metadata: tracker.map(self.limit),
+        })
+    }
+
+    /// Commits what is due through `commit`; whether anything was committed.
+    ///
+    /// # Errors
+    /// The log's; what was due is so again after a second, or at the next call while the group is
+    /// rebalancing.
+    pub(crate) fn commit(
+        &mut self,
+        now: Instant,
+        mut commit: impl FnMut(&[Committable]) -> Result<(), CommitError>,
+    ) -> Result<bool, CommitError> {
+        if self.not_before.is_some_and(|at| now < at) {
+            return Ok(false);
+        }
+        let due = self.due(now);
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let mut offsets: Vec<_> = due.iter().map(|due| due.committable.clone()).collect();
+        let mut committed = commit(&offsets);
+        let too_large = matches!(committed, Err(CommitError::MetadataTooLarge));
+        if too_large && !Mutation::TooLargeMapStops.is_planted() {
+            self.shrink(&mut offsets);
+            committed = commit(&offsets);
+        }
+        match committed {
+            Ok(()) => self.committed(&due, now),
+            Err(CommitError::Rebalancing) => return Ok(false),
+            Err(error) => {
+                self.not_before = Some(now + AGAIN);
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    fn due(&self, now: Instant) -> Vec<Due> {
+        let due = |(partition, entry): (&TopicPartition, &Entry)| {
+            if entry.not_before.is_some_and(|at| now < at) {
+                return None;
+            }
+            let version = lock(&entry.progress).version();
+            (version != entry.committed).then(|| {
+                Some(Due {
+                    committable: self.last(partition, &entry.progress)?,
+                    version,
+                })
+            })?
+        };
+        self.partitions.iter().filter_map(due).collect()
+    }
+
+    /// The log keeps less than it was thought to: nothing this time, and shorter maps from now on.
+    fn shrink(&mut self, offsets: &mut [Committable]) {
+        let refused = offsets.iter().map(|offset| offset.metadata.len()).max();
+        self.limit = self.limit.min(refused.unwrap_or(0)) / 4 * 3;
+        tracing::warn!(
+            limit = self.limit,
+            "the log refused offset maps as too large; lower offset_metadata_max"
+        );
+        for offset in offsets {
+            offset.metadata.clear();
+        }
+    }
+
+    fn committed(&mut self, due: &[Due], now: Instant) {
+        for Due {
+            committable,
+            version,
+        } in due
+        {
+            let interval = self.stretched(committable.metadata.len());
+            if let Some(entry) = self.partitions.get_mut(&committable.partition) {
+                entry.committed = *version;
+                entry.not_before = Some(now + interval);
+            }
+        }
+    }
+
+    /// The interval, and towards a second as the map grows to its limit.
+    fn stretched(&self, map_bytes: usize) -> Duration {
+        let most = INTERVAL_MAX.saturating_sub(self.interval).as_millis();
+        let part = most * map_bytes.min(self.limit) as u128 / self.limit.max(1) as u128;
+        self.interval + Duration::from_millis(u64::try_from(part).unwrap_or(0))
+    }
+}

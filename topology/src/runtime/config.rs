@@ -1,0 +1,66 @@
+//! How a topology runs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::head::HeadOfLine;
+use super::state::StateListener;
+use super::worker::Limits;
+use crate::handlers::ExceptionHandlers;
+
+/// What is done about commit metadata that is another program's, or damaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InvalidOffsetMetadata {
+    /// It is logged and left out: what was complete above the committed offset runs again.
+    #[default]
+    Ignore,
+    /// The topology stops.
+    Fail,
+}
+
+/// How a topology runs.
+#[derive(Clone, Debug)]
+pub struct StreamsConfig {
+    /// The consumer group of every source that `groups` does not name.
+    pub application_id: String,
+    /// Consumer groups by source topic.
+    pub groups: BTreeMap<String, String>,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Records in flight in the instance for each sub-topology, and what they are fanned out to;
+    /// divided over the workers, and half of it guaranteed to their partitions in equal shares.
+    pub max_in_flight_records: usize,
+    /// Their bytes. A partition with nothing in flight may always take one record.
+    pub max_in_flight_bytes: usize,
+    /// How far reading may run ahead of the lowest open offset of a partition, in offsets.
+    pub window: usize,
+    /// How often offsets are committed while they change; up to a second as the offset map grows.
+    pub commit_interval: Duration,
+    /// The longest offset map, in bytes: what the log takes as commit metadata, which for Kafka is
+    /// the broker's `offset.metadata.max.bytes` (4,096 by default). 0: no map, and more repeats.
+    /// From three quarters of it on no further record of the partition is read.
+    pub offset_metadata_max: usize,
+    /// What is done about commit metadata that can not be used.
+    pub invalid_offset_metadata: InvalidOffsetMetadata,
+    /// What is done about one record that holds all others' commit back.
+    pub head_of_line: HeadOfLine,
+    /// What becomes of data that fails.
+    pub exception_handlers: ExceptionHandlers,
+    /// Told of the topology's states.
+    pub state_listener: Option<StateListener>,
+    /// How often the log is asked for the lag of each source; `None`: never.
+    pub lag_interval: Option<Duration>,
+}
+
+impl StreamsConfig {
+    /// What one worker may hold.
+    pub(crate) fn limits(&self) -> Limits {
+        let workers = self.workers.max(1);
+        Limits {
+            records: (self.max_in_flight_records / workers).max(1),
+            bytes: (self.max_in_flight_bytes / workers).max(1),
+            window: self.window.max(1),
+            map_bytes: self.offset_metadata_max / 4 * 3,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The states of a running topology, named as Kafka Streams'.
+//!
+//! ```text
+//! Created → Rebalancing ⇄ Running
+//!    any of these → PendingShutdown → NotRunning
+//!    any of these → PendingError → Error
+//! ```
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where a running topology stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No group was joined.
+    Created,
+    /// At least one source waits for its assignment.
+    Rebalancing,
+    /// Every source has its assignment, which may be empty.
+    Running,
+    /// It is being closed.
+    PendingShutdown,
+    /// It was closed.
+    NotRunning,
+    /// It can not go on, and is to be closed.
+    PendingError,
+    /// It could not go on, and was closed.
+    Error,
+}
+
+impl State {
+    fn may_become(self, next: Self) -> bool {
+        use State::{
+            Created, Error, NotRunning, PendingError, PendingShutdown, Rebalancing, Running,
+        };
+        match self {
+            Created => matches!(next, Rebalancing | PendingShutdown | PendingError),
+            Rebalancing => matches!(next, Running | PendingShutdown | PendingError),
+            Running => matches!(next, Rebalancing | PendingShutdown | PendingError),
+            PendingShutdown => next == NotRunning,
+            PendingError => next == Error,
+            NotRunning | Error => false,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Told of each change of state, with the new state and the old one, on the thread that made it,
+/// one change at a time. Must not block, nor ask for the state.
+#[derive(Clone)]
+pub struct StateListener(Arc<dyn Fn(State, State) + Send + Sync>);
+
+impl StateListener {
+    /// Calls `listen` with the new state and the old one.
+    pub fn new(listen: impl Fn(State, State) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(listen))
+    }
+}
+
+impl fmt::Debug for StateListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateListener").finish_non_exhaustive()
+    }
+}
+
+/// The state, and which sources have their assignment.
+#[derive(Debug)]
+pub(crate) struct States {
+    current: Mutex<Current>,
+    listener: Option<StateListener>,
+}
+
+#[derive(Debug)]
+struct Current {
+    state: State,
+    has_assignment: Vec<bool>,
+}
+
+impl States {
+    pub(crate) fn new(sources: usize, listener: Option<StateListener>) -> Self {
+        let current = Current {
+            state: State::Created,
+            has_assignment: vec![false; sources],
+        };
+        Self {
+            current: Mutex::new(current),
+            listener,
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.lock().state
+    }
+
+    /// Changes the state where that is a change there is: a topology that is being closed, say,
+    /// does not become [`State::Running`].
+    pub(crate) fn become_state(&self, next: State) {
+        self.change(&mut self.lock(), next);
+    }
+
+    /// Tells whether a source has its assignment.
+    pub(crate) fn assignment(&self, source: usize, is_there: bool) {
+        let mut current = self.lock();
+        if let Some(entry) = current.has_assignment.get_mut(source) {
+            *entry = is_there;
+        }
+        let all = current.has_assignment.iter().all(|is_there| *is_there);
+        let next = if all {
+            State::Running
+        } else {
+            State::Rebalancing
+        };
+        self.change(&mut current, next);
+    }
+
+    fn change(&self, current: &mut Current, next: State) {
+        let before = current.state;
+        if !before.may_become(next) {
+            return;
+        }
+        current.state = next;
+        tracing::info!(state = %next, %before, "the topology's state changed");
+        if let Some(StateListener(listen)) = &self.listener {
+            listen(next, before);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State::{Rebalancing, Running};
+    use super::*;
+
+    fn states(sources: usize) -> (States, Arc<Mutex<Vec<State>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&seen);
+        let listener = StateListener::new(move |new, _| told.lock().unwrap().push(new));
+        (States::new(sources, Some(listener)), seen)
+    }
+
+    #[test]
+    fn it_runs_while_every_source_has_its_assignment() {
+        let (states, seen) = states(2);
+        states.become_state(Rebalancing);
+        states.assignment(0, true);
+        states.assignment(1, true);
+        states.assignment(0, false);
+        states.assignment(0, true);
+        assert_eq!(
+            *seen.lock().unwrap(),
+            [Rebalancing, Running, Rebalancing, Running]
+        );
+    }
+
+    #[test]
+    fn what_is_being_closed_never_runs_again() {
+        let (states, seen) = states(1);
+        states.become_state(State::PendingError);
+        states.assignment(0, true);
+        states.become_state(State::PendingShutdown);
+        states.become_state(State::NotRunning);
+        assert_eq!(states.state(), State::PendingError);
+        states.become_state(State::Error);
+        assert_eq!(*seen.lock().unwrap(), [State::PendingError, State::Error]);
+    }
+}

@@ -1,0 +1,180 @@
+//! One assigned partition on its worker: the only owner of the partition's state.
+
+use std::rc::Rc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use super::StreamsError;
+use super::head::Guard;
+use super::share::Room;
+use super::worker::Returned;
+use crate::builder::SourceNode;
+use crate::lease::{Budget, PartitionState, Started};
+use crate::mutation::Mutation;
+use crate::named::DueAt;
+use crate::record::ConsumedRecord;
+use crate::seam::{Drain, PartitionQueue};
+
+/// How many records are taken from one queue before the next has its turn.
+const BATCH: usize = 64;
+
+/// What the tasks of one source have in common.
+pub(super) struct Source {
+    pub(super) node: Rc<dyn SourceNode>,
+    pub(super) due_at: Option<DueAt>,
+    pub(super) budget: Rc<Budget>,
+}
+
+pub(super) struct Task {
+    pub(super) source: usize,
+    pub(super) queue: Box<dyn PartitionQueue>,
+    pub(super) state: Rc<PartitionState>,
+    held: Option<Held>,
+    pub(super) guard: Guard,
+}
+
+/// The head of a partition, read before it is due.
+struct Held {
+    record: ConsumedRecord,
+    due_ms: i64,
+}
+
+/// What a round of polling came to.
+pub(super) struct Round {
+    pub(super) more: bool,
+    pub(super) next_due_ms: Option<i64>,
+}
+
+impl Task {
+    pub(super) fn new(
+        source: usize,
+        queue: Box<dyn PartitionQueue>,
+        state: Rc<PartitionState>,
+    ) -> Self {
+        Self {
+            source,
+            queue,
+            state,
+            held: None,
+            guard: Guard::default(),
+        }
+    }
+
+    /// Reads and starts what there is room for. `false` when the partition's open records, rather
+    /// than the budget, leave no room.
+    pub(super) fn poll(
+        &mut self,
+        source: &Source,
+        room: Room,
+        now_ms: i64,
+        round: &mut Round,
+    ) -> Result<bool, StreamsError> {
+        for _ in 0..BATCH {
+            if self.state.records() > 0 {
+                let (span, map_bytes) = self.state.span_and_map_bytes();
+                if span >= room.window || map_bytes > room.map_bytes {
+                    return Ok(false);
+                }
+                if !self.is_within(source, room) {
+                    return Ok(true);
+                }
+            }
+            let Some(Held { record, due_ms }) = self.next(source) else {
+                return Ok(true);
+            };
+            if due_ms > now_ms && !Mutation::Early.is_planted() {
+                self.held = Some(Held { record, due_ms });
+                let earliest = round
+                    .next_due_ms
+                    .map_or(due_ms, |earlier| earlier.min(due_ms));
+                round.next_due_ms = Some(earliest);
+                return Ok(true);
+            }
+            self.start(source, record)?;
+        }
+        round.more = true;
+        Ok(true)
+    }
+
+    fn is_within(&self, source: &Source, room: Room) -> bool {
+        let (state, budget) = (&self.state, &source.budget);
+        let has_share = state.parts() < room.share_parts;
+        let parts = if has_share {
+            room.parts_max
+        } else {
+            room.parts
+        };
+        let has_share = state.bytes() < room.share_bytes;
+        let bytes = if has_share {
+            room.bytes_max
+        } else {
+            room.bytes
+        };
+        budget.parts() < parts && budget.bytes() < bytes
+    }
+
+    fn next(&mut self, source: &Source) -> Option<Held> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        loop {
+            match self.queue.poll()? {
+                Ok(record) => {
+                    let due_ms = source.due_at.as_ref().and_then(|due_at| due_at(&record));
+                    return Some(Held {
+                        record,
+                        due_ms: due_ms.unwrap_or(i64::MIN),
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(partition = ?self.queue.partition(), %error, "a read failed");
+                }
+            }
+        }
+    }
+
+    /// Offsets that go back mean that the topic was made anew or cut off: what comes now is new
+    /// under old numbers. It is read after a restart, from where the log says.
+    fn start(&self, source: &Source, record: ConsumedRecord) -> Result<(), StreamsError> {
+        let offset = record.position.offset;
+        match self.state.start(record) {
+            Started::Run(lease) => source.node.start(lease),
+            Started::Complete => source.budget.metrics.was_complete(),
+            Started::WentBack => {
+                let partition = self.queue.partition().clone();
+                return Err(StreamsError::OffsetsWentBack { partition, offset });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets what is in flight end, then closes the partition and hands it back.
+pub(super) async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
+    let state = &task.state;
+    if let Drain::For(limit) = drain {
+        state.drain();
+        let limit = if Mutation::DrainWithoutDeadline.is_planted() {
+            Duration::MAX
+        } else {
+            limit
+        };
+        if tokio::time::timeout(limit, state.idle()).await.is_err() {
+            let (partition, open) = (task.queue.partition(), state.records());
+            tracing::warn!(
+                ?partition,
+                open,
+                "given up with records in flight: they run again"
+            );
+        }
+    }
+    state.close();
+    let open = state.records();
+    let returned = Returned {
+        queue: task.queue,
+        open,
+    };
+    if done.send(returned).is_err() {
+        tracing::warn!("a partition was handed back after its deadline");
+    }
+}

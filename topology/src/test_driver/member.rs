@@ -1,0 +1,142 @@
+//! One member of the driver's group: a worker and its commits, which a crash takes away.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+use super::memory::MemoryLog;
+use super::{DriverConfig, limits};
+use crate::builder::{Topology, WorkerContext};
+use crate::metrics::StreamsMetrics;
+use crate::record::TopicPartition;
+use crate::runtime::{Clock, Command, Committer, Pulse, Returned, StreamsError, Worker, resume};
+use crate::seam::Drain;
+
+pub(super) struct Member {
+    /// Before the tasks, so that it goes first.
+    worker: Pin<Box<dyn Future<Output = Result<(), StreamsError>>>>,
+    local: LocalSet,
+    commands: mpsc::Sender<Command>,
+    wake: Arc<Notify>,
+    committer: Committer,
+    pub(super) assigned: BTreeSet<TopicPartition>,
+    pub(super) failure: Option<StreamsError>,
+}
+
+/// A partition that is being given up.
+pub(super) struct Revoking {
+    partition: TopicPartition,
+    progress: crate::lease::Progress,
+    returned: Receiver<Returned>,
+    drain: Drain,
+}
+
+impl Member {
+    pub(super) fn new(
+        number: usize,
+        topology: &Arc<Topology>,
+        config: &DriverConfig,
+        (log, metrics, clock): (&MemoryLog, &StreamsMetrics, Clock),
+    ) -> Self {
+        let wake = Arc::new(Notify::new());
+        let handlers = config.exception_handlers.clone();
+        let context = WorkerContext::new((0, 1), log.sink(number), handlers, Arc::clone(&wake));
+        let how = (limits(config), config.head_of_line.clone());
+        let (commands, receiver) = mpsc::channel(64);
+        let (topology, metrics) = (Arc::clone(topology), metrics.clone());
+        let worker = async move {
+            let worker = Worker::new(&topology, context, &metrics, how, clock);
+            worker.run(receiver, &Pulse::new("driver")).await
+        };
+        Self {
+            worker: Box::pin(worker),
+            local: LocalSet::new(),
+            commands,
+            wake,
+            committer: Committer::new(config.commit_interval, config.offset_metadata_max),
+            assigned: BTreeSet::new(),
+            failure: None,
+        }
+    }
+
+    /// Runs until it fails, which it then says for good.
+    pub(super) async fn run(&mut self) {
+        if self.failure.is_none() {
+            let ended = self.local.run_until(self.worker.as_mut()).await;
+            self.failure = ended.err();
+        }
+        std::future::pending::<()>().await;
+    }
+
+    pub(super) fn assign(&mut self, source: usize, partition: TopicPartition, log: &MemoryLog) {
+        let committed = log.committed(&partition);
+        let resumed = match resume(committed.as_ref()) {
+            Ok(tracker) => tracker,
+            Err((offset, _)) => crate::offsets::OffsetTracker::resume(offset, &[]),
+        };
+        let progress = Arc::new(Mutex::new(resumed));
+        self.committer
+            .assign(partition.clone(), Arc::clone(&progress));
+        self.assigned.insert(partition.clone());
+        let wake = Arc::clone(&self.wake);
+        let next = committed.map_or(0, |committed| committed.offset);
+        let queue = log.queue(partition, next, Arc::new(move || wake.notify_one()));
+        self.command(Command::Assign {
+            source,
+            queue: Box::new(queue),
+            progress,
+        });
+    }
+
+    pub(super) fn revoke(&mut self, partition: &TopicPartition, drain: Drain) -> Option<Revoking> {
+        let progress = self.committer.revoke(partition)?;
+        let (done, returned) = sync_channel(1);
+        self.command(Command::Revoke {
+            partition: partition.clone(),
+            drain,
+            done,
+        });
+        Some(Revoking {
+            partition: partition.clone(),
+            progress,
+            returned,
+            drain,
+        })
+    }
+
+    /// Makes the last commit of a partition, once the worker has handed it back.
+    pub(super) fn gave_up(&mut self, revoking: &Revoking, log: &MemoryLog) -> bool {
+        if matches!(revoking.returned.try_recv(), Err(TryRecvError::Empty)) {
+            return false;
+        }
+        self.assigned.remove(&revoking.partition);
+        let last = self.committer.last(&revoking.partition, &revoking.progress);
+        if let Some(last) = last.filter(|_| revoking.drain != Drain::Lost)
+            && let Err(error) = log.commit(&[last])
+        {
+            tracing::warn!(%error, "the last commit of a revoked partition failed");
+        }
+        true
+    }
+
+    pub(super) fn commit(&mut self, log: &MemoryLog) {
+        if let Err(error) = self
+            .committer
+            .commit(Instant::now(), |offsets| log.commit(offsets))
+        {
+            tracing::warn!(%error, "a commit failed");
+        }
+    }
+
+    fn command(&self, command: Command) {
+        if self.failure.is_none() && self.commands.try_send(command).is_err() {
+            unreachable!("the driver runs between commands, so that the channel is never full")
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Topologies of the same shape and names say the same as with Kafka Streams' own library, whose
+//! output is kept in the text files beside this one (`README.md` has how).
+
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+
+use std::path::Path;
+
+use topology::{
+    Async, Consumed, KStream, Named, Produced, ProducerRecord, StreamsBuilder, TopologyDescription,
+};
+
+fn source(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
+    read(builder, topic, Named::new(name))
+}
+
+fn read(builder: &StreamsBuilder, topic: &str, name: Named) -> KStream<()> {
+    builder.stream(topic, Consumed::with(|_| (), name))
+}
+
+fn call(stream: KStream<()>, name: Named) -> KStream<()> {
+    stream.process_values_async(|_| |()| async {}, Async::named(name))
+}
+
+fn write(stream: KStream<()>, topic: &str, name: Named) {
+    let record = ProducerRecord {
+        topic: topic.into(),
+        partition: None,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+    };
+    stream.to(topic, Produced::with(move |()| record.clone(), name));
+}
+
+fn to(topic: &str, name: &str) -> impl FnOnce(KStream<()>) {
+    move |stream| write(stream, topic, Named::new(name))
+}
+
+fn linear(builder: &StreamsBuilder) {
+    let words = source(builder, "in", "read")
+        .map_values(|()| (), Named::new("trim"))
+        .flat_map_values(|()| [()], Named::new("words"));
+    write(
+        call(words, Named::new("look-up")),
+        "out",
+        Named::new("write"),
+    );
+}
+
+fn branching(builder: &StreamsBuilder) {
+    source(builder, "in", "read")
+        .split(Named::new("kind"))
+        .branch("-small", Ok::<(), ()>, |s| {
+            s.for_each(drop, Named::new("drop"));
+        })
+        .branch("-large", Ok::<(), ()>, |s| {
+            let short = s.map_values(|()| (), Named::new("a-shorten"));
+            write(short, "out", Named::new("write"));
+        })
+        .default_branch("-odd", to("odd", "a-write-odd"));
+}
+
+fn nested(builder: &StreamsBuilder) {
+    source(builder, "in", "read")
+        .split(Named::new("outer"))
+        .branch("-a", Ok::<(), ()>, |a| {
+            a.split(Named::new("inner"))
+                .branch("-x", Ok::<(), ()>, to("x", "write-x"))
+                .default_branch("-y", to("y", "write-y"));
+        })
+        .default_branch("-b", |b| {
+            call(b, Named::new("call")).for_each(drop, Named::new("count"));
+        });
+}
+
+fn joined(builder: &StreamsBuilder) {
+    let (mut a, mut b) = (None, None);
+    source(builder, "first", "z-first")
+        .split(Named::new("kind"))
+        .branch("-a", Ok::<(), ()>, |stream| a = Some(stream))
+        .default_branch("-b", |stream| b = Some(stream));
+    let all = a
+        .unwrap()
+        .map_values(|()| (), Named::new("mark"))
+        .merge(b.unwrap(), Named::new("both"))
+        .merge(source(builder, "second", "a-second"), Named::new("all"))
+        .map_values(|()| (), Named::new("after"));
+    write(all, "out", Named::new("write"));
+}
+
+fn linked(builder: &StreamsBuilder) {
+    for (name, topic) in [("z", "z-events"), ("retry", "again"), ("a", "a-events")] {
+        let named = |suffix: &str| format!("{name}-{suffix}");
+        let (count, again, dead) = (named("count"), named("write-again"), named("write-dead"));
+        call(source(builder, topic, name), Named::new(named("call")))
+            .split(Named::new(named("outcome")))
+            .branch("-done", Ok::<(), ()>, |s| {
+                s.for_each(drop, Named::new(count));
+            })
+            .branch("-retry", Ok::<(), ()>, to("again", &again))
+            .default_branch("-dead", to("dead", &dead));
+    }
+}
+
+fn generated(builder: &StreamsBuilder) {
+    let stream = read(builder, "in", Named::generated())
+        .map_values(|()| (), Named::generated())
+        .map_values(|()| (), Named::new("named"))
+        .flat_map_values(|()| [()], Named::generated());
+    call(stream, Named::generated())
+        .split(Named::generated())
+        .branch("", Ok::<(), ()>, |s| s.for_each(drop, Named::generated()))
+        .branch("-named", Ok::<(), ()>, |s| {
+            let mapped = s.map_values(|()| (), Named::generated());
+            write(mapped, "out", Named::generated());
+        })
+        .branch("", Ok::<(), ()>, |s| {
+            s.split(Named::new("inner"))
+                .branch("", Ok::<(), ()>, |x| write(x, "x", Named::generated()))
+                .default_branch("-y", to("y", "write-y"));
+        })
+        .default_branch("", |s| write(s, "rest", Named::generated()));
+}
+
+fn merged_sources(builder: &StreamsBuilder) {
+    let left = read(builder, "left", Named::generated());
+    let right = read(builder, "right", Named::generated());
+    left.merge(right, Named::generated())
+        .for_each(drop, Named::generated());
+    for i in 0..4 {
+        let mapped = read(builder, &format!("in-{i}"), Named::generated())
+            .map_values(|()| (), Named::generated());
+        write(mapped, "left", Named::generated());
+    }
+}
+
+/// The generator of numbers that `Describe.java` has too.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = (self.0 * 1_103_515_245 + 12_345) % (1 << 31);
+        usize::try_from(self.0 >> 16).unwrap() % bound
+    }
+}
+
+fn irregular(builder: &StreamsBuilder) {
+    let mut numbers = Numbers(4);
+    let mut open: Vec<KStream<()>> = Vec::new();
+    for step in 0..200 {
+        let choice = if open.is_empty() {
+            0
+        } else {
+            numbers.below(10)
+        };
+        if choice == 0 {
+            let topic = format!("topic-{step}");
+            open.push(read(builder, &topic, Named::generated()));
+            continue;
+        }
+        let stream = open.remove(numbers.below(open.len()));
+        match choice {
+            1 | 2 => open.push(stream.map_values(|()| (), Named::generated())),
+            3 => open.push(call(stream, Named::generated())),
+            4..=6 => stream
+                .split(Named::generated())
+                .branch("", Ok::<(), ()>, |s| open.push(s))
+                .default_branch("", |s| open.push(s)),
+            7 | 8 if open.is_empty() => {
+                open.push(stream.flat_map_values(|()| [()], Named::generated()));
+            }
+            7 | 8 => {
+                let other = open.remove(numbers.below(open.len()));
+                open.push(stream.merge(other, Named::generated()));
+            }
+            _ => {
+                let topic = format!("topic-{}", numbers.below(200));
+                write(stream, &topic, Named::generated());
+            }
+        }
+    }
+    for stream in open {
+        stream.for_each(drop, Named::generated());
+    }
+}
+
+fn described(shape: impl FnOnce(&StreamsBuilder)) -> TopologyDescription {
+    let builder = StreamsBuilder::new();
+    shape(&builder);
+    builder.build().unwrap().describe()
+}
+
+/// The text with the names of each arrow list sorted.
+fn sorted(text: &str) -> String {
+    let sorted = |line: &str| {
+        let Some((arrow, names)) = line
+            .split_at_checked("      --> ".len())
+            .filter(|(arrow, _)| matches!(arrow.trim(), "-->" | "<--"))
+        else {
+            return line.to_owned();
+        };
+        let mut names: Vec<&str> = names.split(", ").collect();
+        names.sort_unstable();
+        format!("{arrow}{}", names.join(", "))
+    };
+    let lines: Vec<String> = text.split('\n').map(sorted).collect();
+    lines.join("\n")
+}
+
+#[track_caller]
+fn check(golden: &str, shape: impl FnOnce(&StreamsBuilder)) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka-streams");
+    let theirs = std::fs::read_to_string(folder.join(golden)).unwrap();
+    let ours = described(shape).to_string();
+    assert_eq!(ours, sorted(&theirs));
+    assert_eq!(ours, sorted(&ours), "arrow lists are sorted");
+}
+
+#[test]
+fn a_linear_topology_reads_as_with_kafka_streams() {
+    check("linear.txt", linear);
+}
+
+#[test]
+fn branches_read_as_with_kafka_streams() {
+    check("branching.txt", branching);
+    check("nested.txt", nested);
+}
+
+#[test]
+fn several_parents_read_as_with_kafka_streams() {
+    check("joined.txt", joined);
+    check("merged-sources.txt", merged_sources);
+}
+
+#[test]
+fn sub_topologies_that_meet_in_topics_read_as_with_kafka_streams() {
+    check("linked.txt", linked);
+}
+
+#[test]
+fn generated_names_are_those_of_kafka_streams() {
+    check("generated.txt", generated);
+}
+
+#[test]
+fn an_irregular_topology_reads_as_with_kafka_streams() {
+    check("irregular.txt", irregular);
+}
+
+#[test]
+fn an_empty_topology_reads_as_with_kafka_streams() {
+    check("empty.txt", |_| {});
+}
+
+#[test]
+fn the_sorting_of_this_test_changes_arrow_lists_only() {
+    assert_eq!(
+        sorted("    Source: b, a (topics: [d, c])\n      --> b, a\n      <-- none\n\n"),
+        "    Source: b, a (topics: [d, c])\n      --> a, b\n      <-- none\n\n"
+    );
+}

@@ -1,0 +1,158 @@
+//! Every mistake in a declaration is an error of `build`, which names it.
+
+use topology::{Consumed, KStream, Named, Produced, ProducerRecord, StreamsBuilder, TopologyError};
+
+fn read(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
+    builder.stream(topic, Consumed::with(|_| (), Named::new(name)))
+}
+
+#[track_caller]
+fn check(expected: TopologyError, declare: impl FnOnce(&StreamsBuilder)) {
+    let builder = StreamsBuilder::new();
+    declare(&builder);
+    assert_eq!(builder.build().err(), Some(expected));
+}
+
+#[test]
+fn a_name_is_given_once() {
+    check(TopologyError::DuplicateName("same".into()), |builder| {
+        read(builder, "a", "same").for_each(drop, Named::new("end-a"));
+        read(builder, "b", "same").for_each(drop, Named::new("end-b"));
+    });
+}
+
+#[test]
+fn a_given_name_may_not_be_that_of_a_branch_or_a_generated_one() {
+    check(TopologyError::DuplicateName("kind-a".into()), |builder| {
+        read(builder, "in", "kind-a")
+            .split(Named::new("kind"))
+            .branch("-a", Ok::<(), ()>, |a| a.for_each(drop, Named::new("x")))
+            .default_branch("-b", |b| b.for_each(drop, Named::new("y")));
+    });
+    let second = "KSTREAM-FOREACH-0000000001";
+    check(TopologyError::DuplicateName(second.into()), |builder| {
+        read(builder, "in", second).for_each(drop, Named::generated());
+    });
+}
+
+#[test]
+fn a_name_has_only_legal_characters_and_a_legal_length() {
+    let long = "n".repeat(250);
+    for name in ["", ".", "..", "a b", "a/b", "größe", "a\nb", &long] {
+        check(TopologyError::IllegalName(name.into()), |builder| {
+            read(builder, "in", name).for_each(drop, Named::new("end"));
+        });
+    }
+    check(TopologyError::IllegalName("kind a".into()), |builder| {
+        read(builder, "in", "read")
+            .split(Named::new("kind"))
+            .branch(" a", Ok::<(), ()>, |a| a.for_each(drop, Named::new("x")))
+            .default_branch("-b", |b| b.for_each(drop, Named::new("y")));
+    });
+}
+
+#[test]
+fn the_longest_name_is_legal() {
+    let builder = StreamsBuilder::new();
+    let longest = "n".repeat(249);
+    read(&builder, "in", &longest).for_each(drop, Named::new("..."));
+    assert!(builder.build().is_ok());
+}
+
+#[test]
+fn a_topic_is_read_once() {
+    check(TopologyError::DuplicateSource("in".into()), |builder| {
+        read(builder, "in", "a").for_each(drop, Named::new("end-a"));
+        read(builder, "in", "b").for_each(drop, Named::new("end-b"));
+    });
+}
+
+#[test]
+fn a_stream_does_not_end_in_nothing() {
+    check(TopologyError::Dangling("in".into()), |builder| {
+        drop(read(builder, "in", "in"));
+    });
+    check(TopologyError::Dangling("map".into()), |builder| {
+        drop(read(builder, "in", "in").map_values(|()| (), Named::new("map")));
+    });
+}
+
+#[test]
+fn a_branch_does_not_end_in_nothing() {
+    check(TopologyError::Dangling("kind-b".into()), |builder| {
+        read(builder, "in", "in")
+            .split(Named::new("kind"))
+            .branch("-a", Ok::<(), ()>, |a| a.for_each(drop, Named::new("end")))
+            .default_branch("-b", drop);
+    });
+}
+
+#[test]
+fn a_split_has_a_default_branch() {
+    check(TopologyError::NoDefaultBranch("kind".into()), |builder| {
+        let split = read(builder, "in", "in").split(Named::new("kind"));
+        drop(split.branch("-a", Ok::<(), ()>, |a| a.for_each(drop, Named::new("end"))));
+    });
+    check(TopologyError::NoDefaultBranch("kind".into()), |builder| {
+        drop(read(builder, "in", "in").split(Named::new("kind")));
+    });
+}
+
+#[test]
+fn streams_of_two_builders_are_not_merged() {
+    let other = StreamsBuilder::new();
+    check(TopologyError::ForeignStream("both".into()), |builder| {
+        read(builder, "in", "in")
+            .merge(read(&other, "in", "in"), Named::new("both"))
+            .for_each(drop, Named::new("end"));
+    });
+    let dangling = TopologyError::Dangling("in".into());
+    assert_eq!(other.build().err(), Some(dangling));
+}
+
+#[test]
+fn a_topic_may_be_written_by_what_reads_it() {
+    let builder = StreamsBuilder::new();
+    let again = ProducerRecord {
+        topic: "again".into(),
+        partition: None,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+    };
+    let produced = Produced::with(move |()| again.clone(), Named::new("write"));
+    read(&builder, "again", "read").to("again", produced);
+    assert!(builder.build().is_ok());
+}
+
+#[test]
+fn a_message_says_what_to_do() {
+    for (error, message) in [
+        (
+            TopologyError::DuplicateName("n".into()),
+            "two operators are named n; give each its own name",
+        ),
+        (
+            TopologyError::IllegalName("a b".into()),
+            "\"a b\" is no legal name: 1–249 ASCII letters, digits, '.', '_' or '-', and neither \".\" nor \"..\"",
+        ),
+        (
+            TopologyError::DuplicateSource("t".into()),
+            "topic t is the source of two streams; read it once and branch",
+        ),
+        (
+            TopologyError::Dangling("n".into()),
+            "the stream after n has no consumer; end it with `to` or `for_each`",
+        ),
+        (
+            TopologyError::NoDefaultBranch("n".into()),
+            "the split n has no default branch; end it with `default_branch`",
+        ),
+        (
+            TopologyError::ForeignStream("n".into()),
+            "n merges streams of two builders; declare both with one",
+        ),
+    ] {
+        assert_eq!(error.to_string(), message);
+    }
+}
