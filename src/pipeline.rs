@@ -3,6 +3,7 @@
 
 mod deliver;
 mod join;
+mod outage;
 mod read;
 mod step;
 mod write;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use topology::{Async, Consumed, KStream, MaxInFlight, Named, Produced, StreamsBuilder};
 use topology::{Topology, TopologyError};
 
+pub use outage::OutageWatch;
 pub use step::Pipeline;
 use step::{Parcel, Step};
 

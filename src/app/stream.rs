@@ -7,15 +7,16 @@ use anyhow::Context;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use topology::seam::Log;
-use topology::{KafkaStreams, TopicError};
+use topology::{KafkaStreams, OutageConfig, TopicError};
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
-use crate::egress::EgressConfig;
+use crate::egress::{EgressConfig, PostSupplier};
 use crate::health::Readiness;
 use crate::log::{RECORD_BYTES_MAX, SHUTDOWN, in_flight_max, streams_config, topics};
-use crate::pipeline::{self, Pipeline};
+use crate::pipeline::{self, OutageWatch, Pipeline};
 use crate::subscriptions::Subscriptions;
 use crate::telemetry::{self, Telemetry};
 
@@ -99,6 +100,9 @@ pub(super) fn plan(
     telemetry: Telemetry,
     stopping: CancellationToken,
 ) -> anyhow::Result<Pipeline> {
+    let guarded = config.delivery.outage_guard;
+    let outage_watch = guarded.then(|| OutageWatch::try_new(OutageConfig::default()));
+    let outage_watch = outage_watch.transpose()?;
     Ok(Pipeline {
         deliver: config.roles.contains(&Role::Deliver),
         retry: config.roles.contains(&Role::Retry),
@@ -117,11 +121,13 @@ pub(super) fn plan(
         subscriptions,
         database_waits: Arc::new(Semaphore::new(in_flight_max(config) / 4)),
         stopping,
-        egress: EgressConfig {
+        egress: PostSupplier::http(EgressConfig {
             allow: config.egress.allow.clone(),
             timeout: config.delivery.timeout,
             response_bytes_max: 64 * 1_024,
-        },
+        }),
+        clock: Clock::system(),
+        outage_watch,
         telemetry,
     })
 }

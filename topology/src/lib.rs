@@ -5,6 +5,7 @@
 //! that is committed never passes a record of which anything is still open.
 
 mod builder;
+mod dead_letter;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod graph;
@@ -15,6 +16,7 @@ mod metrics;
 mod mutation;
 mod named;
 mod offsets;
+mod outage;
 mod partitioner;
 mod processing;
 mod record;
@@ -25,6 +27,7 @@ mod test_driver;
 mod topic;
 
 pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
+pub use dead_letter::DeadLetter;
 pub use graph::{NodeDescription, NodeKind, Subtopology, TopologyDescription, TopologyError};
 pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
 pub use lease::ChildPath;
@@ -33,6 +36,7 @@ pub use metrics::{SourceSnapshot, StreamsMetrics};
 pub use mutation::Mutation;
 pub use named::{Consumed, Named, Produced};
 pub use offsets::InvalidOffsetMap;
+pub use outage::{Attempted, OutageConfig, OutageConfigError, OutageGuard, Standing};
 pub use partitioner::partition_of;
 pub use processing::{Async, CallAgain, MaxInFlight, ProcessingOrder};
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
