@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use topology::seam::Log;
-use topology::{KafkaStreams, OutageConfig, TopicError};
+use topology::{KafkaStreams, OutageConfig, StreamsConfig, TopicError};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -34,7 +33,7 @@ pub(super) async fn run(
         () = cancel.cancelled() => return Ok(()),
     }
     health.topics_are_ready();
-    let pipeline = plan(config, subscriptions, telemetry, cancel.clone())?;
+    let pipeline = plan(config, subscriptions, telemetry)?;
     let streams = start(config, log, pipeline).await?;
     health.runs(streams.assignment());
     let ended = tokio::select! {
@@ -77,12 +76,17 @@ async fn start(
         Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())
     };
     let metrics = pipeline.telemetry.metrics.clone();
-    let topology = pipeline::build(&Arc::new(Pipeline {
+    let pipeline = Arc::new(Pipeline {
         retry_partitions,
         namespace,
         ..pipeline
-    }))?;
-    let settings = streams_config(config);
+    });
+    let topology = pipeline::build(&pipeline)?;
+    let settings = StreamsConfig {
+        exception_handlers: pipeline::exception_handlers(&pipeline),
+        head_of_line: pipeline::head_of_line(&pipeline),
+        ..streams_config(config)
+    };
     let streams = KafkaStreams::start(topology, log, &settings)?;
     metrics.observe_streams(&streams.metrics(), telemetry::system(config.log), |topic| {
         let group = settings.groups.get(topic);
@@ -98,7 +102,6 @@ pub(super) fn plan(
     config: &Config,
     subscriptions: Subscriptions,
     telemetry: Telemetry,
-    stopping: CancellationToken,
 ) -> anyhow::Result<Pipeline> {
     let guarded = config.delivery.outage_guard;
     let outage_watch = guarded.then(|| OutageWatch::try_new(OutageConfig::default()));
@@ -119,8 +122,7 @@ pub(super) fn plan(
         namespace: config.kafka.id_namespace.unwrap_or_default(),
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions,
-        database_waits: Arc::new(Semaphore::new(in_flight_max(config) / 4)),
-        stopping,
+        database_waits: in_flight_max(config) / 4,
         egress: PostSupplier::http(EgressConfig {
             allow: config.egress.allow.clone(),
             timeout: config.delivery.timeout,

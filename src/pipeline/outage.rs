@@ -101,9 +101,8 @@ impl Pipeline {
         })
     }
 
-    /// Keeps the place of a first attempt that failed, unless the process stops.
+    /// Keeps the place of a first attempt that failed.
     pub(super) async fn slow_down(&self) {
-        let pause = tokio::time::sleep(SLOWED_BY);
-        self.stopping.run_until_cancelled(pause).await;
+        tokio::time::sleep(SLOWED_BY).await;
     }
 }

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use topology::{Headers, ProducerRecord};
 use url::Url;
 use uuid::Uuid;
@@ -49,9 +47,7 @@ pub struct Pipeline {
     /// The subscriptions.
     pub subscriptions: Subscriptions,
     /// How many events may wait in place for the database; others are parked.
-    pub database_waits: Arc<Semaphore>,
-    /// Cancelled when the process stops: then nothing waits in place any more.
-    pub stopping: CancellationToken,
+    pub database_waits: usize,
     /// How receivers are contacted.
     pub egress: PostSupplier,
     /// What time it is for deliveries.
@@ -138,13 +134,10 @@ pub(super) struct Dead {
 }
 
 impl Step {
-    /// The steps of one record, told apart by the subscription that each is for.
-    pub(super) fn numbered(steps: Vec<Self>) -> impl Iterator<Item = (u128, Self)> {
-        let number = |step: &Self| {
-            let id = step.meta().subscription_id;
-            id.map_or(0, |id| id.as_uuid().as_u128())
-        };
-        steps.into_iter().map(move |step| (number(&step), step))
+    /// Tells the steps of one record apart: by the subscription that each is for.
+    pub(super) fn number(&self) -> u128 {
+        let id = self.meta().subscription_id;
+        id.map_or(0, |id| id.as_uuid().as_u128())
     }
 
     fn meta(&self) -> &DeliveryHeaders {

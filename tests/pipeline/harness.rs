@@ -11,9 +11,7 @@ use futures::future::LocalBoxFuture;
 use reqwest::header::HeaderMap;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use topology::{DriverConfig, OutageConfig, ProducerRecord, TopologyTestDriver};
 use url::Url;
 use uuid::Uuid;
@@ -24,7 +22,7 @@ use webhook_delivery::domain::outcome::TransportError;
 use webhook_delivery::domain::retry::{Ladder, RetryPolicy, Schedule};
 use webhook_delivery::domain::subscription::Subscription;
 use webhook_delivery::egress::{Post, PostSupplier, Response};
-use webhook_delivery::pipeline::{OutageWatch, Pipeline, build};
+use webhook_delivery::pipeline::{OutageWatch, Pipeline, build, exception_handlers, head_of_line};
 use webhook_delivery::store::{self, Change};
 use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
 use webhook_delivery::telemetry::{Metrics, Telemetry};
@@ -52,6 +50,8 @@ fn clock(start_ms: i64) -> Clock {
 pub(crate) struct Settings {
     pub(crate) outage_guard: bool,
     pub(crate) max_age: Duration,
+    /// How far a partition may run ahead.
+    pub(crate) window: usize,
     pub(crate) metrics: Metrics,
 }
 
@@ -60,6 +60,7 @@ impl Default for Settings {
         Self {
             outage_guard: true,
             max_age: Duration::from_hours(72),
+            window: usize::MAX,
             metrics: Metrics::off(),
         }
     }
@@ -97,15 +98,19 @@ impl World {
         let subscriptions = Subscriptions::new(store, cache, runtime.handle().clone(), metrics);
         let receivers = Receivers::default();
         let start_ms = now_ms();
-        let pipeline = Pipeline {
+        let window = settings.window;
+        let pipeline = Arc::new(Pipeline {
             clock: clock(start_ms),
             ..pipeline(settings, &subscriptions, &receivers)
-        };
-        let topology = build(&Arc::new(pipeline)).unwrap();
+        });
+        let topology = build(&pipeline).unwrap();
         let mermaid = topology.describe().to_mermaid();
         // Seven hours go by faster with fewer commits.
         let config = DriverConfig {
             commit_interval: Duration::from_secs(10),
+            exception_handlers: exception_handlers(&pipeline),
+            head_of_line: head_of_line(&pipeline),
+            window,
             ..DriverConfig::new(PARTITIONS.unsigned_abs(), start_ms)
         };
         let driver = TopologyTestDriver::with(topology, config).unwrap();
@@ -195,8 +200,7 @@ fn pipeline(settings: Settings, subscriptions: &Subscriptions, receivers: &Recei
         namespace: Uuid::NAMESPACE_OID,
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions: subscriptions.clone(),
-        database_waits: Arc::new(Semaphore::new(1)),
-        stopping: CancellationToken::new(),
+        database_waits: 1,
         egress: PostSupplier::of(move || Ok(Rc::new(receivers.clone()))),
         clock: Clock::system(),
         outage_watch: settings.outage_guard.then(watch),
@@ -212,6 +216,10 @@ fn pipeline(settings: Settings, subscriptions: &Subscriptions, receivers: &Recei
 pub(crate) enum Answer {
     Status(u16),
     Error(TransportError),
+    /// None, ever.
+    Nothing,
+    /// The code that asks it panics.
+    Panic,
 }
 
 /// All receivers, each at a host of its subscription's name.
@@ -258,6 +266,11 @@ impl Post for Receivers {
                 retry_after: None,
             }),
             Answer::Error(error) => Err(*error),
+            Answer::Nothing => return std::future::pending().boxed_local(),
+            Answer::Panic => {
+                let panics = async { std::panic::resume_unwind(Box::new("a defect")) };
+                return panics.boxed_local();
+            }
         };
         std::future::ready(answered).boxed_local()
     }
