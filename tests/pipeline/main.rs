@@ -1,9 +1,5 @@
 //! The pipeline on the test driver: virtual time, no broker, no database, no network.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails where its set-up does"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 mod failed;
 mod harness;
