@@ -1,6 +1,7 @@
 //! Apache Kafka behind the seam: the only user of `rdkafka`.
 
 mod admin;
+mod close;
 mod lag;
 mod member;
 mod offsets;
