@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use topology::kafka::{KafkaConfig, KafkaLog};
+use topology::kafka::{GroupProtocol, KafkaConfig, KafkaLog};
 use topology::seam::Log;
 use topology::{
     Async, Consumed, ConsumedRecord, ExceptionHandlers, HeadOfLine, InvalidOffsetMetadata,
@@ -121,6 +121,7 @@ fn kafka(work: &Work) -> KafkaConfig {
         bootstrap_servers: work.servers.clone(),
         // A process that comes back after a kill is not to wait for the session of the dead one.
         group_instance_id: Some("bench".to_owned()),
+        group_protocol: GroupProtocol::default(),
         leave_on_close: true,
         rebalance_drain: CLOSE,
         max_record_bytes: 1 << 20,
