@@ -16,7 +16,8 @@ use crate::named::DueAt;
 use crate::record::ConsumedRecord;
 use crate::seam::{Drain, PartitionQueue};
 
-/// How many records are taken from one queue before the next has its turn.
+/// How many records a round takes before what they began has its turn: a runtime runs as many
+/// tasks at a time, and records that lie for long are cold.
 const BATCH: usize = 64;
 
 /// What the tasks of one source have in common.
@@ -40,10 +41,26 @@ struct Held {
     due_ms: i64,
 }
 
-/// What a round of polling came to.
+/// A round of polling.
 pub(super) struct Round {
-    pub(super) more: bool,
+    /// How many more records it may take.
+    left: usize,
+    /// When the earliest of the heads that wait is due.
     pub(super) next_due_ms: Option<i64>,
+}
+
+impl Round {
+    pub(super) fn new() -> Self {
+        Self {
+            left: BATCH,
+            next_due_ms: None,
+        }
+    }
+
+    /// Whether there may be more to read.
+    pub(super) fn is_full(&self) -> bool {
+        self.left == 0
+    }
 }
 
 impl Task {
@@ -70,7 +87,7 @@ impl Task {
         now_ms: i64,
         round: &mut Round,
     ) -> Result<bool, StreamsError> {
-        for _ in 0..BATCH {
+        while round.left > 0 {
             if self.state.records() > 0 {
                 let (span, map_bytes) = self.state.span_and_map_bytes();
                 if span >= room.window || map_bytes > room.map_bytes {
@@ -91,9 +108,9 @@ impl Task {
                 round.next_due_ms = Some(earliest);
                 return Ok(true);
             }
+            round.left -= 1;
             self.start(source, record)?;
         }
-        round.more = true;
         Ok(true)
     }
 

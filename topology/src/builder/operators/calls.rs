@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -112,10 +113,14 @@ where
         }
     }
 
+    /// Begins a call here, and makes it a task only if it does not end at once.
     fn start(self: &Rc<Self>, value: V, lease: Lease, turn: Option<Turn>) {
-        drop(tokio::task::spawn_local(
-            Rc::clone(self).run(value, lease, turn),
-        ));
+        let mut call = Box::pin(Rc::clone(self).run(value, lease, turn));
+        // The task polls it again, with a waker of its own.
+        let mut unawaited = Context::from_waker(Waker::noop());
+        if call.as_mut().poll(&mut unawaited).is_pending() {
+            drop(tokio::task::spawn_local(call));
+        }
     }
 
     /// The turn ends after the result was forwarded, or stays with a part that failed.
@@ -220,8 +225,10 @@ where
             };
             drop(waiting);
             if lease.may_start() {
-                let turn = self.turn(key);
-                return self.start(value, lease, Some(turn));
+                // A task, for calls that end at once would pass the turn on ever deeper.
+                let turn = Some(self.turn(key));
+                let call = Rc::clone(&self).run(value, lease, turn);
+                return drop(tokio::task::spawn_local(call));
             }
         }
     }
