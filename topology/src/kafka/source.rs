@@ -146,7 +146,7 @@ impl Drop for KafkaSource {
         };
         let (topic, limit) = (&self.topic, consumer.context().drain() + CLOSE);
         if Arc::strong_count(&consumer) > 1 {
-            tracing::error!(
+            tracing::warn!(
                 topic,
                 "a queue or a commit outlives its consumer, and closes it"
             );
