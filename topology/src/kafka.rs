@@ -2,6 +2,7 @@
 
 mod admin;
 mod close;
+mod committer;
 mod lag;
 mod member;
 mod offsets;

@@ -146,8 +146,8 @@ pub trait RecordSource: Send {
     /// Serves assignments and errors for at most `wait`.
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError>;
 
-    /// Commits, and waits until the log has answered; bounded by its request timeout. After an
-    /// error nothing is lost, but until a later commit succeeds more repeats after a crash.
+    /// Commits, and waits until the log has answered, at most for 10 seconds. After an error
+    /// nothing is lost, but until a later commit succeeds more repeats after a crash.
     fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError>;
 
     /// How many records lie after the committed offset of each assigned partition; partitions of
@@ -163,8 +163,8 @@ pub trait RecordSource: Send {
     }
 
     /// Leaves the group: revokes everything through the listener, commits what it answers, and
-    /// closes. Bounded by `drain` plus 10 seconds and the request timeout of the commit; what has
-    /// not ended by then is left behind, and told by name.
+    /// closes. Bounded by `drain`, the last commit and 10 seconds; what has not ended by then is
+    /// left behind, and told by name.
     fn leave(self: Box<Self>, drain: Duration);
 }
 

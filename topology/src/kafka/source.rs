@@ -9,9 +9,10 @@ use rdkafka::error::KafkaResult;
 use rdkafka::{ClientConfig, Offset};
 
 use super::close::drop_within;
+use super::committer::Committer;
 use super::lag::{known, log_offsets, records_lag};
 use super::member::Member;
-use super::{KafkaConfig, fatal, offsets, source_error, transient};
+use super::{KafkaConfig, fatal, source_error, transient};
 use crate::seam::{CommitError, Committable, RebalanceListener, RecordSource, SourceError};
 
 pub(super) struct KafkaSource {
@@ -37,7 +38,9 @@ impl KafkaSource {
         listener: Box<dyn RebalanceListener>,
         config: &KafkaConfig,
     ) -> Result<Self, SourceError> {
-        let member = Member::new(listener, config.rebalance_drain);
+        let thread = |error: std::io::Error| SourceError::Fatal(error.to_string());
+        let committer = Committer::spawn(topic).map_err(thread)?;
+        let member = Member::new(listener, committer, config.rebalance_drain);
         let consumer: BaseConsumer<Member> = client
             .create_with_context(member)
             .map_err(|error| fatal(&error))?;
@@ -103,7 +106,7 @@ impl RecordSource for KafkaSource {
     }
 
     fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
-        offsets::commit(self.consumer(), offsets)
+        self.consumer().context().commit(offsets)
     }
 
     fn records_lag(&mut self) -> Result<BTreeMap<i32, u64>, SourceError> {
@@ -135,7 +138,7 @@ impl RecordSource for KafkaSource {
 }
 
 impl Drop for KafkaSource {
-    /// Closing revokes what is still assigned, and may hang: see `offsets`.
+    /// Closing revokes what is still assigned, and has hung before (rust-rdkafka issues 453, 509).
     fn drop(&mut self) {
         const CLOSE: Duration = Duration::from_secs(5);
         let Some(consumer) = self.consumer.take() else {
@@ -143,7 +146,10 @@ impl Drop for KafkaSource {
         };
         let (topic, limit) = (&self.topic, consumer.context().drain() + CLOSE);
         if Arc::strong_count(&consumer) > 1 {
-            tracing::error!(topic, "a queue outlives its consumer, and is to close it");
+            tracing::warn!(
+                topic,
+                "a queue or a commit outlives its consumer, and closes it"
+            );
         }
         if !drop_within(limit, topic, consumer) {
             tracing::error!(
