@@ -5,13 +5,14 @@
 )]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use topology::seam::Drain;
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, ExceptionHandlers, MaxInFlight,
-    MetricDescription, MetricSubject, Named, PendingCalls, Produced, ProducerRecord, Response,
-    StreamsBuilder, Topology, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, DriverConfig, ErrorContext, ExceptionHandlers, METRICS,
+    MaxInFlight, MetricDescription, MetricSubject, Named, PendingCalls, Produced, ProducerRecord,
+    Response, StreamsBuilder, Topology, TopologyTestDriver,
 };
 
 const SOURCE: MetricSubject<'_> = MetricSubject::Source("in");
@@ -44,11 +45,11 @@ fn driver(calls: &PendingCalls<String, String>) -> TopologyTestDriver {
 }
 
 fn with(calls: &PendingCalls<String, String>, config: DriverConfig) -> TopologyTestDriver {
-    let drop_it = |_: &topology::ErrorContext<'_>| Response::Resume(Vec::new());
+    let drop_it = |_: &ErrorContext<'_>| Response::Resume(Vec::new());
     let config = DriverConfig {
         exception_handlers: ExceptionHandlers {
-            deserialization: std::sync::Arc::new(drop_it),
-            processing: std::sync::Arc::new(drop_it),
+            deserialization: Arc::new(drop_it),
+            processing: Arc::new(drop_it),
             ..ExceptionHandlers::default()
         },
         ..config
@@ -90,8 +91,9 @@ fn check(driver: &TopologyTestDriver, of: MetricSubject<'_>, expected: &[(&str, 
     }
 }
 
-fn echo(text: &String) -> Option<String> {
-    Some(text.clone())
+/// Ends a call, of those that are pending, with its own value.
+fn end(calls: &PendingCalls<String, String>, index: usize) {
+    assert!(calls.end(index, |text| Some(text.clone())));
 }
 
 #[test]
@@ -99,7 +101,7 @@ fn records_and_bytes_are_counted_where_they_are_read_written_and_in_flight() {
     let calls = PendingCalls::seeded(0);
     let driver = driver(&calls);
     pipe(&driver, &["12345", "123"]);
-    calls.end(0, echo);
+    end(&calls, 0);
     pass(&driver, 20);
     let read = [
         ("records-consumed-total", Some(2.0)),
@@ -128,9 +130,9 @@ fn residence_is_from_a_records_start_to_its_end() {
     check(&driver, SOURCE, &residence(None, None));
     pipe(&driver, &["a", "b"]);
     pass(&driver, 100);
-    calls.end(0, echo);
+    end(&calls, 0);
     pass(&driver, 200);
-    calls.end(0, echo);
+    end(&calls, 0);
     driver.settle();
     check(&driver, SOURCE, &residence(Some(0.2), Some(0.3)));
     pass(&driver, 61_000);
@@ -143,7 +145,7 @@ fn a_call_is_timed_from_its_permit_on_and_its_wait_before() {
     let driver = driver(&calls);
     pipe(&driver, &["a", "b", "c"]);
     pass(&driver, 90);
-    calls.end(0, echo);
+    end(&calls, 0);
     pass(&driver, 10);
     let waits = [
         ("process-latency-avg", Some(0.09)),
@@ -169,7 +171,7 @@ fn what_completes_above_the_lowest_open_record_is_told_with_the_map_that_keeps_i
     };
     check(&driver, TASK, &offsets(0.0, 0.0));
     check(&driver, TASK, &[("commit-metadata-bytes", Some(0.0))]);
-    calls.end(1, echo);
+    end(&calls, 1);
     pass(&driver, 20);
     check(&driver, TASK, &offsets(0.0, 2.0));
     check(&driver, TASK, &[("committed-offset", Some(0.0))]);
@@ -181,7 +183,7 @@ fn what_completes_above_the_lowest_open_record_is_told_with_the_map_that_keeps_i
         TASK,
         &[("commit-metadata-ratio", Some(bytes / 4_096.0))],
     );
-    calls.end(0, echo);
+    end(&calls, 0);
     pass(&driver, 1_000);
     check(&driver, TASK, &offsets(2.0, 2.0));
     check(&driver, TASK, &[("committed-offset", Some(2.0))]);
@@ -194,7 +196,7 @@ fn commits_are_counted_by_whether_the_log_took_them() {
     let driver = driver(&calls);
     driver.refuse_commits(1);
     pipe(&driver, &["a"]);
-    calls.end(0, echo);
+    end(&calls, 0);
     pass(&driver, 3_000);
     let commits = [
         ("commit-total", Some(1.0)),
@@ -280,7 +282,7 @@ fn what_a_commit_has_as_complete_is_restored_and_not_run() {
     let calls = PendingCalls::seeded(0);
     let driver = driver(&calls);
     pipe(&driver, &["a", "b"]);
-    calls.end(1, echo);
+    end(&calls, 1);
     pass(&driver, 20);
     driver.crash_and_restart(0);
     check(&driver, SOURCE, &[("records-restored-total", Some(1.0))]);
@@ -293,19 +295,19 @@ fn every_metric_that_is_told_is_in_the_table_at_its_level_and_once_a_subject() {
     let calls = PendingCalls::seeded(0);
     let driver = driver(&calls);
     pipe(&driver, &["a", "b"]);
-    calls.end(1, echo);
+    end(&calls, 1);
     pass(&driver, 100);
     let mut told = BTreeSet::new();
     let mut names = BTreeSet::new();
     let mut look = |metric: &'static MetricDescription, of: MetricSubject<'_>, value: f64| {
-        assert!(topology::METRICS.contains(&metric), "{metric:?}");
+        assert!(METRICS.contains(&metric), "{metric:?}");
         assert_eq!(metric.level, of.level(), "{metric:?}");
         assert!(value.is_finite() && value >= 0.0, "{metric:?}: {value}");
         assert!(told.insert(format!("{metric:?} {of:?}")), "{metric:?}");
         names.insert((format!("{:?}", metric.level), metric.name));
     };
     driver.metrics().report(&mut look);
-    let untold = topology::METRICS
+    let untold = METRICS
         .iter()
         .filter(|metric| !names.contains(&(format!("{:?}", metric.level), metric.name)));
     let untold: Vec<_> = untold.map(|metric| metric.name).collect();
