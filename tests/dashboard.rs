@@ -1,5 +1,6 @@
 //! The dashboard asks only for metrics and labels that the service has, by the names that
-//! Prometheus gives them; README lists every metric.
+//! Prometheus gives them; README lists every metric of the service, `docs/metrics.md` every one of
+//! the engine.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -11,18 +12,22 @@ use std::convert::Infallible;
 use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde_json::Value;
-use webhook_delivery::telemetry::names::{ATTRIBUTES, INSTRUMENTS, Instrument, Kind};
+use webhook_delivery::telemetry::names::{ATTRIBUTES, INSTRUMENTS, Kind, engine_instruments};
 
 const DASHBOARD: &str = include_str!("../deploy/grafana/dashboards/webhook-delivery.json");
+const METRICS: &str = include_str!("../docs/metrics.md");
 const README: &str = include_str!("../README.md");
 
 /// The names under which Prometheus knows a metric.
-fn series(instrument: &Instrument) -> Vec<String> {
-    let mut name = instrument.name.replace('.', "_");
-    if instrument.unit == "s" {
-        name.push_str("_seconds");
+fn series(name: &str, unit: &str, kind: Kind) -> Vec<String> {
+    let mut name = name.replace('.', "_");
+    match unit {
+        "s" => name.push_str("_seconds"),
+        "By" if !name.contains("bytes") => name.push_str("_bytes"),
+        "1" if !name.ends_with("ratio") => name.push_str("_ratio"),
+        _ => {}
     }
-    match instrument.kind {
+    match kind {
         Kind::Counter => vec![name + "_total"],
         Kind::Gauge | Kind::UpDownCounter => vec![name],
         Kind::Histogram => ["_bucket", "_count", "_sum"]
@@ -98,7 +103,10 @@ impl ExprVisitor for Asked {
 fn every_expression_asks_for_metrics_and_labels_that_exist() {
     let expressions = expressions();
     assert!(expressions.len() > 20, "{expressions:?}");
-    let metrics: Vec<String> = INSTRUMENTS.iter().flat_map(series).collect();
+    let service = INSTRUMENTS.map(|of| series(of.name, of.unit, of.kind));
+    let engine = engine_instruments().into_iter();
+    let engine = engine.map(|of| series(&of.name, of.unit, of.kind));
+    let metrics: Vec<String> = service.into_iter().chain(engine).flatten().collect();
     let mut labels: Vec<String> = ATTRIBUTES.map(|name| name.replace('.', "_")).into();
     labels.push("le".to_owned());
     for expression in &expressions {
@@ -117,13 +125,34 @@ fn every_expression_asks_for_metrics_and_labels_that_exist() {
 fn every_metric_is_shown_and_described() {
     let shown = expressions().concat();
     for instrument in INSTRUMENTS {
+        let series = series(instrument.name, instrument.unit, instrument.kind);
         assert!(
-            series(&instrument).iter().any(|name| shown.contains(name)),
+            series.iter().any(|name| shown.contains(name)),
             "{instrument:?} is not shown"
         );
         let row = format!("| `{}`", instrument.name);
         assert!(README.contains(&row), "{instrument:?} is not in README");
     }
+}
+
+/// The rows of the document, as the engine's table has them.
+#[test]
+fn every_metric_of_the_engine_is_described() {
+    let rows = engine_instruments().into_iter().map(|of| {
+        let unit = of.unit.trim_matches(['{', '}']);
+        let kind = match of.kind {
+            Kind::Counter => "counter",
+            Kind::UpDownCounter => "sum",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        format!("| `{}` | {kind} | {unit} | {} |\n", of.name, of.description)
+    });
+    let rows: String = rows.collect();
+    assert!(
+        METRICS.ends_with(&rows),
+        "docs/metrics.md is to end with\n{rows}"
+    );
 }
 
 #[test]

@@ -88,10 +88,14 @@ async fn start(
         ..streams_config(config)
     };
     let streams = KafkaStreams::start(topology, log, &settings)?;
-    metrics.observe_streams(&streams.metrics(), telemetry::system(config.log), |topic| {
-        let group = settings.groups.get(topic);
-        group.unwrap_or(&settings.application_id).clone()
-    });
+    metrics.observe_streams(
+        &streams.metrics(),
+        telemetry::system(config.log),
+        move |topic| {
+            let group = settings.groups.get(topic);
+            group.unwrap_or(&settings.application_id).clone()
+        },
+    );
     let delivery = &config.delivery;
     metrics.limits(delivery.concurrency, delivery.retry_concurrency);
     Ok(streams)

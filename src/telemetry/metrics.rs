@@ -85,12 +85,12 @@ impl Metrics {
         Self::new(NoopMeterProvider::new().meter(names::SERVICE))
     }
 
-    /// Exports what the engine counts, and the lag of each partition.
+    /// Exports what the engine counts; `group` tells the consumer group of a source topic.
     pub(crate) fn observe_streams(
         &self,
         streams: &StreamsMetrics,
         system: &'static str,
-        group: impl Fn(&str) -> String,
+        group: impl Fn(&str) -> String + Send + Sync + 'static,
     ) {
         super::streams::observe(&self.0.meter, streams, system, group);
     }

@@ -2,6 +2,10 @@
 //! have one it is theirs; ours begin with `webhook.`, the engine's with `stream.`. Dashboards and
 //! alerts of users are written against these, so a test holds them.
 
+mod engine;
+
+pub use engine::{EngineInstrument, engine_instruments};
+
 /// The conventions that the names are of.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
 /// Names this service and its instrumentation.
@@ -174,7 +178,7 @@ pub const LATENCY_BUCKETS: [f64; 18] = [
 ];
 
 /// All attributes.
-pub const ATTRIBUTES: [&str; 27] = [
+pub const ATTRIBUTES: [&str; 29] = [
     attribute::ATTEMPT_KIND,
     attribute::CACHE_NAME,
     attribute::CACHE_RESULT,
@@ -189,6 +193,7 @@ pub const ATTRIBUTES: [&str; 27] = [
     attribute::OPERATION_TYPE,
     attribute::OUTCOME,
     attribute::PARTITION,
+    attribute::PROCESSOR,
     attribute::RESEND_COUNT,
     attribute::ROUTE,
     attribute::SCHEME,
@@ -200,6 +205,7 @@ pub const ATTRIBUTES: [&str; 27] = [
     attribute::STATUS,
     attribute::SUBSCRIPTION_ID,
     attribute::SYSTEM,
+    attribute::THREAD,
     attribute::URL,
     attribute::URL_PATH,
 ];
@@ -234,6 +240,8 @@ pub mod attribute {
     pub const OUTCOME: &str = "webhook.outcome";
     /// The partition, as text.
     pub const PARTITION: &str = "messaging.destination.partition.id";
+    /// The operator.
+    pub const PROCESSOR: &str = "stream.processor.name";
     /// The number of the try: 1–5.
     pub const RESEND_COUNT: &str = "http.request.resend_count";
     /// The route of the API.
@@ -256,6 +264,8 @@ pub mod attribute {
     pub const SUBSCRIPTION_ID: &str = "webhook.subscription.id";
     /// The log: `kafka` or `embedded`.
     pub const SYSTEM: &str = "messaging.system";
+    /// The worker.
+    pub const THREAD: &str = "thread.name";
     /// The receiver's URL, without credentials, query and fragment.
     pub const URL: &str = "url.full";
     /// The path that was asked for.
@@ -297,10 +307,10 @@ mod tests {
              messaging.consumer.group.name http.request.method messaging.message.id \
              messaging.kafka.offset messaging.operation.name \
              messaging.operation.type webhook.outcome \
-             messaging.destination.partition.id http.request.resend_count \
+             messaging.destination.partition.id stream.processor.name http.request.resend_count \
              http.route url.scheme server.address server.port service.instance.id \
              service.name service.version http.response.status_code \
-             webhook.subscription.id messaging.system url.full url.path"
+             webhook.subscription.id messaging.system thread.name url.full url.path"
         );
     }
 }

@@ -1,111 +1,106 @@
 //! Exports what the engine counts. The callbacks only read what is at hand: one that blocked or
 //! panicked would end the export of every metric.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{AsyncInstrument, Meter};
-use topology::{SourceSnapshot, StreamsMetrics};
+use opentelemetry::metrics::{AsyncInstrument, AsyncInstrumentBuilder, Meter};
+use topology::{MetricDescription, MetricSubject, StreamsMetrics};
 
-use super::names::{self, attribute};
+use super::names::{EngineInstrument, Kind, attribute, engine_instruments};
 
-/// The attributes of a source: its topic and consumer group.
-type Sources = Arc<BTreeMap<Arc<str>, [KeyValue; 3]>>;
+/// The engine, and what is told of it with every value.
+struct Engine {
+    streams: StreamsMetrics,
+    system: &'static str,
+    /// The consumer group of a source topic.
+    group: Box<dyn Fn(&str) -> String + Send + Sync>,
+}
 
 pub(super) fn observe(
     meter: &Meter,
     streams: &StreamsMetrics,
     system: &'static str,
-    group: impl Fn(&str) -> String,
+    group: impl Fn(&str) -> String + Send + Sync + 'static,
 ) {
-    let attributes = |source: SourceSnapshot| {
-        let group = KeyValue::new(attribute::GROUP, group(&source.topic));
-        let topic = KeyValue::new(attribute::DESTINATION, Arc::clone(&source.topic));
-        let system = KeyValue::new(attribute::SYSTEM, system);
-        (source.topic, [group, topic, system])
-    };
-    let sources: Sources = Arc::new(streams.snapshot().into_iter().map(attributes).collect());
-    consumed(meter, streams.clone(), Arc::clone(&sources));
-    active(meter, streams.clone(), Arc::clone(&sources));
-    commits(meter, streams.clone(), Arc::clone(&sources));
-    lag(meter, streams.clone(), sources);
-}
-
-fn consumed(meter: &Meter, streams: StreamsMetrics, sources: Sources) {
-    let of = names::RECORDS_CONSUMED;
-    let counter = meter.u64_observable_counter(of.name).with_unit(of.unit);
-    let observe = move |observer: &dyn AsyncInstrument<u64>| {
-        for (source, attributes) in each(&streams, &sources) {
-            observer.observe(source.records_consumed_total, attributes);
-        }
-    };
-    counter
-        .with_description(of.description)
-        .with_callback(observe)
-        .build();
-}
-
-fn active(meter: &Meter, streams: StreamsMetrics, sources: Sources) {
-    let of = names::RECORDS_ACTIVE;
-    let level = meter.i64_observable_up_down_counter(of.name);
-    let observe = move |observer: &dyn AsyncInstrument<i64>| {
-        for (source, attributes) in each(&streams, &sources) {
-            let records = i64::try_from(source.records_in_flight).unwrap_or(i64::MAX);
-            observer.observe(records, attributes);
-        }
-    };
-    level
-        .with_unit(of.unit)
-        .with_description(of.description)
-        .with_callback(observe)
-        .build();
-}
-
-fn commits(meter: &Meter, streams: StreamsMetrics, sources: Sources) {
-    let of = names::COMMITS;
-    let counter = meter.u64_observable_counter(of.name).with_unit(of.unit);
-    let observe = move |observer: &dyn AsyncInstrument<u64>| {
-        for (source, attributes) in each(&streams, &sources) {
-            observer.observe(source.commit_total, attributes);
-            if source.commit_failed_total > 0 {
-                let error = [KeyValue::new(attribute::ERROR_TYPE, "refused")];
-                let attributes = [&error[..], &attributes[..]].concat();
-                observer.observe(source.commit_failed_total, &attributes);
+    let engine = Arc::new(Engine {
+        streams: streams.clone(),
+        system,
+        group: Box::new(group),
+    });
+    for of in engine_instruments() {
+        let (name, engine) = (of.name.clone(), Arc::clone(&engine));
+        match of.kind {
+            Kind::Counter => {
+                with_callback(meter.f64_observable_counter(name), of, engine).build();
+            }
+            Kind::UpDownCounter => {
+                with_callback(meter.f64_observable_up_down_counter(name), of, engine).build();
+            }
+            Kind::Gauge | Kind::Histogram => {
+                with_callback(meter.f64_observable_gauge(name), of, engine).build();
             }
         }
-    };
-    counter
-        .with_description(of.description)
-        .with_callback(observe)
-        .build();
+    }
 }
 
-fn lag(meter: &Meter, streams: StreamsMetrics, sources: Sources) {
-    let of = names::RECORDS_LAG;
-    let gauge = meter.u64_observable_gauge(of.name).with_unit(of.unit);
-    let observe = move |observer: &dyn AsyncInstrument<u64>| {
-        for (source, attributes) in each(&streams, &sources) {
-            for (partition, records) in &source.records_lag {
-                let partition = [KeyValue::new(attribute::PARTITION, partition.to_string())];
-                let attributes = [&attributes[..], &partition[..]].concat();
-                observer.observe(*records, &attributes);
-            }
+fn with_callback<I>(
+    builder: AsyncInstrumentBuilder<'_, I, f64>,
+    of: EngineInstrument,
+    engine: Arc<Engine>,
+) -> AsyncInstrumentBuilder<'_, I, f64> {
+    let (unit, description, metrics) = (of.unit, of.description, of.metrics);
+    let observe = move |observer: &dyn AsyncInstrument<f64>| {
+        for (metric, error) in &metrics {
+            engine.tell(metric, *error, observer);
         }
     };
-    gauge
-        .with_description(of.description)
+    builder
+        .with_unit(unit)
+        .with_description(description)
         .with_callback(observe)
-        .build();
 }
 
-fn each<'a>(
-    streams: &StreamsMetrics,
-    sources: &'a Sources,
-) -> impl Iterator<Item = (SourceSnapshot, &'a [KeyValue; 3])> {
-    let known = |source: SourceSnapshot| {
-        let attributes = sources.get(&source.topic)?;
-        Some((source, attributes))
-    };
-    streams.snapshot().into_iter().filter_map(known)
+impl Engine {
+    fn tell(
+        &self,
+        metric: &MetricDescription,
+        error: Option<&'static str>,
+        observer: &dyn AsyncInstrument<f64>,
+    ) {
+        let mut tell = |told: &MetricDescription, of: MetricSubject<'_>, value: f64| {
+            // An error is told of once there was one.
+            if told.name == metric.name && (error.is_none() || value > 0.0) {
+                observer.observe(value, &self.attributes(of, error));
+            }
+        };
+        self.streams.report_level(metric.level, &mut tell);
+    }
+
+    fn attributes(&self, of: MetricSubject<'_>, error: Option<&'static str>) -> Vec<KeyValue> {
+        let mut attributes = Vec::with_capacity(4);
+        attributes.extend(error.map(|error| KeyValue::new(attribute::ERROR_TYPE, error)));
+        match of {
+            MetricSubject::Client => {}
+            MetricSubject::Thread(name) => {
+                attributes.push(KeyValue::new(attribute::THREAD, name.to_owned()));
+            }
+            MetricSubject::ProcessorNode(name) => {
+                attributes.push(KeyValue::new(attribute::PROCESSOR, name.to_owned()));
+            }
+            MetricSubject::Source(topic)
+            | MetricSubject::Task(topic, _)
+            | MetricSubject::Topic(topic) => {
+                attributes.push(KeyValue::new(attribute::DESTINATION, topic.to_owned()));
+                attributes.push(KeyValue::new(attribute::SYSTEM, self.system));
+            }
+        }
+        if let MetricSubject::Source(topic) | MetricSubject::Task(topic, _) = of {
+            attributes.push(KeyValue::new(attribute::GROUP, (self.group)(topic)));
+        }
+        if let MetricSubject::Task(_, partition) = of {
+            attributes.push(KeyValue::new(attribute::PARTITION, partition.to_string()));
+        }
+        attributes
+    }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::graph::{Graph, GraphNode, NodeKind, TopologyDescription, TopologyError};
 use crate::handlers::ExceptionHandlers;
 use crate::lease::Lease;
+use crate::metrics::{NodeMetrics, WorkerMetrics};
 use crate::named::{Consumed, DueAt, Named, Produced};
 use crate::processing::{Async, MaxInFlight};
 use crate::runtime::StreamsError;
@@ -35,6 +36,7 @@ pub struct WorkerContext {
     pub(crate) sink: Arc<dyn RecordSink>,
     pub(crate) handlers: ExceptionHandlers,
     pub(crate) wake: Arc<Notify>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
     fatal: Rc<RefCell<Option<StreamsError>>>,
     permits: Rc<RefCell<HashMap<usize, Arc<Semaphore>>>>,
     /// What follows each merge, for as long as one of the merged streams has it.
@@ -47,6 +49,7 @@ impl WorkerContext {
         sink: Arc<dyn RecordSink>,
         handlers: ExceptionHandlers,
         wake: Arc<Notify>,
+        metrics: Arc<WorkerMetrics>,
     ) -> Self {
         Self {
             worker,
@@ -54,6 +57,7 @@ impl WorkerContext {
             sink,
             handlers,
             wake,
+            metrics,
             fatal: Rc::default(),
             permits: Rc::default(),
             merged: Rc::default(),
@@ -160,10 +164,10 @@ impl StreamsBuilder {
         let mut declared = self.lock();
         let node = declared.graph.add(consumed.name, kind, &[]);
         let next: SharedMake<V> = SharedMake::default();
-        let (decode, after, name) = (consumed.decode, Arc::clone(&next), Arc::clone(&node.name));
+        let (decode, after, number) = (consumed.decode, Arc::clone(&next), node.id);
         let make = Box::new(move |context: &WorkerContext| {
             Rc::new(DecodeNode {
-                name: Rc::from(&*name),
+                node: context.metrics.node(number),
                 decode: Arc::clone(&decode),
                 context: context.clone(),
                 next: instantiate(&after, context),
@@ -229,9 +233,9 @@ impl<V: 'static> KStream<V> {
         name: Named,
     ) -> KStream<W> {
         let map = Arc::new(map);
-        self.then(name, NodeKind::MapValues, move |_, name, next| {
+        self.then(name, NodeKind::MapValues, move |_, node, next| {
             let map = Arc::clone(&map);
-            Rc::new(MapNode { name, map, next })
+            Rc::new(MapNode { node, map, next })
         })
     }
 
@@ -258,10 +262,10 @@ impl<V: 'static> KStream<V> {
         name: Named,
     ) -> KStream<W> {
         let map = Arc::new(map);
-        self.then(name, NodeKind::FlatMapValues, move |_, name, next| {
+        self.then(name, NodeKind::FlatMapValues, move |_, node, next| {
             let map = Arc::clone(&map);
             let map = move |value| map(value);
-            Rc::new(FlatMapNode { name, map, next })
+            Rc::new(FlatMapNode { node, map, next })
         })
     }
 
@@ -282,8 +286,8 @@ impl<V: 'static> KStream<V> {
         F: Future<Output = W> + 'static,
     {
         let (name, kind) = (how.name.clone(), NodeKind::ProcessValuesAsync);
-        self.then(name, kind, move |context, name, next| {
-            Calls::node(name, supplier(context), (&how, context), next)
+        self.then(name, kind, move |context, node, next| {
+            Calls::node(node, supplier(context), (&how, context), next)
         })
     }
 
@@ -314,9 +318,9 @@ impl<V: 'static> KStream<V> {
     /// Ends the stream with `action`; the record is complete when it returns.
     pub fn for_each(self, action: impl Fn(V) + Send + Sync + 'static, name: Named) {
         let action = Arc::new(action);
-        self.end(name, NodeKind::ForEach, move |_, name| {
+        self.end(name, NodeKind::ForEach, move |_, node| {
             let action = Arc::clone(&action);
-            Rc::new(ForEachNode { name, action })
+            Rc::new(ForEachNode { node, action })
         });
     }
 
@@ -328,9 +332,9 @@ impl<V: 'static> KStream<V> {
         let kind = NodeKind::Sink {
             topic: topic.to_owned(),
         };
-        self.end(produced.name, kind, move |context, name| {
+        self.end(produced.name, kind, move |context, node| {
             Rc::new(SinkNode {
-                name,
+                node,
                 encode: Arc::clone(&encode),
                 context: context.clone(),
             })
@@ -341,15 +345,15 @@ impl<V: 'static> KStream<V> {
         self,
         name: Named,
         kind: NodeKind,
-        make: impl Fn(&WorkerContext, Rc<str>, Rc<dyn Node<W>>) -> Rc<dyn Node<V>>
+        make: impl Fn(&WorkerContext, Arc<NodeMetrics>, Rc<dyn Node<W>>) -> Rc<dyn Node<V>>
         + Send
         + Sync
         + 'static,
     ) -> KStream<W> {
         let (builder, next) = (self.builder.clone(), SharedMake::default());
         let after = Arc::clone(&next);
-        let node = self.end(name, kind, move |context, name| {
-            make(context, name, instantiate(&after, context))
+        let node = self.end(name, kind, move |context, node| {
+            make(context, node, instantiate(&after, context))
         });
         KStream {
             builder,
@@ -362,11 +366,11 @@ impl<V: 'static> KStream<V> {
         self,
         name: Named,
         kind: NodeKind,
-        make: impl Fn(&WorkerContext, Rc<str>) -> Rc<dyn Node<V>> + Send + Sync + 'static,
+        make: impl Fn(&WorkerContext, Arc<NodeMetrics>) -> Rc<dyn Node<V>> + Send + Sync + 'static,
     ) -> GraphNode {
         let node = self.declare(name, kind);
-        let name = Arc::clone(&node.name);
-        self.lead_to(move |context| make(context, Rc::from(&*name)));
+        let number = node.id;
+        self.lead_to(move |context| make(context, context.metrics.node(number)));
         node
     }
 
@@ -405,6 +409,11 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// The operators that have code, by number.
+    pub(crate) fn processors(&self) -> impl Iterator<Item = (usize, Arc<str>)> {
+        self.graph.processors()
+    }
+
     /// What the topology consists of.
     pub fn describe(&self) -> TopologyDescription {
         self.graph.describe()

@@ -171,6 +171,13 @@ impl Graph {
         Ok(())
     }
 
+    /// The operators that have code, by number: a merge has none.
+    pub(crate) fn processors(&self) -> impl Iterator<Item = (usize, Arc<str>)> {
+        let nodes = self.nodes.iter().enumerate();
+        let has_code = nodes.filter(|(_, node)| node.kind != NodeKind::Merge);
+        has_code.map(|(id, node)| (id, Arc::clone(&node.name)))
+    }
+
     /// The nodes by sub-topology, in Kafka Streams' order: sub-topologies by their first node, the
     /// nodes of each by what is below them, the most first, then by name.
     pub(crate) fn describe(&self) -> TopologyDescription {

@@ -3,12 +3,14 @@
 
 mod partition;
 mod path;
+mod residence;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::metrics::SourceMetrics;
 use crate::mutation::Mutation;
 use crate::record::ConsumedRecord;
 
@@ -20,6 +22,8 @@ pub use path::ChildPath;
 pub(crate) struct InFlight {
     record: ConsumedRecord,
     bytes: usize,
+    /// On the round clock.
+    started: u64,
     partition: Rc<PartitionState>,
     open: Cell<u32>,
     /// A part ended without being complete, so the record is not.
@@ -105,6 +109,10 @@ impl Lease {
     /// The record, to be looked at while the lease is another's.
     pub(crate) fn shared(&self) -> Rc<InFlight> {
         Rc::clone(&self.shared)
+    }
+
+    pub(crate) fn metrics(&self) -> &SourceMetrics {
+        &self.shared.partition.budget().metrics
     }
 
     pub(crate) fn path(&self) -> &ChildPath {
@@ -253,9 +261,7 @@ impl Lease {
         }
         if is_last {
             let is_complete = !shared.is_incomplete.get() && !shared.is_relocated.get();
-            shared
-                .partition
-                .end(shared.record.position.offset, shared.bytes, is_complete);
+            shared.partition.end(shared, is_complete);
         }
     }
 }

@@ -77,7 +77,10 @@ pub use dead_letter::DeadLetter;
 pub use graph::{NodeDescription, NodeKind, Subtopology, TopologyDescription, TopologyError};
 pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
 pub use lease::ChildPath;
-pub use metrics::{SourceSnapshot, StreamsMetrics};
+pub use metrics::{
+    METRICS, MetricDescription, MetricKind, MetricLevel, MetricSubject, MetricsReporter,
+    StreamsMetrics,
+};
 #[cfg(feature = "test-util")]
 pub use mutation::Mutation;
 pub use named::{Consumed, Named, Produced};

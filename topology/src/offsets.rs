@@ -133,6 +133,12 @@ impl OffsetTracker {
         self.position.map(|at| at.base)
     }
 
+    /// The offset after the highest complete one: at least the committable one.
+    pub(crate) fn completed(&self) -> Option<i64> {
+        let base = self.committable()?;
+        Some(self.complete.end().map_or(base, |end| end.max(base)))
+    }
+
     /// The lowest offset that it ever told of.
     pub(crate) fn start(&self) -> Option<i64> {
         self.start

@@ -43,10 +43,12 @@ pub struct ConsumedRecord {
 }
 
 impl ConsumedRecord {
+    /// The flat allowance of [`size`](Self::size).
+    pub(crate) const FRAME: usize = 128;
+
     /// The memory that the record holds, in bytes, with a flat allowance for its frame.
     pub fn size(&self) -> usize {
-        const FRAME: usize = 128;
-        FRAME + bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
+        Self::FRAME + bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
     }
 }
 

@@ -128,10 +128,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(topology: &Topology, listener: Option<StateListener>) -> Self {
+    fn new(topology: &Topology, config: &StreamsConfig) -> Self {
+        let metrics = StreamsMetrics::of(topology, config.workers.max(1));
+        let (listener, client) = (config.state_listener.clone(), metrics.client());
         Self {
-            metrics: StreamsMetrics::of(topology),
-            states: States::new(topology.sources.len(), listener),
+            states: States::new(topology.sources.len(), listener, Arc::clone(client)),
+            metrics,
             stop: AtomicBool::default(),
             drain: Mutex::default(),
             assigned_once: AtomicUsize::default(),
@@ -206,7 +208,7 @@ impl KafkaStreams {
     ) -> Result<Self, StartError> {
         const CLOSE: Duration = Duration::from_secs(5);
         let topology = Arc::new(topology);
-        let shared = Shared::new(&topology, config.state_listener.clone());
+        let shared = Shared::new(&topology, config);
         let (sender, running) = channel();
         let mut streams = Self {
             shared: Arc::new(shared),
@@ -239,19 +241,19 @@ impl KafkaStreams {
         let count = config.workers.max(1);
         for number in 0..count {
             let (topology, sink) = (Arc::clone(topology), log.sink());
-            let (metrics, config) = (self.metrics(), config.clone());
+            let (metrics, config) = (self.shared.metrics.worker(number), config.clone());
             let make = move |wake| {
                 let handlers = config.exception_handlers.clone();
-                let context = WorkerContext::new((number, count), sink, handlers, wake);
+                let context = WorkerContext::new((number, count), sink, handlers, wake, metrics);
                 let how = (config.limits(), config.head_of_line.clone());
-                Worker::new(&topology, context, &metrics, how, Worker::wall_clock())
+                Worker::new(&topology, context, how, Worker::wall_clock())
             };
             let (shared, name) = (Arc::clone(&self.shared), format!("streams-worker-{number}"));
             self.workers
                 .push(Worker::spawn(make, name, shared, running.clone())?);
         }
         let metrics = self.metrics();
-        let sources = topology.sources.iter().zip(metrics.sources());
+        let sources = topology.sources.iter().zip(metrics.groups());
         for (index, (source, metrics)) in sources.enumerate() {
             let group = config
                 .groups

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::builder::Topology;
 use crate::handlers::ExceptionHandlers;
-use crate::metrics::{SourceSnapshot, StreamsMetrics};
+use crate::metrics::StreamsMetrics;
 use crate::offsets::decode;
 use crate::record::{Position, ProducerRecord, TopicPartition};
 use crate::runtime::{Clock, HeadOfLine, Limits, StreamsError};
@@ -119,7 +119,7 @@ impl TopologyTestDriver {
             Arc::clone(&clock),
         );
         let driver = Self {
-            metrics: StreamsMetrics::of(&topology),
+            metrics: StreamsMetrics::of(&topology, config.members.max(1)),
             topology: Arc::new(topology),
             config,
             log,
@@ -272,9 +272,10 @@ impl TopologyTestDriver {
         self.log.take_written(topic)
     }
 
-    /// What the topology has counted so far, one element for each source.
-    pub fn metrics(&self) -> Vec<SourceSnapshot> {
-        self.metrics.snapshot()
+    /// What the topology counts. A member is a worker of one instance; what it counted outlives its
+    /// crash.
+    pub fn metrics(&self) -> &StreamsMetrics {
+        &self.metrics
     }
 
     /// The wall clock, in milliseconds since the epoch.

@@ -44,8 +44,10 @@ impl<V: 'static> BranchedKStream<V> {
     pub fn default_branch(self, suffix: &str, then: impl FnOnce(KStream<V>)) {
         let split = self.numbered_branch((suffix, 0), Ok, then);
         let branches = split.branches;
+        let number = split.node.id;
         split.stream.lead_to(move |context| {
             Rc::new(BranchNode {
+                node: context.metrics.node(number),
                 branches: branches.iter().map(|make| make(context)).collect(),
             })
         });
@@ -60,11 +62,12 @@ impl<V: 'static> BranchedKStream<V> {
         let builder = self.stream.builder.clone();
         let node = builder.lock().graph.add_branch(&self.node, suffix, number);
         let (select, next) = (Arc::new(select), SharedMake::default());
-        let (name, after) = (Arc::clone(&node.name), Arc::clone(&next));
+        let (number, after) = (node.id, Arc::clone(&next));
         self.branches.push(Box::new(move |context| {
             let select = Arc::clone(&select);
             let next = instantiate(&after, context);
-            Box::new(branch(Rc::from(&*name), move |value| select(value), next))
+            let node = context.metrics.node(number);
+            Box::new(branch(node, move |value| select(value), next))
         }));
         then(KStream {
             builder,

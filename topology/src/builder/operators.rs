@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::{Node, SourceNode, WorkerContext};
 use crate::handlers::{ErrorContext, Response};
 use crate::lease::{Held, Lease};
+use crate::metrics::NodeMetrics;
 use crate::mutation::Mutation;
 use crate::named::Decode;
 use crate::runtime::StreamsError;
@@ -20,11 +21,11 @@ pub(super) use sink::SinkNode;
 pub(crate) use sink::append;
 
 /// Runs an operator's code; if it panics, the part of the record is abandoned.
-fn guarded<T>(node: &str, lease: Lease, code: impl FnOnce() -> T) -> Option<(T, Lease)> {
+fn guarded<T>(node: &NodeMetrics, lease: Lease, code: impl FnOnce() -> T) -> Option<(T, Lease)> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => Some((result, lease)),
         Err(payload) => {
-            lease.fail(node, panicked(&*payload), None);
+            lease.fail(&node.name, panicked(&*payload), None);
             None
         }
     }
@@ -46,6 +47,7 @@ pub(crate) fn settle(
     match response {
         Response::Resume(records) => {
             tracing::warn!(node, error, part = %lease.path(), position = ?lease.record().position, records = records.len(), "a part of a record was taken by its handler");
+            lease.metrics().dropped.add(1);
             let context = context.clone();
             drop(tokio::task::spawn_local(async move {
                 for record in records {
@@ -69,7 +71,7 @@ pub(crate) fn settle(
 }
 
 pub(super) struct DecodeNode<V> {
-    pub(super) name: Rc<str>,
+    pub(super) node: Arc<NodeMetrics>,
     pub(super) decode: Decode<V>,
     pub(super) context: WorkerContext,
     pub(super) next: Rc<dyn Node<V>>,
@@ -77,8 +79,9 @@ pub(super) struct DecodeNode<V> {
 
 impl<V> SourceNode for DecodeNode<V> {
     fn start(&self, lease: Lease) {
+        self.node.processed.add(1);
         let record = lease.shared();
-        let Some((decoded, lease)) = guarded(&self.name, lease, || (self.decode)(record.record()))
+        let Some((decoded, lease)) = guarded(&self.node, lease, || (self.decode)(record.record()))
         else {
             return;
         };
@@ -87,45 +90,52 @@ impl<V> SourceNode for DecodeNode<V> {
             Err(error) => {
                 let response = (self.context.handlers.deserialization)(&ErrorContext {
                     record: lease.record(),
-                    processor_node: &self.name,
+                    processor_node: &self.node.name,
                     part: lease.path(),
                     error: &error,
                     runs: lease.runs() + 1,
                 });
-                settle(&self.context, (lease, None), (&self.name, &error), response);
+                settle(
+                    &self.context,
+                    (lease, None),
+                    (&self.node.name, &error),
+                    response,
+                );
             }
         }
     }
 }
 
 pub(super) struct MapNode<F, W> {
-    pub(super) name: Rc<str>,
+    pub(super) node: Arc<NodeMetrics>,
     pub(super) map: Arc<F>,
     pub(super) next: Rc<dyn Node<W>>,
 }
 
 impl<V, W, F: Fn(V) -> W> Node<V> for MapNode<F, W> {
     fn process(&self, value: V, lease: Lease) {
-        if let Some((value, lease)) = guarded(&self.name, lease, || (self.map)(value)) {
+        self.node.processed.add(1);
+        if let Some((value, lease)) = guarded(&self.node, lease, || (self.map)(value)) {
             self.next.process(value, lease);
         }
     }
 }
 
 pub(super) struct FlatMapNode<F, W> {
-    pub(super) name: Rc<str>,
+    pub(super) node: Arc<NodeMetrics>,
     pub(super) map: F,
     pub(super) next: Rc<dyn Node<W>>,
 }
 
 impl<V, W, I: IntoIterator<Item = (u128, W)>, F: Fn(V) -> I> Node<V> for FlatMapNode<F, W> {
     fn process(&self, value: V, lease: Lease) {
-        let made = guarded(&self.name, lease, || (self.map)(value).into_iter());
+        self.node.processed.add(1);
+        let made = guarded(&self.node, lease, || (self.map)(value).into_iter());
         let Some((mut children, mut lease)) = made else {
             return;
         };
         loop {
-            match guarded(&self.name, lease, || children.next()) {
+            match guarded(&self.node, lease, || children.next()) {
                 None => return,
                 Some((None, lease)) => return lease.complete(),
                 Some((Some((number, child)), parent)) => {
@@ -147,14 +157,15 @@ impl<V, W, I: IntoIterator<Item = (u128, W)>, F: Fn(V) -> I> Node<V> for FlatMap
 pub(super) type Branch<V> = Box<dyn Fn(V, Lease) -> Option<(V, Lease)>>;
 
 pub(super) fn branch<V, W>(
-    name: Rc<str>,
+    node: Arc<NodeMetrics>,
     select: impl Fn(V) -> Result<W, V>,
     next: Rc<dyn Node<W>>,
 ) -> impl Fn(V, Lease) -> Option<(V, Lease)> {
     move |value, lease| {
-        let (selected, lease) = guarded(&name, lease, || select(value))?;
+        let (selected, lease) = guarded(&node, lease, || select(value))?;
         match selected {
             Ok(value) => {
+                node.processed.add(1);
                 next.process(value, lease);
                 None
             }
@@ -164,11 +175,13 @@ pub(super) fn branch<V, W>(
 }
 
 pub(super) struct BranchNode<V> {
+    pub(super) node: Arc<NodeMetrics>,
     pub(super) branches: Vec<Branch<V>>,
 }
 
 impl<V> Node<V> for BranchNode<V> {
     fn process(&self, value: V, lease: Lease) {
+        self.node.processed.add(1);
         let untaken = self
             .branches
             .iter()
@@ -180,13 +193,14 @@ impl<V> Node<V> for BranchNode<V> {
 }
 
 pub(super) struct ForEachNode<F> {
-    pub(super) name: Rc<str>,
+    pub(super) node: Arc<NodeMetrics>,
     pub(super) action: Arc<F>,
 }
 
 impl<V, F: Fn(V)> Node<V> for ForEachNode<F> {
     fn process(&self, value: V, lease: Lease) {
-        if let Some(((), lease)) = guarded(&self.name, lease, || (self.action)(value)) {
+        self.node.processed.add(1);
+        if let Some(((), lease)) = guarded(&self.node, lease, || (self.action)(value)) {
             lease.complete();
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::residence::Residence;
 use super::{Held, InFlight, Lease};
 use crate::lease::ChildPath;
 use crate::metrics::SourceMetrics;
@@ -29,6 +30,7 @@ pub(crate) struct Budget {
     bytes: Cell<usize>,
     freed: Arc<Notify>,
     failed: RefCell<VecDeque<Failure>>,
+    residence: Residence,
     pub(crate) metrics: Arc<SourceMetrics>,
 }
 
@@ -49,6 +51,7 @@ impl Budget {
             bytes: Cell::new(0),
             freed,
             failed: RefCell::default(),
+            residence: Residence::default(),
             metrics,
         }
     }
@@ -59,6 +62,13 @@ impl Budget {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.get()
+    }
+
+    /// Sets the round clock, in nanoseconds: what ended since the last time ended now.
+    pub(crate) fn tick(&self, now: u64) {
+        if let Some((count, total, max)) = self.residence.tick(now) {
+            self.metrics.resided(count, total, max);
+        }
     }
 
     /// The next part that failed and was not looked at.
@@ -146,7 +156,8 @@ impl PartitionState {
         self.phase.set(Phase::Closed);
         self.ending.notify_waiters();
         self.given_up_at.set(lock(&self.progress).committable());
-        self.budget.metrics.closed_with(self.records.get());
+        let open = self.records.get() as u64;
+        self.budget.metrics.duplicates_possible.add(open);
     }
 
     /// Resolves when the partition begins to be given up; not if it has.
@@ -211,6 +222,7 @@ impl PartitionState {
         let shared = Rc::new(InFlight {
             record,
             bytes,
+            started: self.budget.residence.started(),
             partition: Rc::clone(self),
             open: Cell::new(0),
             is_incomplete: Cell::new(false),
@@ -261,18 +273,20 @@ impl PartitionState {
         self.budget.freed.notify_one();
     }
 
-    pub(super) fn end(&self, offset: i64, bytes: usize, is_complete: bool) {
+    pub(super) fn end(&self, record: &InFlight, is_complete: bool) {
+        let (offset, bytes) = (record.record.position.offset, record.bytes);
         take(&self.records, 1);
         take(&self.bytes, bytes);
         take(&self.budget.bytes, bytes);
         self.budget.metrics.record_ended(bytes);
+        self.budget.residence.ended(record.started);
         if self.records.get() == 0 {
             self.idle.notify_one();
         }
         if is_complete {
             lock(&self.progress).complete(offset);
             if self.phase() == Phase::Closed {
-                self.budget.metrics.ended_late();
+                self.budget.metrics.late.add(1);
             }
         }
     }

@@ -14,7 +14,7 @@ struct Partition {
 
 impl Partition {
     fn new() -> Self {
-        let metrics = Arc::new(SourceMetrics::new("in".into()));
+        let metrics = Arc::new(SourceMetrics::default());
         let budget = Rc::new(Budget::new(Arc::default(), metrics));
         let progress = Arc::new(Mutex::new(OffsetTracker::default()));
         let state = PartitionState::new(Rc::clone(&budget), progress);

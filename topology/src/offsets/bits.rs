@@ -94,6 +94,14 @@ impl BitRing {
         base
     }
 
+    /// The offset after the highest that is there.
+    pub(super) fn end(&self) -> Option<i64> {
+        let mut words = self.words.iter().rev().zip(1_i64..);
+        let (word, from_end) = words.find(|(word, _)| **word != 0)?;
+        let bits = i64::from(word.leading_zeros()) + (from_end - 1) * WORD;
+        Some(self.origin + self.len() - bits)
+    }
+
     /// The runs of offsets that are there, in order.
     pub(super) fn runs(&self) -> impl Iterator<Item = Range<i64>> {
         let mut runs = Runs {

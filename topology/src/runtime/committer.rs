@@ -1,11 +1,13 @@
 //! What is committed of the assigned partitions of one source, and when. Knows no log.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::lease::{Progress, lock};
+use crate::metrics::{GroupMetrics, Roll};
 use crate::mutation::Mutation;
 use crate::record::TopicPartition;
 use crate::seam::{CommitError, Committable};
@@ -24,6 +26,8 @@ pub(crate) struct Committer {
     /// The longest metadata; less than configured once the log has refused some.
     limit: usize,
     not_before: Option<Instant>,
+    metrics: Arc<GroupMetrics>,
+    roll: Option<Roll>,
 }
 
 #[derive(Debug)]
@@ -39,12 +43,15 @@ struct Due {
 }
 
 impl Committer {
-    pub(crate) fn new(interval: Duration, limit: usize) -> Self {
+    pub(crate) fn new(interval: Duration, limit: usize, metrics: Arc<GroupMetrics>) -> Self {
+        metrics.metadata_limit(limit);
         Self {
             partitions: HashMap::new(),
             interval,
             limit,
             not_before: None,
+            metrics,
+            roll: None,
         }
     }
 
@@ -54,6 +61,8 @@ impl Committer {
 
     pub(crate) fn assign(&mut self, partition: TopicPartition, progress: Progress) {
         let committed = lock(&progress).version();
+        self.metrics
+            .assigned(partition.partition, Arc::clone(&progress));
         let entry = Entry {
             progress,
             committed,
@@ -67,9 +76,9 @@ impl Committer {
     /// Gives a partition up; `false` where it is not assigned. What is to be committed of it is
     /// told by [`last`](Self::last), once nothing runs on it any more.
     pub(crate) fn revoke(&mut self, partition: &TopicPartition) -> Option<Progress> {
-        self.partitions
-            .remove(partition)
-            .map(|entry| entry.progress)
+        let progress = self.partitions.remove(partition)?.progress;
+        self.metrics.gave_up(partition.partition, &progress);
+        Some(progress)
     }
 
     /// The last commit of a partition that is given up; `None` before its first record.
@@ -99,6 +108,10 @@ impl Committer {
         now: Instant,
         mut commit: impl FnMut(&[Committable]) -> Result<(), CommitError>,
     ) -> Result<bool, CommitError> {
+        let roll = self.roll.get_or_insert_with(|| Roll::new(now));
+        for _ in 0..roll.due(now) {
+            self.metrics.roll();
+        }
         if self.not_before.is_some_and(|at| now < at) {
             return Ok(false);
         }
@@ -106,6 +119,7 @@ impl Committer {
         if due.is_empty() {
             return Ok(false);
         }
+        let began = Instant::now();
         let mut offsets: Vec<_> = due.iter().map(|due| due.committable.clone()).collect();
         let mut committed = commit(&offsets);
         let too_large = matches!(committed, Err(CommitError::MetadataTooLarge));
@@ -114,14 +128,18 @@ impl Committer {
             committed = commit(&offsets);
         }
         match committed {
-            Ok(()) => self.committed(&due, now),
-            Err(CommitError::Rebalancing) => return Ok(false),
+            Ok(()) => {
+                self.metrics.commit_took(began.elapsed());
+                self.committed(&due, now);
+                Ok(true)
+            }
+            Err(CommitError::Rebalancing) => Ok(false),
             Err(error) => {
+                self.metrics.commit_failed();
                 self.not_before = Some(now + AGAIN);
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(true)
     }
 
     fn due(&self, now: Instant) -> Vec<Due> {
@@ -144,6 +162,7 @@ impl Committer {
     fn shrink(&mut self, offsets: &mut [Committable]) {
         let refused = offsets.iter().map(|offset| offset.metadata.len()).max();
         self.limit = self.limit.min(refused.unwrap_or(0)) / 4 * 3;
+        self.metrics.metadata_limit(self.limit);
         tracing::warn!(
             limit = self.limit,
             "the log refused offset maps as too large; lower offset_metadata_max"
@@ -159,6 +178,8 @@ impl Committer {
             version,
         } in due
         {
+            let partition = committable.partition.partition;
+            self.metrics.committed(partition, committable.offset);
             let interval = self.stretched(committable.metadata.len());
             if let Some(entry) = self.partitions.get_mut(&committable.partition) {
                 entry.committed = *version;
@@ -175,9 +196,18 @@ impl Committer {
     }
 }
 
+/// What is assigned no more is not told of.
+impl Drop for Committer {
+    fn drop(&mut self) {
+        for (partition, entry) in &self.partitions {
+            self.metrics.gave_up(partition.partition, &entry.progress);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
     use crate::offsets::OffsetTracker;
@@ -198,7 +228,8 @@ mod tests {
     }
 
     fn committer(limit: usize, progress: &Progress) -> Committer {
-        let mut committer = Committer::new(INTERVAL, limit);
+        let mut committer =
+            Committer::new(INTERVAL, limit, Arc::new(GroupMetrics::new("in".into())));
         let partition = TopicPartition {
             topic: "in".into(),
             partition: 0,

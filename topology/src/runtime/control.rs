@@ -16,7 +16,7 @@ use super::pulse::Pulse;
 use super::worker::{Command, WorkerHandle};
 use super::{InvalidOffsetMetadata, Shared, StreamsConfig, StreamsError};
 use crate::lease::Progress;
-use crate::metrics::SourceMetrics;
+use crate::metrics::{AliveThread, GroupMetrics};
 use crate::mutation::Mutation;
 use crate::offsets::{OffsetTracker, decode};
 use crate::record::TopicPartition;
@@ -41,7 +41,6 @@ pub(super) struct Listener {
     committer: SharedCommitter,
     policy: InvalidOffsetMetadata,
     shared: Arc<Shared>,
-    metrics: Arc<SourceMetrics>,
     seen: bool,
 }
 
@@ -51,20 +50,20 @@ impl Listener {
         workers: &[WorkerHandle],
         config: &StreamsConfig,
         shared: Arc<Shared>,
-        metrics: Arc<SourceMetrics>,
+        metrics: Arc<GroupMetrics>,
     ) -> Self {
         let workers = workers
             .iter()
             .map(|w| (w.commands.clone(), Arc::clone(&w.wake)))
             .collect();
-        let committer = Committer::new(config.commit_interval, config.offset_metadata_max);
+        let metadata_max = config.offset_metadata_max;
+        let committer = Committer::new(config.commit_interval, metadata_max, metrics);
         Self {
             source,
             workers,
             committer: Arc::new(Mutex::new(committer)),
             policy: config.invalid_offset_metadata,
             shared,
-            metrics,
             seen: false,
         }
     }
@@ -158,7 +157,6 @@ impl RebalanceListener for Listener {
                 continue;
             };
             held.push((partition, progress));
-            self.metrics.gave_up(partition.partition);
             let command = Command::Revoke {
                 partition: partition.clone(),
                 drain,
@@ -203,7 +201,7 @@ pub(super) struct Control {
     commit_interval: Duration,
     lag_interval: Option<Duration>,
     shared: Arc<Shared>,
-    metrics: Arc<SourceMetrics>,
+    metrics: Arc<GroupMetrics>,
 }
 
 impl Control {
@@ -212,7 +210,7 @@ impl Control {
         committer: SharedCommitter,
         config: &StreamsConfig,
         shared: Arc<Shared>,
-        metrics: Arc<SourceMetrics>,
+        metrics: Arc<GroupMetrics>,
     ) -> Self {
         Self {
             source,
@@ -230,14 +228,16 @@ impl Control {
         running: Sender<Infallible>,
     ) -> std::io::Result<JoinHandle<()>> {
         let name = format!("streams-{group}");
-        let pulse = self.shared.pulse(&name);
+        let client = self.shared.metrics.client();
+        let (pulse, alive) = (self.shared.pulse(&name), client.thread());
         std::thread::Builder::new().name(name).spawn(move || {
-            self.run(&pulse);
+            self.run(&pulse, &alive);
+            drop(alive);
             drop(running);
         })
     }
 
-    fn run(mut self, pulse: &Pulse) {
+    fn run(mut self, pulse: &Pulse, alive: &AliveThread) {
         let mut lag_asked = Instant::now();
         while !self.shared.stop.load(Ordering::Acquire) {
             pulse.beat();
@@ -245,6 +245,7 @@ impl Control {
                 Ok(()) => {}
                 Err(error @ SourceError::Transient(_)) => tracing::warn!(%error, "the log is away"),
                 Err(error @ (SourceError::Fatal(_) | SourceError::Fenced(_))) => {
+                    alive.failed();
                     self.shared.fail(error.into());
                     break;
                 }
@@ -266,14 +267,11 @@ impl Control {
         } = self;
         let commit = |offsets: &[Committable]| source.commit(offsets);
         match lock(committer).commit(Instant::now(), commit) {
-            Ok(true) => self.metrics.committed(),
-            Ok(false) => {}
+            Ok(_) => {}
             Err(error @ CommitError::NotAMember(_)) => {
-                self.metrics.commit_failed();
                 tracing::warn!(%error, "nothing is committed until partitions are assigned again");
             }
             Err(error) => {
-                self.metrics.commit_failed();
                 tracing::warn!(%error, "a commit failed; it is tried again");
             }
         }
@@ -285,7 +283,7 @@ impl Control {
             return;
         }
         match self.source.records_lag() {
-            Ok(lag) => self.metrics.lags(lag),
+            Ok(lag) => self.metrics.lags(&lag),
             Err(error) => tracing::debug!(%error, "the log does not tell the lag"),
         }
     }

@@ -80,7 +80,7 @@ impl Guard {
             open = state.records(),
             "one record holds the commit of its partition back"
         );
-        state.budget().metrics.head_blocked();
+        state.budget().metrics.head_blocked.add(1);
         if let HeadOfLine::Relocate(relocate) = policy {
             let records = relocate(blocker.record(), &children);
             blocker.relocate();

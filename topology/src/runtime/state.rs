@@ -9,7 +9,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Where a running topology stands.
+use crate::metrics::ClientMetrics;
+
+/// Where a running topology stands. Numbered as in Kafka Streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No group was joined.
@@ -73,6 +75,7 @@ impl fmt::Debug for StateListener {
 pub(crate) struct States {
     current: Mutex<Current>,
     listener: Option<StateListener>,
+    metrics: Arc<ClientMetrics>,
 }
 
 #[derive(Debug)]
@@ -82,7 +85,11 @@ struct Current {
 }
 
 impl States {
-    pub(crate) fn new(sources: usize, listener: Option<StateListener>) -> Self {
+    pub(crate) fn new(
+        sources: usize,
+        listener: Option<StateListener>,
+        metrics: Arc<ClientMetrics>,
+    ) -> Self {
         let current = Current {
             state: State::Created,
             has_assignment: vec![false; sources],
@@ -90,6 +97,7 @@ impl States {
         Self {
             current: Mutex::new(current),
             listener,
+            metrics,
         }
     }
 
@@ -124,6 +132,7 @@ impl States {
             return;
         }
         current.state = next;
+        self.metrics.became(next as u8);
         tracing::info!(state = %next, %before, "the topology's state changed");
         if let Some(StateListener(listen)) = &self.listener {
             listen(next, before);
@@ -144,7 +153,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&seen);
         let listener = StateListener::new(move |new, _| told.lock().unwrap().push(new));
-        (States::new(sources, Some(listener)), seen)
+        (States::new(sources, Some(listener), Arc::default()), seen)
     }
 
     #[test]

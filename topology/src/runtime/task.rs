@@ -5,12 +5,15 @@ use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::StreamsError;
 use super::head::Guard;
 use super::share::Room;
 use super::worker::Returned;
 use crate::builder::SourceNode;
 use crate::lease::{Budget, PartitionState, Started};
+use crate::metrics::WaitsFor;
 use crate::mutation::Mutation;
 use crate::named::DueAt;
 use crate::record::ConsumedRecord;
@@ -33,6 +36,7 @@ pub(super) struct Task {
     pub(super) state: Rc<PartitionState>,
     held: Option<Held>,
     pub(super) guard: Guard,
+    waits_for: WaitsFor,
 }
 
 /// The head of a partition, read before it is due.
@@ -57,6 +61,11 @@ impl Round {
         }
     }
 
+    /// How many it took.
+    pub(super) fn records(&self) -> usize {
+        BATCH - self.left
+    }
+
     /// Whether there may be more to read.
     pub(super) fn is_full(&self) -> bool {
         self.left == 0
@@ -75,6 +84,7 @@ impl Task {
             state,
             held: None,
             guard: Guard::default(),
+            waits_for: WaitsFor::Time,
         }
     }
 
@@ -87,17 +97,21 @@ impl Task {
         now_ms: i64,
         round: &mut Round,
     ) -> Result<bool, StreamsError> {
+        self.waits_for = WaitsFor::Time;
         while round.left > 0 {
             if self.state.records() > 0 {
                 let (span, map_bytes) = self.state.span_and_map_bytes();
                 if span >= room.window || map_bytes > room.map_bytes {
+                    self.waits_for = WaitsFor::Room;
                     return Ok(false);
                 }
                 if !self.is_within(source, room) {
+                    self.waits_for = WaitsFor::Room;
                     return Ok(true);
                 }
             }
             let Some(Held { record, due_ms }) = self.next(source) else {
+                self.waits_for = WaitsFor::Records;
                 return Ok(true);
             };
             if due_ms > now_ms && !Mutation::Early.is_planted() {
@@ -112,6 +126,11 @@ impl Task {
             self.start(source, record)?;
         }
         Ok(true)
+    }
+
+    /// Counts the time since the last round as spent on what this waited for then.
+    pub(super) fn account(&self, nanos: u64) {
+        self.state.budget().metrics.waited(self.waits_for, nanos);
     }
 
     fn is_within(&self, source: &Source, room: Room) -> bool {
@@ -154,7 +173,7 @@ impl Task {
         let offset = record.position.offset;
         match self.state.start(record) {
             Started::Run(lease) => source.node.start(lease),
-            Started::Complete => source.budget.metrics.was_complete(),
+            Started::Complete => source.budget.metrics.restored.add(1),
             Started::WentBack => {
                 let partition = self.queue.partition().clone();
                 return Err(StreamsError::OffsetsWentBack { partition, offset });
@@ -176,7 +195,7 @@ fn due_ms(source: &Source, record: &ConsumedRecord) -> Option<i64> {
 
 /// Lets what is in flight end, then closes the partition and hands it back.
 pub(super) async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
-    let state = &task.state;
+    let (state, began) = (&task.state, Instant::now());
     if let Drain::For(limit) = drain {
         state.drain();
         let limit = if Mutation::DrainWithoutDeadline.is_planted() {
@@ -194,6 +213,7 @@ pub(super) async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>
         }
     }
     state.close();
+    state.budget().metrics.drained(began.elapsed());
     let open = state.records();
     let returned = Returned {
         queue: task.queue,

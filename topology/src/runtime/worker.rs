@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::head::HeadOfLine;
 use super::pulse::Pulse;
@@ -20,7 +21,7 @@ use super::{Clock, Shared, StreamsError, now_ms};
 use crate::builder::{Topology, WorkerContext, settle};
 use crate::handlers::{ErrorContext, RUNS_MAX};
 use crate::lease::{Budget, Failure, PartitionState, Progress};
-use crate::metrics::StreamsMetrics;
+use crate::metrics::{Roll, nanos};
 use crate::mutation::Mutation;
 use crate::record::TopicPartition;
 use crate::seam::{Drain, PartitionQueue};
@@ -79,6 +80,15 @@ pub(crate) struct Worker {
     head_of_line: HeadOfLine,
     clock: Clock,
     first: usize,
+    rounds: Rounds,
+}
+
+/// The times of rounds.
+struct Rounds {
+    /// When the worker was made: the zero of the round clock.
+    zero: Instant,
+    last: Instant,
+    roll: Roll,
 }
 
 impl Worker {
@@ -94,7 +104,7 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let pulse = shared.pulse(&name);
+        let (pulse, alive) = (shared.pulse(&name), shared.metrics.client().thread());
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
@@ -105,9 +115,16 @@ impl Worker {
                 };
                 match catch_unwind(AssertUnwindSafe(body)) {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => shared.fail(error),
-                    Err(_) => shared.fail(StreamsError::Thread(format!("{name} panicked"))),
+                    Ok(Err(error)) => {
+                        alive.failed();
+                        shared.fail(error);
+                    }
+                    Err(_) => {
+                        alive.failed();
+                        shared.fail(StreamsError::Thread(format!("{name} panicked")));
+                    }
                 }
+                drop(alive);
                 drop(running);
             })?;
         Ok(WorkerHandle {
@@ -120,20 +137,20 @@ impl Worker {
     pub(crate) fn new(
         topology: &Topology,
         context: WorkerContext,
-        metrics: &StreamsMetrics,
         (limits, head_of_line): (Limits, HeadOfLine),
         clock: Clock,
     ) -> Self {
         let sources = topology
             .sources
             .iter()
-            .zip(metrics.sources())
+            .zip(context.metrics.sources())
             .map(|(source, metrics)| Source {
                 node: source.make(&context),
                 due_at: source.due_at.clone(),
                 budget: Rc::new(Budget::new(Arc::clone(&context.wake), Arc::clone(metrics))),
             })
             .collect();
+        let now = Instant::now();
         Self {
             context,
             sources,
@@ -143,6 +160,11 @@ impl Worker {
             head_of_line,
             clock,
             first: 0,
+            rounds: Rounds {
+                zero: now,
+                last: now,
+                roll: Roll::new(now),
+            },
         }
     }
 
@@ -162,11 +184,14 @@ impl Worker {
         let wake = Arc::clone(&self.context.wake);
         loop {
             pulse.beat();
+            let began = self.tick();
             self.handle_failures();
             if let Some(error) = self.context.take_failure() {
                 return Err(error);
             }
             let round = self.poll_round((self.clock)())?;
+            let metrics = &self.context.metrics;
+            metrics.polled(began.elapsed(), round.records() as u64);
             if round.is_full() {
                 while let Ok(command) = commands.try_recv() {
                     self.handle(command);
@@ -188,6 +213,24 @@ impl Worker {
         }
     }
 
+    /// Begins a round: the time since the last one is accounted for.
+    fn tick(&mut self) -> Instant {
+        let (now, rounds) = (Instant::now(), &mut self.rounds);
+        for _ in 0..rounds.roll.due(now) {
+            self.context.metrics.roll();
+        }
+        let since = nanos(now.saturating_duration_since(rounds.last));
+        rounds.last = now;
+        for task in &self.tasks {
+            task.account(since);
+        }
+        let clock = nanos(now.saturating_duration_since(rounds.zero));
+        for source in &self.sources {
+            source.budget.tick(clock);
+        }
+        now
+    }
+
     fn handle(&mut self, command: Command) {
         match command {
             Command::Assign {
@@ -203,6 +246,7 @@ impl Worker {
                 let mut tasks = self.tasks.iter();
                 if let Some(index) = tasks.position(|t| *t.queue.partition() == partition) {
                     let task = self.tasks.swap_remove(index);
+                    self.context.metrics.task_closed();
                     self.given_up.insert(partition, Rc::clone(&task.state));
                     drop(tokio::task::spawn_local(give_up(task, drain, done)));
                 }
@@ -221,6 +265,7 @@ impl Worker {
                 return;
             }
         }
+        self.context.metrics.task_created();
         self.tasks.push(Task::new(source, queue, state));
     }
 
@@ -246,7 +291,7 @@ impl Worker {
         }
         if runs < RUNS_MAX {
             tracing::warn!(node, error, runs, part = %lease.path(), position = ?lease.record().position, "a part of a record failed; it runs again");
-            source.budget.metrics.runs_again();
+            source.budget.metrics.run_again.add(1);
             return source.node.start(lease.run_again(held));
         }
         let response = (self.context.handlers.processing)(&ErrorContext {
@@ -256,7 +301,7 @@ impl Worker {
             error: &error,
             runs,
         });
-        source.budget.metrics.handled();
+        source.budget.metrics.handled.add(1);
         settle(&self.context, (lease, held), (&node, &error), response);
     }
 
@@ -321,6 +366,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.state.close();
+            self.context.metrics.task_closed();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One member of the driver's group: a worker and its commits, which a crash takes away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::memory::MemoryLog;
 use super::{DriverConfig, limits};
-use crate::builder::{Topology, WorkerContext};
-use crate::metrics::StreamsMetrics;
+use crate::builder::{SourceEntry, Topology, WorkerContext};
+use crate::metrics::{GroupMetrics, StreamsMetrics};
 use crate::record::TopicPartition;
 use crate::runtime::{Clock, Command, Committer, Pulse, Returned, StreamsError, Worker, resume};
 use crate::seam::Drain;
@@ -24,7 +24,8 @@ pub(super) struct Member {
     local: LocalSet,
     commands: mpsc::Sender<Command>,
     wake: Arc<Notify>,
-    committer: Committer,
+    /// By source topic.
+    committers: BTreeMap<Arc<str>, Committer>,
     pub(super) assigned: BTreeSet<TopicPartition>,
     pub(super) failure: Option<StreamsError>,
 }
@@ -46,12 +47,25 @@ impl Member {
     ) -> Self {
         let wake = Arc::new(Notify::new());
         let handlers = config.exception_handlers.clone();
-        let context = WorkerContext::new((0, 1), log.sink(number), handlers, Arc::clone(&wake));
+        let context = WorkerContext::new(
+            (0, 1),
+            log.sink(number),
+            handlers,
+            Arc::clone(&wake),
+            metrics.worker(number),
+        );
         let how = (limits(config), config.head_of_line.clone());
         let (commands, receiver) = mpsc::channel(64);
-        let (topology, metrics) = (Arc::clone(topology), metrics.clone());
+        let topology = Arc::clone(topology);
+        let (interval, metadata_max) = (config.commit_interval, config.offset_metadata_max);
+        let committer = |(source, metrics): (&SourceEntry, &Arc<GroupMetrics>)| {
+            let committer = Committer::new(interval, metadata_max, Arc::clone(metrics));
+            (Arc::clone(&source.topic), committer)
+        };
+        let sources = topology.sources.iter().zip(metrics.groups());
+        let committers = sources.map(committer).collect();
         let worker = async move {
-            let worker = Worker::new(&topology, context, &metrics, how, clock);
+            let worker = Worker::new(&topology, context, how, clock);
             worker.run(receiver, &Pulse::new("driver")).await
         };
         Self {
@@ -59,7 +73,7 @@ impl Member {
             local: LocalSet::new(),
             commands,
             wake,
-            committer: Committer::new(config.commit_interval, config.offset_metadata_max),
+            committers,
             assigned: BTreeSet::new(),
             failure: None,
         }
@@ -81,8 +95,9 @@ impl Member {
             Err((offset, _)) => crate::offsets::OffsetTracker::resume(offset, &[]),
         };
         let progress = Arc::new(Mutex::new(resumed));
-        self.committer
-            .assign(partition.clone(), Arc::clone(&progress));
+        if let Some(committer) = self.committers.get_mut(&partition.topic) {
+            committer.assign(partition.clone(), Arc::clone(&progress));
+        }
         self.assigned.insert(partition.clone());
         let wake = Arc::clone(&self.wake);
         let next = committed.map_or(0, |committed| committed.offset);
@@ -95,7 +110,10 @@ impl Member {
     }
 
     pub(super) fn revoke(&mut self, partition: &TopicPartition, drain: Drain) -> Option<Revoking> {
-        let progress = self.committer.revoke(partition)?;
+        let progress = self
+            .committers
+            .get_mut(&partition.topic)?
+            .revoke(partition)?;
         let (done, returned) = sync_channel(1);
         self.command(Command::Revoke {
             partition: partition.clone(),
@@ -116,7 +134,8 @@ impl Member {
             return false;
         }
         self.assigned.remove(&revoking.partition);
-        let last = self.committer.last(&revoking.partition, &revoking.progress);
+        let committer = self.committers.get(&revoking.partition.topic);
+        let last = committer.and_then(|c| c.last(&revoking.partition, &revoking.progress));
         if let Some(last) = last.filter(|_| revoking.drain != Drain::Lost)
             && let Err(error) = log.commit(&[last])
         {
@@ -126,11 +145,11 @@ impl Member {
     }
 
     pub(super) fn commit(&mut self, log: &MemoryLog) {
-        if let Err(error) = self
-            .committer
-            .commit(Instant::now(), |offsets| log.commit(offsets))
-        {
-            tracing::warn!(%error, "a commit failed");
+        for committer in self.committers.values_mut() {
+            let commit = committer.commit(Instant::now(), |offsets| log.commit(offsets));
+            if let Err(error) = commit {
+                tracing::warn!(%error, "a commit failed");
+            }
         }
     }
 

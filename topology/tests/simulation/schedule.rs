@@ -6,8 +6,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use topology::seam::Drain;
 use topology::{
-    Async, Consumed, Named, PendingCalls, ProcessingOrder, Produced, StreamsBuilder, Topology,
-    TopologyTestDriver,
+    Async, Consumed, MetricSubject, Named, PendingCalls, ProcessingOrder, Produced, StreamsBuilder,
+    Topology, TopologyTestDriver,
 };
 
 use crate::history::History;
@@ -24,6 +24,13 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What the driver says is in flight.
+#[derive(Debug)]
+struct InFlight {
+    records: u64,
+    bytes: u64,
 }
 
 /// Runs the schedule of a seed.
@@ -288,31 +295,47 @@ impl Schedule {
         }
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count"
+    )]
+    fn in_flight(&self) -> InFlight {
+        let count = |name| {
+            self.driver
+                .metrics()
+                .value(name, MetricSubject::Source("in"))
+        };
+        let whole = |name| count(name).map_or(0, |value| value as u64);
+        InFlight {
+            records: whole("records-in-flight"),
+            bytes: whole("bytes-in-flight"),
+        }
+    }
+
     /// A partition without records in flight may take one, whatever the budget, in each of its
     /// assignments; and the last record within the bytes may be larger than what is left of them.
     fn check_budget(&self) {
         const RECORD_BYTES_MAX: usize = 128 + 450;
-        let (config, metrics) = (&self.plan.driver, self.driver.metrics().remove(0));
+        let (config, flight) = (&self.plan.driver, self.in_flight());
         let over = usize::try_from(self.history.assignments()).unwrap();
         let records_max = config.members * config.max_in_flight_records + over;
         let bytes_max = config.members * (config.max_in_flight_bytes + RECORD_BYTES_MAX)
             + over * RECORD_BYTES_MAX;
-        if metrics.records_in_flight > records_max as u64
-            || metrics.bytes_in_flight > bytes_max as u64
-        {
+        if flight.records > records_max as u64 || flight.bytes > bytes_max as u64 {
             self.history.violated(format!(
-                "{metrics:?} are more in flight than {config:?} allows"
+                "{flight:?} are more in flight than {config:?} allows"
             ));
         }
     }
 
     /// Where less than half of every bound is taken, nothing that can be read is left unread.
     fn check_reading(&self) {
-        let (config, metrics) = (&self.plan.driver, self.driver.metrics().remove(0));
+        let (config, flight) = (&self.plan.driver, self.in_flight());
         let pending = self.calls.pending();
         let has_room = 2 * (pending.len() + 1) < config.max_in_flight_records
-            && metrics.bytes_in_flight * 2 < config.max_in_flight_bytes as u64
-            && metrics.records_in_flight <= pending.len() as u64
+            && flight.bytes * 2 < config.max_in_flight_bytes as u64
+            && flight.records <= pending.len() as u64
             && config.offset_metadata_max == 4_096;
         if !has_room || self.plan.has_due_times || self.plan.order != Order::Unordered {
             return;
@@ -332,7 +355,7 @@ impl Schedule {
                 |item: &&Item| usize::try_from(item.offset - lowest).unwrap_or(0) < config.window;
             if let Some(unread) = unread.filter(is_near) {
                 self.history.violated(format!(
-                    "{partition}@{} is not read although there is room: {} calls, {metrics:?}, {config:?}", unread.offset, pending.len()));
+                    "{partition}@{} is not read although there is room: {} calls, {flight:?}, {config:?}", unread.offset, pending.len()));
             }
         }
     }

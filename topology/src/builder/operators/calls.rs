@@ -17,12 +17,13 @@ use tokio::time::Instant;
 use super::super::{Node, WorkerContext};
 use super::{guarded, panicked};
 use crate::lease::Lease;
+use crate::metrics::NodeMetrics;
 use crate::mutation::Mutation;
-use crate::processing::{Again, Async, BoundOf, CallAgain, KeyOf};
+use crate::processing::{Again, Async, BoundOf, CallAgain, KeyOf, MaxInFlight};
 
 /// The calls of one operator on one worker.
 pub(crate) struct Calls<V, W, C> {
-    name: Rc<str>,
+    node: Arc<NodeMetrics>,
     call: C,
     bound: BoundOf<V>,
     /// `None`: in any order.
@@ -66,14 +67,14 @@ where
     F: Future<Output = W> + 'static,
 {
     pub(crate) fn node(
-        name: Rc<str>,
+        node: Arc<NodeMetrics>,
         call: C,
         (how, context): (&Async<V, W>, &WorkerContext),
         next: Rc<dyn Node<W>>,
     ) -> Rc<dyn Node<V>> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Rc::new(Rc::new(Self {
-            name,
+            node,
             call,
             bound: Arc::clone(&how.bound),
             key_of: how.order.0.clone(),
@@ -135,7 +136,7 @@ where
             Ok(result) => self.next.process(result, lease),
             Err(error) => {
                 let held = turn.map(|turn| (self.number, Box::new(turn) as _));
-                lease.fail(&self.name, error, held);
+                lease.fail(&self.node.name, error, held);
             }
         }
     }
@@ -147,8 +148,7 @@ where
         loop {
             let mut permit = None;
             if let Some(bound) = (self.bound)(&value) {
-                let permits = self.context.semaphore(bound);
-                permit = permits.acquire_owned().await.ok();
+                permit = self.permit(bound).await;
                 if !lease.may_start() {
                     return None;
                 }
@@ -156,13 +156,28 @@ where
             if !lease.is_held() {
                 return None;
             }
+            let began = Instant::now();
             let ended = self.call_once(value).await;
+            self.node.calls.took(began.elapsed());
             drop(permit);
             match self.value_again(&ended) {
                 Some(next) if self.wait(&mut wait, lease).await => value = next,
                 _ => return Some(ended),
             }
         }
+    }
+
+    async fn permit(&self, bound: MaxInFlight) -> Option<OwnedSemaphorePermit> {
+        let permits = self.context.semaphore(bound);
+        // Whoever waits already is served first: while somebody does none is free.
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            self.node.credit_wait.record(0);
+            return Some(permit);
+        }
+        let began = Instant::now();
+        let permit = permits.acquire_owned().await.ok();
+        self.node.credit_wait.took(began.elapsed());
+        permit
     }
 
     async fn call_once(&self, value: V) -> Result<W, String> {
@@ -242,12 +257,13 @@ where
     F: Future<Output = W> + 'static,
 {
     fn process(&self, value: V, lease: Lease) {
+        self.node.processed.add(1);
         let Some(key_of) = &self.key_of else {
             return self.start(value, lease, None);
         };
         let record = lease.shared();
         let key = || key_of(&value, &record.record().position);
-        let Some((key, lease)) = guarded(&self.name, lease, key) else {
+        let Some((key, lease)) = guarded(&self.node, lease, key) else {
             return;
         };
         if let Some((value, lease, turn)) = self.enter(key, value, lease) {

@@ -1,6 +1,5 @@
 //! Writes to the log, until it has acknowledged.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,18 +7,20 @@ use super::super::{Node, WorkerContext};
 use super::guarded;
 use crate::handlers::ProductionResponse;
 use crate::lease::Lease;
+use crate::metrics::NodeMetrics;
 use crate::record::ProducerRecord;
 use crate::runtime::StreamsError;
 
 pub(crate) struct SinkNode<V> {
-    pub(crate) name: Rc<str>,
+    pub(crate) node: Arc<NodeMetrics>,
     pub(crate) encode: Arc<dyn Fn(V) -> ProducerRecord + Send + Sync>,
     pub(crate) context: WorkerContext,
 }
 
 impl<V: 'static> Node<V> for SinkNode<V> {
     fn process(&self, value: V, lease: Lease) {
-        let Some((record, lease)) = guarded(&self.name, lease, || (self.encode)(value)) else {
+        self.node.processed.add(1);
+        let Some((record, lease)) = guarded(&self.node, lease, || (self.encode)(value)) else {
             return;
         };
         let context = self.context.clone();
@@ -44,6 +45,7 @@ pub(crate) async fn append(
     let mut wait = WAIT_FIRST;
     while is_held() {
         let Err(error) = context.sink.send(record.clone()).await else {
+            context.metrics.produced(&record.topic, record.bytes());
             return true;
         };
         tracing::warn!(topic = &*record.topic, %error, "a write failed");

@@ -1,0 +1,95 @@
+//! What the control thread of one source counts: commits, and how far its partitions are.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::cells::{Counter, Sensor};
+use crate::lease::Progress;
+
+/// The numbers of one source's control thread, its only writer.
+#[derive(Debug)]
+pub(crate) struct GroupMetrics {
+    pub(super) topic: Arc<str>,
+    pub(super) commits: Sensor,
+    pub(super) failed_commits: Counter,
+    metadata_max: AtomicU64,
+    tasks: Mutex<BTreeMap<i32, TaskMetrics>>,
+}
+
+/// An assigned partition.
+#[derive(Debug)]
+pub(super) struct TaskMetrics {
+    pub(super) progress: Progress,
+    pub(super) committed: Option<i64>,
+    pub(super) lag: Option<u64>,
+}
+
+impl GroupMetrics {
+    pub(crate) fn new(topic: Arc<str>) -> Self {
+        Self {
+            topic,
+            commits: Sensor::default(),
+            failed_commits: Counter::default(),
+            metadata_max: AtomicU64::default(),
+            tasks: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn assigned(&self, partition: i32, progress: Progress) {
+        let task = TaskMetrics {
+            progress,
+            committed: None,
+            lag: None,
+        };
+        self.tasks().insert(partition, task);
+    }
+
+    /// A partition that is given up is another member's to report; it may be already.
+    pub(crate) fn gave_up(&self, partition: i32, progress: &Progress) {
+        let mut tasks = self.tasks();
+        let task = tasks.get(&partition);
+        if task.is_some_and(|task| Arc::ptr_eq(&task.progress, progress)) {
+            tasks.remove(&partition);
+        }
+    }
+
+    pub(crate) fn commit_took(&self, took: Duration) {
+        self.commits.took(took);
+    }
+
+    pub(crate) fn committed(&self, partition: i32, offset: i64) {
+        if let Some(task) = self.tasks().get_mut(&partition) {
+            task.committed = Some(offset);
+        }
+    }
+
+    pub(crate) fn commit_failed(&self) {
+        self.failed_commits.add(1);
+    }
+
+    /// The longest offset map that is committed.
+    pub(crate) fn metadata_limit(&self, bytes: usize) {
+        self.metadata_max.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn metadata_max(&self) -> u64 {
+        self.metadata_max.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lags(&self, lags: &BTreeMap<i32, u64>) {
+        for (partition, task) in &mut *self.tasks() {
+            task.lag = lags.get(partition).copied();
+        }
+    }
+
+    /// Begins the next window of every average and maximum.
+    pub(crate) fn roll(&self) {
+        self.commits.roll();
+    }
+
+    pub(super) fn tasks(&self) -> MutexGuard<'_, BTreeMap<i32, TaskMetrics>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
