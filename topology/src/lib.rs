@@ -8,6 +8,8 @@ mod builder;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod graph;
+#[cfg(feature = "test-util")]
+pub mod guarantees;
 mod handlers;
 pub mod kafka;
 mod lease;

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 use crate::builder::Topology;
+use crate::guarantees::{Guarantee, History};
 use crate::handlers::ExceptionHandlers;
 use crate::metrics::{SourceSnapshot, StreamsMetrics};
 use crate::offsets::decode;
@@ -54,6 +55,9 @@ pub struct DriverConfig {
     pub head_of_line: HeadOfLine,
     /// As in [`StreamsConfig`](crate::StreamsConfig).
     pub exception_handlers: ExceptionHandlers,
+    /// Takes note of what happens, for [`assert_guarantees`](TopologyTestDriver::assert_guarantees).
+    /// The topology's own parts begin and end in a clone of it.
+    pub history: History,
 }
 
 impl DriverConfig {
@@ -71,6 +75,7 @@ impl DriverConfig {
             log_metadata_max: 4_096,
             head_of_line: HeadOfLine::Warn,
             exception_handlers: ExceptionHandlers::default(),
+            history: History::new(),
         }
     }
 }
@@ -113,6 +118,11 @@ impl TopologyTestDriver {
             let elapsed = Instant::now().saturating_duration_since(started);
             start_ms + i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
         });
+        let history = &config.history;
+        history.set_clock(Arc::clone(&clock));
+        for source in &topology.sources {
+            history.reads(&source.topic);
+        }
         let log = MemoryLog::new(
             config.partitions,
             config.log_metadata_max,
@@ -152,7 +162,9 @@ impl TopologyTestDriver {
     /// Appends a record to a source topic.
     pub fn pipe_input(&self, record: &ProducerRecord) -> Position {
         let _entered = self.runtime.enter();
-        self.runtime.block_on(async { self.log.append(record) })
+        let position = self.runtime.block_on(async { self.log.append(record) });
+        self.config.history.written(record, &position);
+        position
     }
 
     /// Lets the wall clock go on; everything that falls due meanwhile runs, in order, and commits
@@ -189,6 +201,9 @@ impl TopologyTestDriver {
             if let (Some(source), Some(member)) =
                 (source, self.members.borrow_mut().get_mut(member))
             {
+                let committed = self.log.committed(partition);
+                let history = &self.config.history;
+                history.assigned_to(partition.clone(), committed.as_ref());
                 member.assign(source, partition.clone(), &self.log);
             }
             self.settle();
@@ -216,6 +231,7 @@ impl TopologyTestDriver {
                 left = left.saturating_sub(TICK);
                 self.run_until(async { tokio::time::sleep(TICK).await });
             }
+            self.config.history.gave_up(partition.clone());
         }
         true
     }
@@ -236,6 +252,9 @@ impl TopologyTestDriver {
         };
         let _entered = self.runtime.enter();
         let crashed = std::mem::replace(entry, fresh);
+        for partition in &crashed.assigned {
+            self.config.history.gave_up(partition.clone());
+        }
         crashed.assigned.iter().cloned().collect()
     }
 
@@ -270,6 +289,14 @@ impl TopologyTestDriver {
     /// As [`read_output`](Self::read_output), with who wrote it and where.
     pub fn read_written(&self, topic: &str) -> Vec<Written> {
         self.log.take_written(topic)
+    }
+
+    /// # Panics
+    /// When one of the guarantees was broken, by what the configuration's history has noted: with
+    /// the record, and what had happened to it.
+    #[track_caller]
+    pub fn assert_guarantees(&self, guarantees: &[Guarantee]) {
+        self.config.history.assert_guarantees(guarantees);
     }
 
     /// What the topology has counted so far, one element for each source.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::memory::MemoryLog;
 use super::{DriverConfig, limits};
 use crate::builder::{Topology, WorkerContext};
+use crate::guarantees::{History, committing, observe_sink};
 use crate::metrics::StreamsMetrics;
 use crate::record::TopicPartition;
 use crate::runtime::{Clock, Command, Committer, Pulse, Returned, StreamsError, Worker, resume};
@@ -25,6 +26,7 @@ pub(super) struct Member {
     commands: mpsc::Sender<Command>,
     wake: Arc<Notify>,
     committer: Committer,
+    history: History,
     pub(super) assigned: BTreeSet<TopicPartition>,
     pub(super) failure: Option<StreamsError>,
 }
@@ -46,7 +48,9 @@ impl Member {
     ) -> Self {
         let wake = Arc::new(Notify::new());
         let handlers = config.exception_handlers.clone();
-        let context = WorkerContext::new((0, 1), log.sink(number), handlers, Arc::clone(&wake));
+        let history = config.history.clone();
+        let sink = observe_sink(log.sink(number), history.clone());
+        let context = WorkerContext::new((0, 1), sink, handlers, Arc::clone(&wake));
         let how = (limits(config), config.head_of_line.clone());
         let (commands, receiver) = mpsc::channel(64);
         let (topology, metrics) = (Arc::clone(topology), metrics.clone());
@@ -60,6 +64,7 @@ impl Member {
             commands,
             wake,
             committer: Committer::new(config.commit_interval, config.offset_metadata_max),
+            history,
             assigned: BTreeSet::new(),
             failure: None,
         }
@@ -118,7 +123,7 @@ impl Member {
         self.assigned.remove(&revoking.partition);
         let last = self.committer.last(&revoking.partition, &revoking.progress);
         if let Some(last) = last.filter(|_| revoking.drain != Drain::Lost)
-            && let Err(error) = log.commit(&[last])
+            && let Err(error) = committing(&self.history, &[last], |last| log.commit(last))
         {
             tracing::warn!(%error, "the last commit of a revoked partition failed");
         }
@@ -126,10 +131,9 @@ impl Member {
     }
 
     pub(super) fn commit(&mut self, log: &MemoryLog) {
-        if let Err(error) = self
-            .committer
-            .commit(Instant::now(), |offsets| log.commit(offsets))
-        {
+        if let Err(error) = self.committer.commit(Instant::now(), |offsets| {
+            committing(&self.history, offsets, |offsets| log.commit(offsets))
+        }) {
             tracing::warn!(%error, "a commit failed");
         }
     }
