@@ -197,6 +197,11 @@ impl Lease {
         self.shared.is_relocated.get()
     }
 
+    /// Resolves when the partition begins to be given up; not if it has.
+    pub(crate) async fn given_up(&self) {
+        self.shared.partition.given_up().await;
+    }
+
     /// Whether results may be written: `false` once the partition is another's.
     pub(crate) fn is_held(&self) -> bool {
         let is_held = self.shared.partition.phase() != Phase::Closed

@@ -1,5 +1,6 @@
 //! One assigned partition on its worker: the only owner of the partition's state.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -120,11 +121,8 @@ impl Task {
         loop {
             match self.queue.poll()? {
                 Ok(record) => {
-                    let due_ms = source.due_at.as_ref().and_then(|due_at| due_at(&record));
-                    return Some(Held {
-                        record,
-                        due_ms: due_ms.unwrap_or(i64::MIN),
-                    });
+                    let due_ms = due_ms(source, &record).unwrap_or(i64::MIN);
+                    return Some(Held { record, due_ms });
                 }
                 Err(error) => {
                     tracing::warn!(partition = ?self.queue.partition(), %error, "a read failed");
@@ -147,6 +145,16 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// What panics says nothing about a record, which is then due at once.
+fn due_ms(source: &Source, record: &ConsumedRecord) -> Option<i64> {
+    let due_at = source.due_at.as_ref()?;
+    let due_ms = catch_unwind(AssertUnwindSafe(|| due_at(record)));
+    due_ms.unwrap_or_else(|_| {
+        tracing::error!(position = ?record.position, "when a record is due is unknown: it runs now");
+        None
+    })
 }
 
 /// Lets what is in flight end, then closes the partition and hands it back.
