@@ -87,7 +87,8 @@ pub enum SinkError {
 }
 
 /// Told of assignments by a source, on the thread that polls the source, from inside
-/// [`RecordSource::poll`] and [`RecordSource::leave`].
+/// [`RecordSource::poll`] and [`RecordSource::leave`]; where it is dropped without leaving, on
+/// another thread that it waits for, within the same bound.
 pub trait RebalanceListener: Send {
     /// Takes over newly assigned partitions. Must not block.
     fn assigned(&mut self, partitions: Vec<Assigned>);
@@ -155,8 +156,15 @@ pub trait RecordSource: Send {
         Ok(BTreeMap::new())
     }
 
+    /// How many records the log deleted before the group had read them, as far as was seen when
+    /// partitions were assigned to this member.
+    fn records_deleted_unread(&self) -> u64 {
+        0
+    }
+
     /// Leaves the group: revokes everything through the listener, commits what it answers, and
-    /// closes. Bounded by `drain` plus a few seconds.
+    /// closes. Bounded by `drain` plus 10 seconds and the request timeout of the commit; what has
+    /// not ended by then is left behind, and told by name.
     fn leave(self: Box<Self>, drain: Duration);
 }
 

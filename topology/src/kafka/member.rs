@@ -57,6 +57,10 @@ impl Member {
         self.drain_ms.store(millis(drain), Ordering::Release);
     }
 
+    pub(super) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms.load(Ordering::Acquire))
+    }
+
     pub(super) fn assigned(&self) -> Vec<TopicPartition> {
         lock(&self.assigned).iter().cloned().collect()
     }
@@ -93,8 +97,11 @@ impl Member {
 
     pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
         let lost = consumer.assignment_lost();
-        let limit = Duration::from_millis(self.drain_ms.load(Ordering::Acquire));
-        let drain = if lost { Drain::Lost } else { Drain::For(limit) };
+        let drain = if lost {
+            Drain::Lost
+        } else {
+            Drain::For(self.drain())
+        };
         tracing::info!(partitions = partitions.len(), lost, "revoked");
         let committable = lock(&self.listener).revoked(partitions, drain);
         lock(&self.assigned).retain(|held| !partitions.contains(held));
