@@ -19,8 +19,8 @@ use crate::handlers::ExceptionHandlers;
 use crate::metrics::{SourceSnapshot, StreamsMetrics};
 use crate::offsets::decode;
 use crate::record::{Position, ProducerRecord, TopicPartition};
-use crate::runtime::{Clock, HeadOfLine, Limits, StreamsError};
-use crate::seam::{Committed, Drain};
+use crate::runtime::{Clock, HeadOfLine, InvalidOffsetMetadata, Limits, StreamsError};
+use crate::seam::{CommitError, Committable, Committed, Drain};
 use member::Member;
 use memory::MemoryLog;
 
@@ -52,6 +52,8 @@ pub struct DriverConfig {
     /// What the log takes as commit metadata, in bytes.
     pub log_metadata_max: usize,
     /// As in [`StreamsConfig`](crate::StreamsConfig).
+    pub invalid_offset_metadata: InvalidOffsetMetadata,
+    /// As in [`StreamsConfig`](crate::StreamsConfig).
     pub head_of_line: HeadOfLine,
     /// As in [`StreamsConfig`](crate::StreamsConfig).
     pub exception_handlers: ExceptionHandlers,
@@ -73,6 +75,7 @@ impl DriverConfig {
             commit_interval: Duration::from_millis(20),
             offset_metadata_max: 4_096,
             log_metadata_max: 4_096,
+            invalid_offset_metadata: InvalidOffsetMetadata::default(),
             head_of_line: HeadOfLine::Warn,
             exception_handlers: ExceptionHandlers::default(),
             history: History::new(),
@@ -307,6 +310,15 @@ impl TopologyTestDriver {
     /// The wall clock, in milliseconds since the epoch.
     pub fn now_ms(&self) -> i64 {
         self.runtime.block_on(async { (self.clock)() })
+    }
+
+    /// Commits for the group as another program would.
+    ///
+    /// # Errors
+    /// As the log's: [`refuse_commits`](Self::refuse_commits) counts it, and metadata may be too
+    /// large.
+    pub fn commit_foreign(&self, offsets: &[Committable]) -> Result<(), CommitError> {
+        self.log.commit(offsets)
     }
 
     /// The offset that the group has committed of a partition.

@@ -34,7 +34,8 @@ pub(super) fn breaches(guarantee: Guarantee, events: &[Event]) -> Vec<Breach> {
     }
 }
 
-/// The records that were written to topics that are read.
+/// The records that were written to topics that are read, without those that another program has
+/// committed: what the first assignment of a partition finds, before any commit of its owner's.
 fn records(events: &[Event]) -> Vec<&Position> {
     let read: HashSet<&str> = events
         .iter()
@@ -47,7 +48,32 @@ fn records(events: &[Event]) -> Vec<&Position> {
         Event::Written(position) if read.contains(&*position.topic) => Some(position),
         _ => None,
     });
-    written.collect()
+    let foreign = foreign(events);
+    let is_foreign = |at: &&Position| {
+        foreign
+            .iter()
+            .any(|(of, c)| is_at(of, at) && c.has(at.offset))
+    };
+    written.filter(|at| !is_foreign(at)).collect()
+}
+
+fn foreign(events: &[Event]) -> Vec<(&TopicPartition, &Complete)> {
+    let mut own = HashSet::new();
+    let mut found = Vec::new();
+    for event in events {
+        match event {
+            Event::Commits { partition, .. } => {
+                own.insert(partition);
+            }
+            Event::Assigned {
+                partition,
+                committed: Some(committed),
+                ..
+            } if !own.contains(partition) => found.push((partition, committed)),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// How many parts each record has, as far as it is known: else one.

@@ -31,7 +31,7 @@ impl Part {
 
     /// The part of a number, from 0, among `count`.
     #[must_use]
-    pub fn number(mut self, number: u32, count: u32) -> Self {
+    pub fn numbered(mut self, number: u32, count: u32) -> Self {
         (self.number, self.count) = (number, count.max(1));
         self
     }
@@ -60,6 +60,11 @@ impl Part {
     /// Where its record lies.
     pub fn position(&self) -> &Position {
         &self.position
+    }
+
+    /// Which of its record's parts it is.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     pub(super) fn id(&self) -> PartId {

@@ -78,11 +78,10 @@ impl History {
 
     /// A part begins to run.
     pub fn begin(&self, part: Part) -> Begun {
-        let id = part.id();
         let mut noted = self.lock();
         let run = noted.begun;
         noted.begun += 1;
-        let runs = noted.runs.entry(id.clone()).or_default();
+        let runs = noted.runs.entry(part.id()).or_default();
         *runs += 1;
         let runs = *runs;
         let at_ms = noted.clock.as_ref().map_or_else(now_ms, |clock| clock());
@@ -90,14 +89,14 @@ impl History {
         noted.events.push(Event::Began {
             run,
             member,
-            part,
+            part: part.clone(),
             at_ms,
         });
         drop(noted);
         self.shared.more.notify_all();
         Begun {
             history: self.clone(),
-            id,
+            part,
             run,
             runs,
         }
@@ -310,7 +309,7 @@ fn complete(committed: &Committed) -> Complete {
 #[derive(Debug)]
 pub struct Begun {
     history: History,
-    id: PartId,
+    part: Part,
     run: usize,
     runs: usize,
 }
@@ -321,10 +320,15 @@ impl Begun {
         self.runs
     }
 
+    /// What runs.
+    pub fn part(&self) -> &Part {
+        &self.part
+    }
+
     /// The part comes to an end state.
     pub fn end(self) {
         self.history.note(Event::Ended {
-            id: self.id.clone(),
+            id: self.part.id(),
             run: Some(self.run),
         });
     }

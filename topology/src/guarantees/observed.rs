@@ -158,6 +158,10 @@ impl RecordSource for ObservedSource {
         self.source.records_lag()
     }
 
+    fn records_deleted_unread(&self) -> u64 {
+        self.source.records_deleted_unread()
+    }
+
     fn leave(self: Box<Self>, drain: Duration) {
         self.source.leave(drain);
     }

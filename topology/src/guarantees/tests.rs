@@ -80,13 +80,13 @@ fn what_was_done_in_order_and_committed_breaks_nothing() {
 #[test]
 fn a_part_that_has_not_ended_is_missed() {
     let history = history(1);
-    history.begin(Part::of(&at(0)).number(0, 2)).end();
+    history.begin(Part::of(&at(0)).numbered(0, 2)).end();
     is_broken(
         &history,
         Guarantee::AtLeastOnce,
         "in-0@0 part 1 has not ended",
     );
-    history.begin(Part::of(&at(0)).number(1, 2)).end();
+    history.begin(Part::of(&at(0)).numbered(1, 2)).end();
     assert_eq!(history.check(Guarantee::AtLeastOnce), Ok(()));
     is_broken(&history, Guarantee::AllCommitted, "in-0@0 is not committed");
 }
@@ -234,4 +234,16 @@ fn a_commit_that_goes_back_is_found() {
         Guarantee::CommitsOnlyGrow,
         "went back from 7 to in-0@5",
     );
+}
+
+#[test]
+fn what_another_program_has_committed_is_not_promised() {
+    let history = history(0);
+    history.gave_up(partition());
+    history.assigned_to(partition(), Some(&committed(1)));
+    history.written(&record(), &at(0));
+    history.commits(partition(), &committed(1));
+    history.assert_guarantees(&Guarantee::ALL);
+    history.written(&record(), &at(1));
+    is_broken(&history, Guarantee::AtLeastOnce, "in-0@1 part 0");
 }

@@ -15,8 +15,11 @@ use super::{DriverConfig, limits};
 use crate::builder::{Topology, WorkerContext};
 use crate::guarantees::{History, committing, observe_sink};
 use crate::metrics::StreamsMetrics;
+use crate::offsets::OffsetTracker;
 use crate::record::TopicPartition;
-use crate::runtime::{Clock, Command, Committer, Pulse, Returned, StreamsError, Worker, resume};
+use crate::runtime::{
+    Clock, Command, Committer, InvalidOffsetMetadata, Pulse, Returned, StreamsError, Worker, resume,
+};
 use crate::seam::Drain;
 
 pub(super) struct Member {
@@ -27,6 +30,7 @@ pub(super) struct Member {
     wake: Arc<Notify>,
     committer: Committer,
     history: History,
+    policy: InvalidOffsetMetadata,
     pub(super) assigned: BTreeSet<TopicPartition>,
     pub(super) failure: Option<StreamsError>,
 }
@@ -65,6 +69,7 @@ impl Member {
             wake,
             committer: Committer::new(config.commit_interval, config.offset_metadata_max),
             history,
+            policy: config.invalid_offset_metadata,
             assigned: BTreeSet::new(),
             failure: None,
         }
@@ -83,7 +88,11 @@ impl Member {
         let committed = log.committed(&partition);
         let resumed = match resume(committed.as_ref()) {
             Ok(tracker) => tracker,
-            Err((offset, _)) => crate::offsets::OffsetTracker::resume(offset, &[]),
+            Err((_, error)) if self.policy == InvalidOffsetMetadata::Fail => {
+                self.failure = Some(StreamsError::InvalidOffsetMetadata { partition, error });
+                return;
+            }
+            Err((offset, _)) => OffsetTracker::resume(offset, &[]),
         };
         let progress = Arc::new(Mutex::new(resumed));
         self.committer
