@@ -43,7 +43,7 @@ fn member(subject: &crate::harness::Subject, protocol: GroupProtocol) -> Running
     Running::new(subject, PARTITIONS, &How::ORDERED).by(protocol)
 }
 
-/// For each of some partitions: records of two keys, of which one may be held.
+/// Records of two keys for each of some partitions.
 fn flow(partitions: &[i32]) -> Vec<Work> {
     let of = |partition: &i32| {
         let keys = (0..10).map(|number| format!("{partition}-{}", number % 2));
