@@ -55,6 +55,8 @@ mod dead_letter;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod graph;
+#[cfg(feature = "test-util")]
+pub mod guarantees;
 mod handlers;
 pub mod kafka;
 mod lease;

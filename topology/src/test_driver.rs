@@ -14,12 +14,13 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 use crate::builder::Topology;
+use crate::guarantees::{Guarantee, History};
 use crate::handlers::ExceptionHandlers;
 use crate::metrics::StreamsMetrics;
 use crate::offsets::decode;
 use crate::record::{Position, ProducerRecord, TopicPartition};
-use crate::runtime::{Clock, HeadOfLine, Limits, StreamsError};
-use crate::seam::{Committed, Drain};
+use crate::runtime::{Clock, HeadOfLine, InvalidOffsetMetadata, Limits, StreamsError};
+use crate::seam::{CommitError, Committable, Committed, Drain};
 use member::Member;
 use memory::MemoryLog;
 
@@ -51,9 +52,14 @@ pub struct DriverConfig {
     /// What the log takes as commit metadata, in bytes.
     pub log_metadata_max: usize,
     /// As in [`StreamsConfig`](crate::StreamsConfig).
+    pub invalid_offset_metadata: InvalidOffsetMetadata,
+    /// As in [`StreamsConfig`](crate::StreamsConfig).
     pub head_of_line: HeadOfLine,
     /// As in [`StreamsConfig`](crate::StreamsConfig).
     pub exception_handlers: ExceptionHandlers,
+    /// Takes note of what happens, for [`assert_guarantees`](TopologyTestDriver::assert_guarantees).
+    /// The topology's own parts begin and end in a clone of it.
+    pub history: History,
 }
 
 impl DriverConfig {
@@ -69,8 +75,10 @@ impl DriverConfig {
             commit_interval: Duration::from_millis(20),
             offset_metadata_max: 4_096,
             log_metadata_max: 4_096,
+            invalid_offset_metadata: InvalidOffsetMetadata::default(),
             head_of_line: HeadOfLine::Warn,
             exception_handlers: ExceptionHandlers::default(),
+            history: History::new(),
         }
     }
 }
@@ -113,6 +121,11 @@ impl TopologyTestDriver {
             let elapsed = Instant::now().saturating_duration_since(started);
             start_ms + i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
         });
+        let history = &config.history;
+        history.set_clock(Arc::clone(&clock));
+        for source in &topology.sources {
+            history.reads(&source.topic);
+        }
         let log = MemoryLog::new(
             config.partitions,
             config.log_metadata_max,
@@ -152,7 +165,9 @@ impl TopologyTestDriver {
     /// Appends a record to a source topic.
     pub fn pipe_input(&self, record: &ProducerRecord) -> Position {
         let _entered = self.runtime.enter();
-        self.runtime.block_on(async { self.log.append(record) })
+        let position = self.runtime.block_on(async { self.log.append(record) });
+        self.config.history.written(record, &position);
+        position
     }
 
     /// Lets the wall clock go on; everything that falls due meanwhile runs, in order, and commits
@@ -189,6 +204,9 @@ impl TopologyTestDriver {
             if let (Some(source), Some(member)) =
                 (source, self.members.borrow_mut().get_mut(member))
             {
+                let committed = self.log.committed(partition);
+                let history = &self.config.history;
+                history.assigned_to(partition.clone(), committed.as_ref());
                 member.assign(source, partition.clone(), &self.log);
             }
             self.settle();
@@ -216,6 +234,7 @@ impl TopologyTestDriver {
                 left = left.saturating_sub(TICK);
                 self.run_until(async { tokio::time::sleep(TICK).await });
             }
+            self.config.history.gave_up(partition.clone());
         }
         true
     }
@@ -236,6 +255,9 @@ impl TopologyTestDriver {
         };
         let _entered = self.runtime.enter();
         let crashed = std::mem::replace(entry, fresh);
+        for partition in &crashed.assigned {
+            self.config.history.gave_up(partition.clone());
+        }
         crashed.assigned.iter().cloned().collect()
     }
 
@@ -272,6 +294,14 @@ impl TopologyTestDriver {
         self.log.take_written(topic)
     }
 
+    /// # Panics
+    /// When one of the guarantees was broken, by what the configuration's history has noted: with
+    /// the record, and what had happened to it.
+    #[track_caller]
+    pub fn assert_guarantees(&self, guarantees: &[Guarantee]) {
+        self.config.history.assert_guarantees(guarantees);
+    }
+
     /// What the topology counts. A member is a worker of one instance; what it counted outlives its
     /// crash.
     pub fn metrics(&self) -> &StreamsMetrics {
@@ -281,6 +311,15 @@ impl TopologyTestDriver {
     /// The wall clock, in milliseconds since the epoch.
     pub fn now_ms(&self) -> i64 {
         self.runtime.block_on(async { (self.clock)() })
+    }
+
+    /// Commits for the group as another program would.
+    ///
+    /// # Errors
+    /// As the log's: [`refuse_commits`](Self::refuse_commits) counts it, and metadata may be too
+    /// large.
+    pub fn commit_foreign(&self, offsets: &[Committable]) -> Result<(), CommitError> {
+        self.log.commit(offsets)
     }
 
     /// The offset that the group has committed of a partition.

@@ -87,20 +87,26 @@ impl Listener {
         }
     }
 
-    fn resume(&self, partition: &TopicPartition, committed: Option<&Committed>) -> Progress {
-        let resumed = resume(committed).unwrap_or_else(|(offset, error)| {
-            match self.policy {
-                InvalidOffsetMetadata::Ignore => {
-                    tracing::warn!(?partition, offset, %error, "commit metadata is ignored: records may repeat");
-                }
-                InvalidOffsetMetadata::Fail => self.shared.fail(StreamsError::InvalidOffsetMetadata {
-                    partition: partition.clone(),
-                    error,
-                }),
+    /// `None`: the partition is not to be read, so that its metadata stays as it is.
+    fn resume(
+        &self,
+        partition: &TopicPartition,
+        committed: Option<&Committed>,
+    ) -> Option<Progress> {
+        let resumed = match (resume(committed), self.policy) {
+            (Ok(resumed), _) => resumed,
+            (Err((offset, error)), InvalidOffsetMetadata::Ignore) => {
+                tracing::warn!(?partition, offset, %error, "commit metadata is ignored: records may repeat");
+                OffsetTracker::resume(offset, &[])
             }
-            OffsetTracker::resume(offset, &[])
-        });
-        Arc::new(Mutex::new(resumed))
+            (Err((_, error)), InvalidOffsetMetadata::Fail) => {
+                let partition = partition.clone();
+                self.shared
+                    .fail(StreamsError::InvalidOffsetMetadata { partition, error });
+                return None;
+            }
+        };
+        Some(Arc::new(Mutex::new(resumed)))
     }
 }
 
@@ -128,7 +134,9 @@ impl RebalanceListener for Listener {
             let partition = queue.partition().clone();
             let wake = Arc::clone(&self.worker(&partition).1);
             queue.set_waker(Arc::new(move || wake.notify_one()));
-            let progress = self.resume(&partition, committed.as_ref());
+            let Some(progress) = self.resume(&partition, committed.as_ref()) else {
+                continue;
+            };
             lock(&self.committer).assign(partition.clone(), Arc::clone(&progress));
             let source = self.source;
             let command = Command::Assign {

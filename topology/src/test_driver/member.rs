@@ -13,9 +13,13 @@ use tokio::time::Instant;
 use super::memory::MemoryLog;
 use super::{DriverConfig, limits};
 use crate::builder::{SourceEntry, Topology, WorkerContext};
+use crate::guarantees::{History, committing, observe_sink};
 use crate::metrics::{GroupMetrics, StreamsMetrics};
+use crate::offsets::OffsetTracker;
 use crate::record::TopicPartition;
-use crate::runtime::{Clock, Command, Committer, Pulse, Returned, StreamsError, Worker, resume};
+use crate::runtime::{
+    Clock, Command, Committer, InvalidOffsetMetadata, Pulse, Returned, StreamsError, Worker, resume,
+};
 use crate::seam::Drain;
 
 pub(super) struct Member {
@@ -26,6 +30,8 @@ pub(super) struct Member {
     wake: Arc<Notify>,
     /// By source topic.
     committers: BTreeMap<Arc<str>, Committer>,
+    history: History,
+    policy: InvalidOffsetMetadata,
     pub(super) assigned: BTreeSet<TopicPartition>,
     pub(super) failure: Option<StreamsError>,
 }
@@ -47,9 +53,10 @@ impl Member {
     ) -> Self {
         let wake = Arc::new(Notify::new());
         let handlers = config.exception_handlers.clone();
+        let history = config.history.clone();
         let context = WorkerContext::new(
             (0, 1),
-            log.sink(number),
+            observe_sink(log.sink(number), history.clone()),
             handlers,
             Arc::clone(&wake),
             metrics.worker(number),
@@ -74,6 +81,8 @@ impl Member {
             commands,
             wake,
             committers,
+            history,
+            policy: config.invalid_offset_metadata,
             assigned: BTreeSet::new(),
             failure: None,
         }
@@ -92,7 +101,11 @@ impl Member {
         let committed = log.committed(&partition);
         let resumed = match resume(committed.as_ref()) {
             Ok(tracker) => tracker,
-            Err((offset, _)) => crate::offsets::OffsetTracker::resume(offset, &[]),
+            Err((_, error)) if self.policy == InvalidOffsetMetadata::Fail => {
+                self.failure = Some(StreamsError::InvalidOffsetMetadata { partition, error });
+                return;
+            }
+            Err((offset, _)) => OffsetTracker::resume(offset, &[]),
         };
         let progress = Arc::new(Mutex::new(resumed));
         if let Some(committer) = self.committers.get_mut(&partition.topic) {
@@ -137,7 +150,7 @@ impl Member {
         let committer = self.committers.get(&revoking.partition.topic);
         let last = committer.and_then(|c| c.last(&revoking.partition, &revoking.progress));
         if let Some(last) = last.filter(|_| revoking.drain != Drain::Lost)
-            && let Err(error) = log.commit(&[last])
+            && let Err(error) = committing(&self.history, &[last], |last| log.commit(last))
         {
             tracing::warn!(%error, "the last commit of a revoked partition failed");
         }
@@ -145,8 +158,11 @@ impl Member {
     }
 
     pub(super) fn commit(&mut self, log: &MemoryLog) {
+        let history = &self.history;
         for committer in self.committers.values_mut() {
-            let commit = committer.commit(Instant::now(), |offsets| log.commit(offsets));
+            let commit = committer.commit(Instant::now(), |offsets| {
+                committing(history, offsets, |offsets| log.commit(offsets))
+            });
             if let Err(error) = commit {
                 tracing::warn!(%error, "a commit failed");
             }

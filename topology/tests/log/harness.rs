@@ -165,11 +165,16 @@ impl Subject {
     }
 
     pub(crate) fn create(&self, partitions: i32) {
+        self.create_topic(self.spec(partitions));
+    }
+
+    pub(crate) fn create_topic(&self, spec: TopicSpec) {
         if let Kind::Mock(cluster) = &self.kind {
-            return cluster.create_topic(&self.name, partitions, 1).unwrap();
+            return cluster
+                .create_topic(&spec.name, spec.partitions, 1)
+                .unwrap();
         }
-        let specs = [self.spec(partitions)];
-        self.wait(self.log().ensure_topics(&specs)).unwrap();
+        self.wait(self.log().ensure_topics(&[spec])).unwrap();
     }
 
     pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
