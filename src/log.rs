@@ -60,6 +60,7 @@ fn embedded_config(config: &Config) -> EmbeddedConfig {
 fn kafka_config(config: &Config, group_instance_id: Option<String>) -> KafkaConfig {
     KafkaConfig {
         bootstrap_servers: config.kafka.bootstrap_servers.clone(),
+        group_protocol: config.kafka.group_protocol,
         group_instance_id,
         leave_on_close: config.kafka.group_instance_id.is_none(),
         rebalance_drain: Duration::from_secs(5),

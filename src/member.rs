@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use topology::StreamsError;
+use topology::kafka::GroupProtocol;
 use topology::seam::SourceError;
 use uuid::Uuid;
 
@@ -34,6 +35,8 @@ pub(crate) fn claim(config: &Config) -> anyhow::Result<Member> {
             let id = match config.log {
                 LogKind::Embedded => None,
                 LogKind::Kafka if configured.is_some() => configured,
+                // A member of KIP-848 with an id can not leave: a stop would hold its partitions.
+                LogKind::Kafka if config.kafka.group_protocol == GroupProtocol::Consumer => None,
                 LogKind::Kafka => Some(kept_id(config)?),
             };
             Ok(Member {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use topology::kafka::RESERVED;
+use topology::kafka::{Assignor, GroupProtocol, RESERVED};
 use uuid::Uuid;
 
 use super::parse;
@@ -20,6 +20,11 @@ pub struct Kafka {
     /// (`WEBHOOK_DELIVERY__KAFKA__PROPERTIES__SECURITY_PROTOCOL`). Those that the service sets
     /// itself are refused. Default: none.
     pub properties: BTreeMap<String, String>,
+    /// `kafka.group_protocol`: `classic`, or `consumer` for the protocol of KIP-848, with which
+    /// the brokers (4.0 or later) assign and set the session timeout. `kafka.assignor`, for
+    /// `classic`: `cooperative-sticky`, `range` or `roundrobin`, the same for all instances.
+    /// Defaults `classic`, `cooperative-sticky`.
+    pub group_protocol: GroupProtocol,
     /// `kafka.group_instance_id`: makes this instance a static member of the group; 1–249
     /// characters of `A-Z a-z 0-9 . _ -`, another one for every instance. Default: none.
     pub group_instance_id: Option<String>,
@@ -37,6 +42,7 @@ impl fmt::Debug for Kafka {
             .debug_struct("Kafka")
             .field("bootstrap_servers", &self.bootstrap_servers)
             .field("properties", &self.properties.keys())
+            .field("group_protocol", &self.group_protocol)
             .field("group_instance_id", &self.group_instance_id)
             .field("topics", &self.topics)
             .field("id_namespace", &self.id_namespace)
@@ -77,6 +83,7 @@ impl Kafka {
                 },
             ),
             properties: properties(reader),
+            group_protocol: group_protocol(reader),
             group_instance_id: reader.take_optional(
                 "kafka.group_instance_id",
                 "1–249 characters of A-Z a-z 0-9 . _ -",
@@ -114,6 +121,37 @@ impl Topics {
     }
 }
 
+fn group_protocol(reader: &mut Reader) -> GroupProtocol {
+    let is_classic = reader.take(
+        "kafka.group_protocol",
+        "classic or consumer",
+        true,
+        |value| match parse::text(value)?.as_str() {
+            "classic" => Some(true),
+            "consumer" => Some(false),
+            _ => None,
+        },
+    );
+    let allowed = "cooperative-sticky, range or roundrobin";
+    let assignor = reader.take_optional("kafka.assignor", allowed, |value| {
+        match parse::text(value)?.as_str() {
+            "cooperative-sticky" => Some(Assignor::CooperativeSticky),
+            "range" => Some(Assignor::Range),
+            "roundrobin" => Some(Assignor::RoundRobin),
+            _ => None,
+        }
+    });
+    match assignor {
+        _ if is_classic => assignor.map_or_else(GroupProtocol::default, GroupProtocol::Classic),
+        None => GroupProtocol::Consumer,
+        Some(_) => {
+            let allowed = "none with kafka.group_protocol=consumer: the brokers assign";
+            reader.refuse("kafka.assignor", "(set)", allowed);
+            GroupProtocol::Consumer
+        }
+    }
+}
+
 fn topic(reader: &mut Reader, path: &'static str, default: &str) -> String {
     let allowed = "1–249 characters of A-Z a-z 0-9 . _ -, not \".\" or \"..\"";
     reader.take(path, allowed, default.to_owned(), |value| {
@@ -140,6 +178,8 @@ fn properties(reader: &mut Reader) -> BTreeMap<String, String> {
                 "bootstrap.servers" | "metadata.broker.list" => "use kafka.bootstrap_servers",
                 "group.id" => "use application_id",
                 "group.instance.id" => "use kafka.group_instance_id",
+                "group.protocol" => "use kafka.group_protocol",
+                "partition.assignment.strategy" => "use kafka.assignor",
                 _ => "not to be set: no loss depends on the service's own value",
             };
             reader.push(&path, "(hidden)".to_owned(), allowed, source);

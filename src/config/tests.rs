@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
+use topology::kafka::{Assignor, GroupProtocol};
 
 use super::*;
 
@@ -212,6 +213,21 @@ fn without_a_key_only_loopback_is_served() {
 }
 
 #[test]
+fn partitions_are_shared_as_the_protocol_and_the_assignor_say() {
+    let protocol = |sets: &[(&str, &str)]| with_sets(sets).unwrap().kafka.group_protocol;
+    let cooperative = GroupProtocol::Classic(Assignor::CooperativeSticky);
+    assert_eq!(protocol(&[]), cooperative);
+    assert_eq!(
+        protocol(&[("kafka.assignor", "roundrobin")]),
+        GroupProtocol::Classic(Assignor::RoundRobin)
+    );
+    assert_eq!(
+        protocol(&[("kafka.group_protocol", "consumer")]),
+        GroupProtocol::Consumer
+    );
+}
+
+#[test]
 fn properties_that_guard_against_loss_are_refused() {
     for name in [
         "group.id",
@@ -245,6 +261,15 @@ fn bad_values_are_refused_wherever_they_are() {
     check_refused(
         &[("kafka.topics.retry_partitions", "25")],
         &["kafka.topics.retry_partitions"],
+    );
+    check_refused(&[("kafka.group_protocol", "x")], &["kafka.group_protocol"]);
+    check_refused(&[("kafka.assignor", "sticky")], &["kafka.assignor"]);
+    check_refused(
+        &[
+            ("kafka.group_protocol", "consumer"),
+            ("kafka.assignor", "range"),
+        ],
+        &["kafka.assignor"],
     );
     check_refused(&[("retry.tiers", "10s,1m")], &["retry.tiers"]);
     check_refused(&[("retry.tiers", "0s,1m,1m")], &["retry.tiers"]);

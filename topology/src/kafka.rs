@@ -30,10 +30,13 @@ use source::KafkaSource;
 pub struct KafkaConfig {
     /// `host:port`, comma-separated.
     pub bootstrap_servers: String,
+    /// How the members of a group share its partitions; the same for all of a group.
+    pub group_protocol: GroupProtocol,
     /// The static member id (KIP-345). `None`: a dynamic member.
     pub group_instance_id: Option<String>,
     /// Whether a static member leaves its group when it is closed, so that others take over at
-    /// once, or stays until its session ends, to come back to its partitions.
+    /// once, or stays until its session ends, to come back to its partitions. With
+    /// [`GroupProtocol::Consumer`] it always stays: librdkafka knows no way to leave.
     pub leave_on_close: bool,
     /// How long a rebalance waits for records in flight on a partition that is given up.
     pub rebalance_drain: Duration,
@@ -41,6 +44,42 @@ pub struct KafkaConfig {
     pub max_record_bytes: usize,
     /// Any other librdkafka setting; those that [`RESERVED`] names are the engine's own.
     pub properties: BTreeMap<String, String>,
+}
+
+/// How the members of a group share its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// One of the members assigns.
+    Classic(Assignor),
+    /// The broker assigns (KIP-848), and sets the session timeout too: Kafka 4.0 or later.
+    Consumer,
+}
+
+impl Default for GroupProtocol {
+    fn default() -> Self {
+        Self::Classic(Assignor::CooperativeSticky)
+    }
+}
+
+/// How a member assigns with [`GroupProtocol::Classic`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assignor {
+    /// Members keep what they can, and go on with it while the group rebalances.
+    CooperativeSticky,
+    /// Neighbouring partitions together; every member gives all up while the group rebalances.
+    Range,
+    /// One partition after the other; every member gives all up while the group rebalances.
+    RoundRobin,
+}
+
+impl Assignor {
+    fn name(self) -> &'static str {
+        match self {
+            Self::CooperativeSticky => "cooperative-sticky",
+            Self::Range => "range",
+            Self::RoundRobin => "roundrobin",
+        }
+    }
 }
 
 /// The librdkafka settings that the engine owns, by all their names: what is lost or read twice
@@ -107,7 +146,7 @@ impl Log for KafkaLog {
         topic: &str,
         listener: Box<dyn RebalanceListener>,
     ) -> Result<Box<dyn RecordSource>, SourceError> {
-        let client = consumer_config(&self.config, group);
+        let client = member_config(&self.config, group);
         let source = KafkaSource::subscribe(&client, topic, listener, &self.config)?;
         Ok(Box::new(source))
     }
@@ -174,12 +213,6 @@ fn default(client: &mut ClientConfig, key: &str, value: &str) {
 
 fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
     let mut client = base_config(config);
-    default(
-        &mut client,
-        "partition.assignment.strategy",
-        "cooperative-sticky",
-    );
-    default(&mut client, "session.timeout.ms", "10000");
     // Bounds a commit, which the control thread waits for.
     default(&mut client, "socket.timeout.ms", "10000");
     // Split queues make this a limit for each partition; a small queue stalls unless the two
@@ -192,6 +225,19 @@ fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
     client.set("enable.auto.commit", "false");
     client.set("enable.auto.offset.store", "false");
     client.set("auto.offset.reset", "earliest");
+    client
+}
+
+fn member_config(config: &KafkaConfig, group: &str) -> ClientConfig {
+    let mut client = consumer_config(config, group);
+    match config.group_protocol {
+        GroupProtocol::Classic(assignor) => {
+            client.set("partition.assignment.strategy", assignor.name());
+            default(&mut client, "session.timeout.ms", "10000");
+        }
+        // Refuses both settings: they are the broker's.
+        GroupProtocol::Consumer => drop(client.set("group.protocol", "consumer")),
+    }
     if let Some(id) = &config.group_instance_id {
         client.set("group.instance.id", id);
     }

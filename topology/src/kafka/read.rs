@@ -42,7 +42,6 @@ impl LogReader for KafkaLog {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<ConsumedRecord>, SourceError>> {
         let mut config = consumer_config(&self.config, "read-by-position");
-        config.remove("group.instance.id");
         config.set("enable.partition.eof", "true");
         config.set("auto.offset.reset", "error");
         let from = from.clone();

@@ -1,8 +1,8 @@
 //! Opens each kind of log for a claim, with topics and groups that no other claim knows.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::mocking::MockCluster;
@@ -10,16 +10,14 @@ use rdkafka::producer::DefaultProducerContext;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use topology::embedded::{EmbeddedConfig, EmbeddedLog};
-use topology::kafka::{KafkaConfig, KafkaLog};
-use topology::seam::{
-    Assigned, CommitError, Committable, Committed, Drain, Log, PartitionQueue, RebalanceListener,
-    RecordSource, SinkError,
-};
+use topology::kafka::{Assignor, GroupProtocol, KafkaConfig, KafkaLog};
+use topology::seam::{Committable, Log, SinkError};
 use topology::{ConsumedRecord, Position, ProducerRecord, TopicPartition, TopicSpec};
+
+use crate::member::Member;
 
 /// How long anything may take to happen before a test gives up.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
-const STEP: Duration = Duration::from_millis(20);
 /// The longest commit metadata: a Kafka broker's default.
 pub(crate) const METADATA_MAX: usize = 4_096;
 
@@ -46,6 +44,28 @@ pub(crate) fn on_mock(claim: impl Fn(&mut Subject)) {
     claim(&mut Subject::new(Kind::Mock(cluster)));
 }
 
+/// Runs a claim on Kafka with every way to share partitions, all at once.
+pub(crate) fn on_kafka_by_each_protocol(claim: impl Fn(&mut Subject, GroupProtocol) + Sync) {
+    const PROTOCOLS: [GroupProtocol; 4] = [
+        GroupProtocol::Classic(Assignor::CooperativeSticky),
+        GroupProtocol::Classic(Assignor::Range),
+        GroupProtocol::Classic(Assignor::RoundRobin),
+        GroupProtocol::Consumer,
+    ];
+    std::thread::scope(|scope| {
+        for protocol in PROTOCOLS {
+            let claim = &claim;
+            scope.spawn(move || {
+                on_kafka(|subject| {
+                    subject.protocol = protocol;
+                    subject.reopen();
+                    claim(subject, protocol);
+                });
+            });
+        }
+    });
+}
+
 /// Runs a claim on Kafka, or says that it is skipped, which is refused where nothing may be.
 pub(crate) fn on_kafka(claim: impl Fn(&mut Subject)) {
     let servers = std::env::var("KAFKA_BOOTSTRAP").ok();
@@ -70,20 +90,26 @@ enum Kind {
 pub(crate) struct Subject {
     kind: Kind,
     name: String,
+    protocol: GroupProtocol,
+    group_instance_id: Option<String>,
     runtime: Runtime,
     log: Option<Arc<dyn Log>>,
 }
 
 impl Subject {
     fn new(kind: Kind) -> Self {
+        static SUBJECTS: AtomicUsize = AtomicUsize::new(0);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .worker_threads(1)
             .build();
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let number = SUBJECTS.fetch_add(1, Ordering::Relaxed);
         let mut subject = Self {
             kind,
-            name: format!("log-{}", since.as_nanos()),
+            name: format!("log-{}-{number}", since.as_nanos()),
+            protocol: GroupProtocol::default(),
+            group_instance_id: None,
             runtime: runtime.unwrap(),
             log: None,
         };
@@ -96,9 +122,34 @@ impl Subject {
         drop(self.log.take());
         self.log = Some(match &self.kind {
             Kind::Embedded(folder) => Arc::new(open(&folder.path().join("log.db"))),
-            Kind::Mock(cluster) => Arc::new(open_kafka(cluster.bootstrap_servers())),
-            Kind::Kafka(servers) => Arc::new(open_kafka(servers.clone())),
+            Kind::Mock(cluster) => Arc::new(self.open_kafka(cluster.bootstrap_servers())),
+            Kind::Kafka(servers) => Arc::new(self.open_kafka(servers.clone())),
         });
+    }
+
+    fn open_kafka(&self, bootstrap_servers: String) -> KafkaLog {
+        let config = KafkaConfig {
+            bootstrap_servers,
+            group_protocol: self.protocol,
+            group_instance_id: self.group_instance_id.clone(),
+            rebalance_drain: Duration::from_secs(1),
+            max_record_bytes: 2 << 20,
+            ..KafkaConfig::default()
+        };
+        KafkaLog::new(config).unwrap()
+    }
+
+    /// Makes every member of this subject the same static one.
+    pub(crate) fn be_member(&mut self, group_instance_id: &str) {
+        self.group_instance_id = Some(group_instance_id.to_owned());
+        self.reopen();
+    }
+
+    pub(crate) fn mock(&self) -> &MockCluster<'static, DefaultProducerContext> {
+        match &self.kind {
+            Kind::Mock(cluster) => cluster,
+            Kind::Embedded(_) | Kind::Kafka(_) => unreachable!("asked by claims about it"),
+        }
     }
 
     pub(crate) fn log(&self) -> &Arc<dyn Log> {
@@ -163,29 +214,29 @@ impl Subject {
         format!("{}-{name}", self.name)
     }
 
-    /// Joins a group of this claim's.
+    /// Joins a group of this claim's, and waits for the first partitions.
     pub(crate) fn join(&self, group: &str) -> Member {
-        let held = Arc::new(Mutex::new(Held::default()));
-        let group = self.group(group);
-        let listener = Box::new(Listener(Arc::clone(&held)));
-        let source = self.log().subscribe(&group, &self.name, listener).unwrap();
-        let mut member = Member { source, held };
-        let deadline = Instant::now() + BOUND;
-        while member.held.lock().unwrap().queues.is_empty() {
-            assert!(Instant::now() < deadline, "no assignment");
-            member.source.poll(STEP).unwrap();
-        }
+        let mut member = self.subscribe(group);
+        eventually(|| {
+            member.poll().unwrap();
+            !member.partitions().is_empty()
+        });
         member
+    }
+
+    /// Begins to join a group of this claim's.
+    pub(crate) fn subscribe(&self, group: &str) -> Member {
+        Member::subscribe(&**self.log(), &self.group(group), &self.name)
     }
 }
 
-fn open_kafka(bootstrap_servers: String) -> KafkaLog {
-    let config = KafkaConfig {
-        bootstrap_servers,
-        max_record_bytes: 2 << 20,
-        ..KafkaConfig::default()
-    };
-    KafkaLog::new(config).unwrap()
+/// Calls until it is so; each call waits for a while by itself.
+#[track_caller]
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + BOUND;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in {BOUND:?}");
+    }
 }
 
 pub(crate) fn open(path: &Path) -> EmbeddedLog {
@@ -235,97 +286,4 @@ pub(crate) fn values(records: &[ConsumedRecord]) -> Vec<String> {
     let value = |record: &ConsumedRecord| record.value.clone().unwrap_or_default();
     let text = |record| String::from_utf8(value(record).to_vec()).unwrap();
     records.iter().map(text).collect()
-}
-
-#[derive(Default)]
-struct Held {
-    queues: Vec<Box<dyn PartitionQueue>>,
-    committed: BTreeMap<TopicPartition, Option<Committed>>,
-    committable: Vec<Committable>,
-    revoked: Vec<TopicPartition>,
-}
-
-struct Listener(Arc<Mutex<Held>>);
-
-impl RebalanceListener for Listener {
-    fn assigned(&mut self, partitions: Vec<Assigned>) {
-        let mut held = self.0.lock().unwrap();
-        for Assigned { queue, committed } in partitions {
-            held.committed.insert(queue.partition().clone(), committed);
-            held.queues.push(queue);
-        }
-    }
-
-    fn revoked(&mut self, partitions: &[TopicPartition], _: Drain) -> Vec<Committable> {
-        let mut held = self.0.lock().unwrap();
-        held.queues
-            .retain(|queue| !partitions.contains(queue.partition()));
-        held.revoked.extend_from_slice(partitions);
-        std::mem::take(&mut held.committable)
-    }
-}
-
-/// A member of a group, polled by the test.
-pub(crate) struct Member {
-    source: Box<dyn RecordSource>,
-    held: Arc<Mutex<Held>>,
-}
-
-impl Member {
-    /// Reads exactly `count` records.
-    pub(crate) fn read(&mut self, count: usize) -> Vec<ConsumedRecord> {
-        let deadline = Instant::now() + BOUND;
-        let mut records = Vec::new();
-        while records.len() < count {
-            assert!(Instant::now() < deadline, "{} of {count}", records.len());
-            for queue in &mut self.held.lock().unwrap().queues {
-                while records.len() < count
-                    && let Some(polled) = queue.poll()
-                {
-                    records.push(polled.unwrap());
-                }
-            }
-            self.source.poll(STEP).unwrap();
-        }
-        records
-    }
-
-    pub(crate) fn commit(&mut self, partition: TopicPartition, offset: i64) {
-        self.try_commit(&[committable(partition, offset, "")])
-            .unwrap();
-    }
-
-    pub(crate) fn try_commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
-        self.source.commit(offsets)
-    }
-
-    /// What the group had committed of a partition when it was assigned: offset and metadata.
-    pub(crate) fn committed(&self, partition: &TopicPartition) -> Option<(i64, String)> {
-        let held = self.held.lock().unwrap();
-        let committed = held.committed.get(partition).cloned().unwrap();
-        committed.map(|committed| (committed.offset, committed.metadata))
-    }
-
-    /// What is not committed, by partition.
-    pub(crate) fn lag(&mut self) -> Vec<(i32, u64)> {
-        self.source.records_lag().unwrap().into_iter().collect()
-    }
-
-    /// Has `wake` called by every partition; answers whether nothing is there yet.
-    pub(crate) fn wait_with(&mut self, wake: &Arc<dyn Fn() + Send + Sync>) -> bool {
-        let queues = &mut self.held.lock().unwrap().queues;
-        for queue in queues.iter_mut() {
-            queue.set_waker(Arc::clone(wake));
-        }
-        queues.iter_mut().all(|queue| queue.poll().is_none())
-    }
-
-    /// Leaves, committing what is given; answers what was revoked, and how many queues are left.
-    pub(crate) fn leave(self, committable: Vec<Committable>) -> (Vec<TopicPartition>, usize) {
-        self.held.lock().unwrap().committable = committable;
-        self.source.leave(Duration::from_secs(1));
-        let mut held = self.held.lock().unwrap();
-        held.revoked.sort();
-        (std::mem::take(&mut held.revoked), held.queues.len())
-    }
 }

@@ -1,4 +1,5 @@
-//! What every log promises: one suite of claims, on the embedded log and on Kafka.
+//! What every log promises: one suite of claims, on the embedded log, librdkafka's mock cluster and
+//! Kafka.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -7,8 +8,10 @@
 
 mod embedded;
 mod foreign;
+mod groups;
 mod harness;
 mod kafka;
+mod member;
 mod metadata;
 
 use std::sync::Arc;

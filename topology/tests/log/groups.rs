@@ -1,0 +1,150 @@
+//! What the members of a group of Kafka's see of each other, and of its coordinator.
+
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use topology::kafka::{Assignor, GroupProtocol};
+use topology::seam::{CommitError, SourceError};
+
+use crate::harness::{committable, eventually, on_kafka_by_each_protocol, on_mock, values};
+
+#[test]
+fn a_partition_that_moves_takes_its_commit_along_and_the_others_stay() {
+    on_kafka_by_each_protocol(|subject, protocol| {
+        subject.create(4);
+        let mut first = subject.join("group");
+        eventually(|| {
+            first.poll().unwrap();
+            first.partitions().len() == 4
+        });
+        let map = |partition: i32| format!("map {partition}");
+        let last = (0..4).map(|partition| {
+            let offset = i64::from(partition) + 1;
+            committable(subject.at(partition), offset, &map(partition))
+        });
+        let last: Vec<_> = last.collect();
+        first.commit_last(last.clone());
+        let mut second = subject.subscribe("group");
+        eventually(|| {
+            first.poll().unwrap();
+            second.poll().unwrap();
+            first.partitions().len() == 2 && second.partitions().len() == 2
+        });
+        assert!(first.partitions().is_disjoint(&second.partitions()));
+        let is_eager = matches!(
+            protocol,
+            GroupProtocol::Classic(Assignor::Range | Assignor::RoundRobin)
+        );
+        assert_eq!(first.revocations(), if is_eager { 4 } else { 2 });
+        for partition in second.partitions() {
+            let expected = Some((i64::from(partition) + 1, map(partition)));
+            assert_eq!(second.committed(&subject.at(partition)), expected);
+        }
+        first.leave(last);
+        eventually(|| {
+            second.poll().unwrap();
+            second.partitions().len() == 4
+        });
+        for partition in 0..4 {
+            let expected = Some((i64::from(partition) + 1, map(partition)));
+            assert_eq!(second.committed(&subject.at(partition)), expected);
+        }
+    });
+}
+
+#[test]
+fn what_was_read_before_a_partition_moved_is_read_on_by_the_next_owner() {
+    on_kafka_by_each_protocol(|subject, _| {
+        subject.create(1);
+        subject.send_all(0..10);
+        let mut first = subject.join("group");
+        assert_eq!(values(&first.read(6))[5], "5");
+        first.leave(vec![committable(subject.at(0), 6, "map")]);
+        let mut second = subject.join("group");
+        assert_eq!(values(&second.read(4)), ["6", "7", "8", "9"]);
+        subject.send_all(10..12);
+        assert_eq!(values(&second.read(2)), ["10", "11"]);
+        second.commit(subject.at(0), 12);
+        assert_eq!(second.lag(), [(0, 0)]);
+    });
+}
+
+/// The classic protocol keeps the newer, KIP-848 the older.
+#[test]
+fn of_two_members_with_one_id_one_is_told_that_it_is_fenced() {
+    on_kafka_by_each_protocol(|subject, protocol| {
+        subject.be_member("id");
+        subject.create(1);
+        let mut older = subject.join("group");
+        let mut newer = subject.subscribe("group");
+        let is_fenced = |polled| matches!(polled, Err(SourceError::Fenced(_)));
+        eventually(|| {
+            let (older, newer) = (is_fenced(older.poll()), is_fenced(newer.poll()));
+            let (loses, wins) = match protocol {
+                GroupProtocol::Classic(_) => (older, newer),
+                GroupProtocol::Consumer => (newer, older),
+            };
+            assert!(!wins);
+            loses
+        });
+    });
+}
+
+#[test]
+fn what_the_coordinator_answers_to_a_commit_is_told_apart() {
+    use RDKafkaRespErr as Code;
+    on_mock(|subject| {
+        subject.create(1);
+        let answer = |group: &str, code| {
+            let mut member = subject.join(group);
+            let mock = subject.mock();
+            mock.request_errors(RDKafkaApiKey::OffsetCommit, &[code]);
+            let refused = member.try_commit(&[committable(subject.at(0), 1, "map")]);
+            (member, refused.unwrap_err())
+        };
+        let code = Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+        let (mut member, error) = answer("rebalancing", code);
+        assert!(matches!(error, CommitError::Rebalancing), "{error:?}");
+        member.commit(subject.at(0), 1);
+
+        let code = Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE;
+        let (mut member, error) = answer("too large", code);
+        assert!(matches!(error, CommitError::MetadataTooLarge), "{error:?}");
+        member.commit(subject.at(0), 1);
+
+        for (group, code) in [
+            ("unknown", Code::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID),
+            ("old", Code::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION),
+        ] {
+            let (mut member, error) = answer(group, code);
+            assert!(matches!(error, CommitError::NotAMember(_)), "{error:?}");
+            eventually(|| {
+                member.poll().unwrap();
+                member.revocations() == 1
+            });
+        }
+
+        let (_member, error) = answer("fenced", Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID);
+        assert!(
+            matches!(error, CommitError::Source(SourceError::Fenced(_))),
+            "{error:?}"
+        );
+    });
+}
+
+#[test]
+fn what_was_committed_is_asked_for_again_and_then_done_without() {
+    const REFUSED: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+    on_mock(|subject| {
+        subject.create(1);
+        subject.send_all(0..3);
+        let member = subject.join("group");
+        member.leave(vec![committable(subject.at(0), 2, "map")]);
+        let mock = subject.mock();
+        for (failures, expected) in [(2, Some((2, "map".to_owned()))), (3, None)] {
+            mock.request_errors(RDKafkaApiKey::OffsetFetch, &vec![REFUSED; failures]);
+            let mut member = subject.join("group");
+            assert_eq!(member.committed(&subject.at(0)), expected);
+            assert_eq!(values(&member.read(1)), ["2"]);
+            member.leave(Vec::new());
+        }
+    });
+}
