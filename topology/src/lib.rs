@@ -32,6 +32,8 @@ pub use metrics::{SourceSnapshot, StreamsMetrics};
 pub use mutation::Mutation;
 pub use named::{Async, Consumed, MaxInFlight, Named, ProcessingOrder, Produced};
 pub use offsets::InvalidOffsetMap;
+#[cfg(feature = "test-util")]
+pub use offsets::complete_above;
 pub use partitioner::partition_of;
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
 pub use runtime::{

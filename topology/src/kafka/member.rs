@@ -84,7 +84,11 @@ impl Member {
                 tracing::error!(?partition, "an assigned partition has no queue");
             }
         }
-        tracing::info!(partitions = queues.len(), "assigned");
+        tracing::info!(
+            partitions = queues.len(),
+            which = which(partitions),
+            "assigned"
+        );
         lock(&self.assigned).extend(partitions.iter().cloned());
         self.assigned_more
             .store(!partitions.is_empty(), Ordering::Release);
@@ -95,7 +99,12 @@ impl Member {
         let lost = consumer.assignment_lost();
         let limit = Duration::from_millis(self.drain_ms.load(Ordering::Acquire));
         let drain = if lost { Drain::Lost } else { Drain::For(limit) };
-        tracing::info!(partitions = partitions.len(), lost, "revoked");
+        tracing::info!(
+            partitions = partitions.len(),
+            which = which(partitions),
+            lost,
+            "revoked"
+        );
         let committable = lock(&self.listener).revoked(partitions, drain);
         lock(&self.assigned).retain(|held| !partitions.contains(held));
         commit_last(committable, |offsets| offsets::commit(consumer, offsets));
@@ -104,6 +113,18 @@ impl Member {
 
 fn of(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().map(offsets::partition_of).collect()
+}
+
+/// `topic/0,1,2`, as a group has one topic.
+fn which(partitions: &[TopicPartition]) -> String {
+    let Some(first) = partitions.first() else {
+        return String::new();
+    };
+    let numbers: Vec<_> = partitions
+        .iter()
+        .map(|partition| partition.partition.to_string())
+        .collect();
+    format!("{}/{}", first.topic, numbers.join(","))
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
