@@ -140,8 +140,7 @@ pub fn print_topology(config: &Config, format: TopologyFormat) -> anyhow::Result
         Handle::current(),
         Metrics::off(),
     );
-    let stopping = CancellationToken::new();
-    let pipeline = stream::plan(config, subscriptions, Telemetry::off(), stopping)?;
+    let pipeline = stream::plan(config, subscriptions, Telemetry::off())?;
     let described = pipeline::build(&Arc::new(pipeline))?.describe();
     let text = match format {
         TopologyFormat::Text => described.to_string(),

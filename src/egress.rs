@@ -2,9 +2,14 @@
 
 mod guard;
 
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use ipnet::IpNet;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -28,6 +33,49 @@ pub struct EgressConfig {
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client can not be made")]
 pub struct EgressError(#[from] reqwest::Error);
+
+/// What a worker posts with.
+pub trait Post {
+    /// Posts the body. Ends within the deadline of an attempt; dropping the future ends the
+    /// exchange. `now_ms` is what a `Retry-After` with a date is measured from.
+    fn post(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+        now_ms: i64,
+    ) -> LocalBoxFuture<'_, Result<Response, TransportError>>;
+}
+
+type Supply = dyn Fn() -> Result<Rc<dyn Post>, EgressError> + Send + Sync;
+
+/// Makes what each worker posts with: it stays on the worker's thread, with its connections.
+#[derive(Clone)]
+pub struct PostSupplier(Arc<Supply>);
+
+impl PostSupplier {
+    /// Posts by HTTP.
+    pub fn http(config: EgressConfig) -> Self {
+        Self::of(move || Ok(Rc::new(Egress::new(&config)?)))
+    }
+
+    /// Posts with what `make` makes, as for a test without receivers.
+    pub fn of(
+        make: impl Fn() -> Result<Rc<dyn Post>, EgressError> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(make))
+    }
+
+    pub(crate) fn make(&self) -> Result<Rc<dyn Post>, EgressError> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for PostSupplier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PostSupplier")
+    }
+}
 
 /// An HTTP client with its own connections. One is made for each worker.
 #[derive(Clone, Debug)]
@@ -107,6 +155,18 @@ impl Egress {
             status,
             retry_after,
         })
+    }
+}
+
+impl Post for Egress {
+    fn post(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+        now_ms: i64,
+    ) -> LocalBoxFuture<'_, Result<Response, TransportError>> {
+        Self::post(self, url, headers, body, now_ms).boxed_local()
     }
 }
 

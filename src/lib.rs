@@ -4,6 +4,7 @@ pub mod pipeline;
 
 pub mod api;
 pub mod app;
+pub mod clock;
 pub mod config;
 pub mod dead_letters;
 pub mod domain;
@@ -14,7 +15,6 @@ pub mod store;
 pub mod subscriptions;
 pub mod telemetry;
 
-mod clock;
 mod health;
 mod ingest;
 mod log;

@@ -2,7 +2,9 @@
 //! delivery, a record that waits in `retry_sub`, or a dead letter.
 
 mod deliver;
+mod failed;
 mod join;
+mod outage;
 mod read;
 mod step;
 mod write;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 use topology::{Async, Consumed, KStream, MaxInFlight, Named, Produced, StreamsBuilder};
 use topology::{Topology, TopologyError};
 
+pub use failed::{exception_handlers, head_of_line};
+pub use outage::OutageWatch;
 pub use step::Pipeline;
 use step::{Parcel, Step};
 
@@ -59,9 +63,9 @@ fn send(
     stream
         .process_values_async(
             join::supplier(pipeline),
-            Async::named(named("join-subscriptions")),
+            join::calls(pipeline, named("join-subscriptions")),
         )
-        .flat_map_numbered_values(Step::numbered, joined)
+        .flat_map_numbered_values(join::steps(pipeline), joined)
         .process_values_async(
             deliver::supplier(pipeline),
             Async::named(named("deliver")).max_in_flight_by(move |step| match step {

@@ -10,11 +10,16 @@
 mod bare;
 mod kafka;
 mod measure;
+#[path = "../../topology/benches/common/process.rs"]
+mod process;
 mod receiver;
+#[path = "../../topology/benches/common/report.rs"]
+mod report;
 mod service;
 mod table;
 
-use measure::{Figures, Running, figures};
+use measure::{Figures, figures};
+use process::{Running, this_binary};
 use receiver::{Pace, Receiver};
 use service::{Filled, Log};
 
@@ -81,7 +86,7 @@ fn number(word: &str) -> u32 {
 /// Runs every row once a round, and prints the table.
 fn compare() {
     let events = std::env::var("BENCH_EVENTS").map_or(EVENTS, |text| number(&text));
-    table::print_machine(events);
+    table::print_header(events);
     let mut bench = bare::block_on(Bench::prepare(events));
     let mut measured: Vec<(Row, Vec<Figures>)> = ROWS.map(|row| (row, Vec::new())).into();
     for _ in 0..ROUNDS {
@@ -147,7 +152,7 @@ impl Bench {
     }
 
     fn own(&self, words: &[&str], row: Row) -> Running {
-        let mut command = measure::this_binary(words);
+        let mut command = this_binary(words);
         command.args([self.events.to_string(), row.in_flight.to_string()]);
         Running(command.spawn().unwrap())
     }

@@ -1,17 +1,14 @@
 //! What a process used, from the kernel's counters, between two moments of its run: when a fifth
 //! of the deliveries had arrived, and when a twentieth was left.
 
-use std::fs::read_to_string;
-use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::process::{Running, cpu, machine_cpu, memory_mib};
 use crate::receiver::{Count, Receiver};
 
 /// A row that takes longer has failed.
 const ROW_BOUND: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(10);
-/// The unit of `/proc/<pid>/stat`, which is the same on every Linux.
-const TICK: Duration = Duration::from_millis(10);
 
 /// What a row came to in one round.
 #[derive(Debug, Clone, Copy)]
@@ -23,43 +20,6 @@ pub(crate) struct Figures {
     pub(crate) others: f64,
     pub(crate) peak_mib: f64,
     pub(crate) connections: u32,
-}
-
-/// A process that is killed when this is dropped.
-pub(crate) struct Running(pub(crate) Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.0.kill().ok();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Running {
-    /// Processor time of user and kernel together.
-    fn cpu(&self) -> Duration {
-        let stat = read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        // The name in parentheses is the second field; the times are the 14th and 15th.
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let times = fields.split(' ').skip(11).take(2);
-        TICK * times.map(|ticks| ticks.parse::<u32>().unwrap()).sum()
-    }
-
-    /// The most memory that was resident; `None` once the process has ended.
-    fn peak_mib(&self) -> Option<f64> {
-        let status = read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib: u32 = line?.trim().strip_suffix(" kB")?.parse().ok()?;
-        Some(f64::from(kib) / 1_024.0)
-    }
-}
-
-/// This binary again, in another of its parts.
-pub(crate) fn this_binary(words: &[&str]) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(words);
-    command
 }
 
 #[derive(Clone, Copy)]
@@ -85,7 +45,7 @@ pub(crate) async fn figures(
         polls.tick().await;
         let count = receiver.count();
         let arrived = count.received - before.received;
-        peak_mib = sender.peak_mib().unwrap_or(peak_mib);
+        peak_mib = memory_mib(sender.0.id(), "VmHWM").unwrap_or(peak_mib);
         if arrived >= events / 5 && first.is_none() {
             first = Some(sample(arrived, &sender, receiver));
         }
@@ -130,21 +90,8 @@ fn sample(arrived: u32, sender: &Running, receiver: &Receiver) -> Sample {
     Sample {
         at: Instant::now(),
         arrived,
-        cpu: sender.cpu(),
-        receiver_cpu: receiver.process.cpu(),
+        cpu: cpu(sender.0.id()),
+        receiver_cpu: cpu(receiver.process.0.id()),
         machine_cpu: machine_cpu(),
     }
-}
-
-/// Processor time of everything that runs here, and what the hypervisor took.
-fn machine_cpu() -> Duration {
-    let stat = read_to_string("/proc/stat").unwrap();
-    let line = stat.lines().next().unwrap();
-    let fields: Vec<u32> = line
-        .split_whitespace()
-        .skip(1)
-        .map(|ticks| ticks.parse().unwrap())
-        .collect();
-    // user, nice, system, idle, iowait, irq, softirq, steal; guests are counted as users.
-    TICK * (fields[..3].iter().sum::<u32>() + fields[5..8].iter().sum::<u32>())
 }

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use crate::BODY_BYTES;
-use crate::measure::{Running, this_binary};
+use crate::process::{Running, this_binary};
 
 /// How soon it answers.
 #[derive(Debug, Clone, Copy, PartialEq)]

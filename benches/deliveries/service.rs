@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::bare::client;
-use crate::measure::Running;
+use crate::process::Running;
 use crate::{BODY_BYTES, kafka};
 
 /// Subscriptions of the one receiver: so many, as the embedded log keeps each one's events in one

@@ -1,51 +1,19 @@
 //! Prints what was measured, as Markdown: medians, and from the lowest to the highest round.
 
-use std::fs::read_to_string;
-use std::process::Command;
-
 use crate::measure::Figures;
 use crate::receiver::Pace;
+use crate::report::{load, print_machine, spread};
 use crate::service::Log;
 use crate::{BODY_BYTES, ROUNDS, Row, Sender};
 
 /// Tells where this runs, and how.
-pub(crate) fn print_machine(events: u32) {
-    let cores = std::thread::available_parallelism().unwrap();
-    let cpus = read_to_string("/proc/cpuinfo").unwrap();
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
-    let model = model
-        .unwrap_or_default()
-        .trim_start_matches(['\t', ' ', ':']);
-    let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
-    println!(
-        "{cores} × {model}, Linux {}, load {}",
-        kernel.trim(),
-        load()
-    );
-    println!(
-        "{}, librdkafka {librdkafka}, webhook-delivery {}",
-        rustc(),
-        env!("CARGO_PKG_VERSION")
-    );
+pub(crate) fn print_header(events: u32) {
+    print_machine(concat!("webhook-delivery ", env!("CARGO_PKG_VERSION")));
     println!(
         "{events} requests of {BODY_BYTES} bytes a row and round, {ROUNDS} rounds, rows in turn; senders, receiver, broker share the cores.\n\
          The service reads a log that was filled before it started; the embedded one through /ingestion/batch.\n\
          The Kafka loop commits nothing, and neither it nor the bare clients join, sign or try again.\n"
     );
-}
-
-fn rustc() -> String {
-    let version = Command::new("rustc").arg("--version").output();
-    let version = version.map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&version).trim().to_owned()
-}
-
-fn load() -> String {
-    let load = read_to_string("/proc/loadavg").unwrap();
-    load.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 /// The rows with their rounds, in the order in which they were measured.
@@ -95,15 +63,4 @@ fn name(row: &Row) -> String {
         Pace::AtOnce => sender.to_owned(),
         Pace::Slow => format!("{sender}; receiver waits {:?}", Pace::WAIT),
     }
-}
-
-/// The median of the rounds, with the lowest and the highest where they differ.
-fn spread(mut rounds: Vec<f64>, digits: usize) -> String {
-    rounds.sort_by(f64::total_cmp);
-    let at = |index: usize| format!("{:.digits$}", rounds[index]);
-    let (median, low, high) = (at(rounds.len() / 2), at(0), at(rounds.len() - 1));
-    if low == high {
-        return median;
-    }
-    format!("{median} ({low}–{high})")
 }

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use topology::seam::Log;
-use topology::{KafkaStreams, TopicError};
+use topology::{KafkaStreams, OutageConfig, StreamsConfig, TopicError};
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
-use crate::egress::EgressConfig;
+use crate::egress::{EgressConfig, PostSupplier};
 use crate::health::Readiness;
 use crate::log::{RECORD_BYTES_MAX, SHUTDOWN, in_flight_max, streams_config, topics};
-use crate::pipeline::{self, Pipeline};
+use crate::pipeline::{self, OutageWatch, Pipeline};
 use crate::subscriptions::Subscriptions;
 use crate::telemetry::{self, Telemetry};
 
@@ -33,7 +33,7 @@ pub(super) async fn run(
         () = cancel.cancelled() => return Ok(()),
     }
     health.topics_are_ready();
-    let pipeline = plan(config, subscriptions, telemetry, cancel.clone())?;
+    let pipeline = plan(config, subscriptions, telemetry)?;
     let streams = start(config, log, pipeline).await?;
     health.runs(streams.assignment());
     let ended = tokio::select! {
@@ -76,12 +76,17 @@ async fn start(
         Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())
     };
     let metrics = pipeline.telemetry.metrics.clone();
-    let topology = pipeline::build(&Arc::new(Pipeline {
+    let pipeline = Arc::new(Pipeline {
         retry_partitions,
         namespace,
         ..pipeline
-    }))?;
-    let settings = streams_config(config);
+    });
+    let topology = pipeline::build(&pipeline)?;
+    let settings = StreamsConfig {
+        exception_handlers: pipeline::exception_handlers(&pipeline),
+        head_of_line: pipeline::head_of_line(&pipeline),
+        ..streams_config(config)
+    };
     let streams = KafkaStreams::start(topology, log, &settings)?;
     metrics.observe_streams(&streams.metrics(), telemetry::system(config.log), |topic| {
         let group = settings.groups.get(topic);
@@ -97,8 +102,10 @@ pub(super) fn plan(
     config: &Config,
     subscriptions: Subscriptions,
     telemetry: Telemetry,
-    stopping: CancellationToken,
 ) -> anyhow::Result<Pipeline> {
+    let guarded = config.delivery.outage_guard;
+    let outage_watch = guarded.then(|| OutageWatch::try_new(OutageConfig::default()));
+    let outage_watch = outage_watch.transpose()?;
     Ok(Pipeline {
         deliver: config.roles.contains(&Role::Deliver),
         retry: config.roles.contains(&Role::Retry),
@@ -115,13 +122,14 @@ pub(super) fn plan(
         namespace: config.kafka.id_namespace.unwrap_or_default(),
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions,
-        database_waits: Arc::new(Semaphore::new(in_flight_max(config) / 4)),
-        stopping,
-        egress: EgressConfig {
+        database_waits: in_flight_max(config) / 4,
+        egress: PostSupplier::http(EgressConfig {
             allow: config.egress.allow.clone(),
             timeout: config.delivery.timeout,
             response_bytes_max: 64 * 1_024,
-        },
+        }),
+        clock: Clock::system(),
+        outage_watch,
         telemetry,
     })
 }

@@ -21,6 +21,10 @@ pub struct Delivery {
     /// `delivery.max_age`: how long after it was first read a delivery is given up instead of
     /// being tried again; 1s–30d, default 3d.
     pub max_age: Duration,
+    /// `delivery.outage_guard`: whether a last try that fails while nearly all attempts to many
+    /// receivers do is put off instead of being the end, and new events are slowed meanwhile;
+    /// `true` or `false`, default `true`.
+    pub outage_guard: bool,
     /// `delivery.window`: how far, in offsets of a partition, work may run ahead of the oldest
     /// record that is not done; 1–1000000, default 262144.
     pub window: usize,
@@ -54,6 +58,12 @@ impl Delivery {
                 "a length of time, 1s–30d",
                 Duration::from_hours(72),
                 |value| parse::duration(value, Duration::from_secs(1)..=Duration::from_hours(720)),
+            ),
+            outage_guard: reader.take(
+                "delivery.outage_guard",
+                "true or false",
+                true,
+                parse::boolean,
             ),
             window: reader.take(
                 "delivery.window",

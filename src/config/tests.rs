@@ -47,6 +47,7 @@ fn defaults_are_complete_and_within_their_bounds() {
     assert_eq!(config.retry.schedule.len(), 5);
     assert_eq!(config.retry.tiers.first(), Some(&Duration::ZERO));
     assert_eq!(config.delivery.max_age, Duration::from_hours(72));
+    assert!(config.delivery.outage_guard);
     assert_eq!(config.roles, [Role::Api, Role::Deliver, Role::Retry]);
 }
 
@@ -91,6 +92,7 @@ fn a_file_sets_every_kind_of_member() {
         allow = ["127.0.0.0/8", "::1/128"]
         [delivery]
         in_flight_bytes = "8MiB"
+        outage_guard = false
         "#,
     )
     .unwrap();
@@ -103,6 +105,7 @@ fn a_file_sets_every_kind_of_member() {
     assert_eq!(config.retry.schedule[0], Duration::from_millis(100));
     assert_eq!(config.egress.allow.len(), 2);
     assert_eq!(config.delivery.in_flight_bytes, 8 << 20);
+    assert!(!config.delivery.outage_guard);
 }
 
 #[test]
@@ -276,6 +279,10 @@ fn bad_values_are_refused_wherever_they_are() {
     check_refused(&[("egress.allow", "everything")], &["egress.allow"]);
     check_refused(&[("api.body_bytes_max", "1GiB")], &["api.body_bytes_max"]);
     check_refused(&[("api.keys", "short")], &["api.keys"]);
+    check_refused(
+        &[("delivery.outage_guard", "maybe")],
+        &["delivery.outage_guard"],
+    );
 }
 
 #[test]

@@ -83,9 +83,14 @@ pub struct HeaderError {
 }
 
 impl DeliveryHeaders {
-    /// Appends them to `headers`, in place of those of the same name.
-    pub fn write(&self, headers: &mut Headers) {
+    /// Removes from `headers` what [`write`](Self::write) may write.
+    pub fn clear(headers: &mut Headers) {
         headers.retain(|(name, _)| !NAMES.contains(&name.as_str()));
+    }
+
+    /// Appends them to `headers`, in place of those that are there.
+    pub fn write(&self, headers: &mut Headers) {
+        Self::clear(headers);
         let kind = if self.kind == Kind::Delivery {
             "delivery"
         } else {

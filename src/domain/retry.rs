@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use topology::partition_of;
+use topology::{Standing, partition_of};
 
 use super::UnixMillis;
 use super::outcome::Outcome;
 
-/// The most tries a delivery gets after its first attempt.
+/// The most tries a delivery gets after its first attempt, apart from those in an outage.
 pub const TRIES_MAX: u8 = 5;
 
 /// The tiers of `retry_sub`: a property of the topic. A record lies in the tier whose delay its
@@ -108,6 +108,9 @@ pub fn jitter(wait: Duration, random: f64) -> Duration {
     (wait / 10).min(JITTER_MAX).mul_f64(random.clamp(0.0, 1.0))
 }
 
+/// How long a delivery waits whose last try failed in an outage.
+pub const OUTAGE_WAIT: Duration = Duration::from_secs(600);
+
 /// What becomes of a delivery after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -115,7 +118,7 @@ pub enum Next {
     Delivered,
     /// It is tried again.
     Retry {
-        /// The number of the next attempt.
+        /// The number of the next attempt: that of the last one, if that did not count.
         attempt: u8,
         /// How long from now.
         wait: Duration,
@@ -139,8 +142,8 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Decides after attempt number `attempt`.
-    pub fn next(&self, attempt: u8, outcome: &Outcome, age: Duration) -> Next {
+    /// Decides after attempt number `attempt`. A last try that fails in an outage does not count.
+    pub fn next(&self, attempt: u8, outcome: &Outcome, age: Duration, standing: Standing) -> Next {
         let (reason, retry_after) = match *outcome {
             Outcome::Delivered { .. } => return Next::Delivered,
             Outcome::Gone => return Next::DeadLetter { reason: "gone" },
@@ -151,20 +154,22 @@ impl RetryPolicy {
                 ..
             } => (reason, retry_after),
         };
-        let attempt = attempt + 1;
-        match self.schedule.delay(attempt) {
-            None => Next::DeadLetter {
-                reason: "exhausted",
-            },
-            Some(_) if age > self.max_age => Next::DeadLetter { reason: "expired" },
-            Some(delay) => {
-                let wait = delay.max(retry_after.unwrap_or_default());
-                Next::Retry {
-                    attempt,
-                    wait,
-                    reason,
-                }
+        let (attempt, wait, reason) = match (self.schedule.delay(attempt + 1), standing) {
+            (Some(delay), _) => (attempt + 1, delay, reason),
+            (None, Standing::Outage) => (attempt, OUTAGE_WAIT, "outage"),
+            (None, Standing::Normal) => {
+                return Next::DeadLetter {
+                    reason: "exhausted",
+                };
             }
+        };
+        if age > self.max_age {
+            return Next::DeadLetter { reason: "expired" };
+        }
+        Next::Retry {
+            attempt,
+            wait: wait.max(retry_after.unwrap_or_default()),
+            reason,
         }
     }
 }
@@ -244,10 +249,10 @@ mod tests {
             retry_after: None,
         };
         for attempt in 0..5 {
-            let next = policy().next(attempt, &failed, Duration::ZERO);
+            let next = policy().next(attempt, &failed, Duration::ZERO, Standing::Normal);
             assert!(matches!(next, Next::Retry { attempt: n, .. } if n == attempt + 1));
         }
-        let last = policy().next(5, &failed, Duration::ZERO);
+        let last = policy().next(5, &failed, Duration::ZERO, Standing::Normal);
         assert_eq!(
             last,
             Next::DeadLetter {
@@ -266,10 +271,45 @@ mod tests {
         };
         let delivered = Outcome::Delivered { status: 200 };
         assert_eq!(
-            policy().next(2, &failed, old),
+            policy().next(2, &failed, old, Standing::Normal),
             Next::DeadLetter { reason: "expired" }
         );
-        assert_eq!(policy().next(2, &delivered, old), Next::Delivered);
+        assert_eq!(
+            policy().next(2, &delivered, old, Standing::Normal),
+            Next::Delivered
+        );
+    }
+
+    #[test]
+    fn in_an_outage_a_last_try_does_not_count_until_the_delivery_is_too_old() {
+        let failed = Outcome::Failed {
+            reason: "connect",
+            status: None,
+            retry_after: None,
+        };
+        let next = |attempt, age| policy().next(attempt, &failed, age, Standing::Outage);
+        let max_age = policy().max_age;
+        let again = Next::Retry {
+            attempt: 5,
+            wait: OUTAGE_WAIT,
+            reason: "outage",
+        };
+        assert_eq!(next(5, max_age), again);
+        let too_old = max_age + Duration::from_millis(1);
+        assert_eq!(next(5, too_old), Next::DeadLetter { reason: "expired" });
+        let counted = policy().next(4, &failed, Duration::ZERO, Standing::Normal);
+        assert_eq!(next(4, Duration::ZERO), counted);
+    }
+
+    #[test]
+    fn an_outage_keeps_nothing_that_no_try_could_deliver() {
+        let refused = Outcome::Refused {
+            reason: "blocked_address",
+        };
+        for outcome in [Outcome::Gone, refused] {
+            let next = policy().next(5, &outcome, Duration::ZERO, Standing::Outage);
+            assert!(matches!(next, Next::DeadLetter { .. }), "{outcome:?}");
+        }
     }
 
     #[test]
@@ -280,7 +320,7 @@ mod tests {
             status: Some(429),
             retry_after: Some(wait),
         };
-        let next = policy().next(0, &failed, Duration::ZERO);
+        let next = policy().next(0, &failed, Duration::ZERO, Standing::Normal);
         assert_eq!(
             next,
             Next::Retry {

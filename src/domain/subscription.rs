@@ -90,14 +90,9 @@ impl Secret {
         }
     }
 
-    /// A new secret of 32 random bytes, two version 4 UUIDs' worth of the system's randomness
-    /// (244 random bits).
+    /// A new secret of 32 random bytes, from a generator that is fit for keys.
     pub fn generate() -> Self {
-        let halves = [
-            uuid::Uuid::new_v4().into_bytes(),
-            uuid::Uuid::new_v4().into_bytes(),
-        ];
-        Self(halves.concat().into())
+        Self(rand::random::<[u8; 32]>().into())
     }
 
     /// The text form. To be shown once, when the subscription is made.

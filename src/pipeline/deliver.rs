@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use topology::{Headers, WorkerContext};
+use topology::{Headers, Standing, WorkerContext};
 use url::Url;
 
 use super::step::{Attempt, Dead, Delivered, Parcel, Pipeline, Step};
-use crate::clock::now_ms;
 use crate::domain::UnixMillis;
 use crate::domain::event::Event;
 use crate::domain::id::EventId;
@@ -18,7 +17,7 @@ use crate::domain::outcome::{Outcome, TransportError, classify};
 use crate::domain::retry::{Next, age};
 use crate::domain::signature::sign;
 use crate::domain::subscription::Subscription;
-use crate::egress::Egress;
+use crate::egress::Post;
 use crate::telemetry::{AttemptKind, AttemptOf, Telemetry};
 
 type Deliver = Box<dyn Fn(Step) -> Pin<Box<dyn Future<Output = Step>>>>;
@@ -30,7 +29,7 @@ pub(super) fn supplier(
     let pipeline = Arc::clone(pipeline);
     move |_| {
         let pipeline = Arc::clone(&pipeline);
-        let egress = Egress::new(&pipeline.egress).map_err(Arc::new);
+        let egress = pipeline.egress.make().map_err(Arc::new);
         Box::new(move |step| {
             let Step::Attempt(attempt) = step else {
                 return Box::pin(std::future::ready(step));
@@ -38,7 +37,7 @@ pub(super) fn supplier(
             let (pipeline, egress) = (Arc::clone(&pipeline), egress.clone());
             Box::pin(async move {
                 match egress {
-                    Ok(egress) => deliver(&pipeline, &egress, *attempt).await,
+                    Ok(egress) => deliver(&pipeline, &*egress, *attempt).await,
                     Err(error) => {
                         tracing::error!(%error, "no attempt can be made here");
                         pipeline.park_and_climb(attempt.parcel, "no_client")
@@ -49,7 +48,7 @@ pub(super) fn supplier(
     }
 }
 
-async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step {
+async fn deliver(pipeline: &Pipeline, egress: &dyn Post, attempt: Attempt) -> Step {
     let Attempt {
         mut parcel,
         event,
@@ -59,10 +58,12 @@ async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step
     let outcome = post(pipeline, egress, &parcel, (&event, &subscription), target).await;
     let number = parcel.meta.attempt;
     let status = status_of(&outcome);
-    match pipeline
-        .policy
-        .next(number, &outcome, age(parcel.meta.first_ms, now_ms()))
-    {
+    let standing = pipeline.standing_after(subscription.id, &outcome);
+    if number == 0 && standing == Standing::Outage && matches!(outcome, Outcome::Failed { .. }) {
+        pipeline.slow_down().await;
+    }
+    let age = age(parcel.meta.first_ms, pipeline.clock.now_ms());
+    match pipeline.policy.next(number, &outcome, age, standing) {
         Next::Delivered => Step::Delivered(Box::new(Delivered {
             meta: parcel.meta,
             status: status.unwrap_or_default(),
@@ -99,13 +100,13 @@ async fn deliver(pipeline: &Pipeline, egress: &Egress, attempt: Attempt) -> Step
 /// Makes the attempt, counted and traced.
 async fn post(
     pipeline: &Pipeline,
-    egress: &Egress,
+    egress: &dyn Post,
     parcel: &Parcel,
     (event, subscription): (&Event, &Subscription),
     target: Url,
 ) -> Outcome {
     let Telemetry { metrics, traces } = &pipeline.telemetry;
-    let (meta, sent_ms) = (&parcel.meta, now_ms());
+    let (meta, sent_ms) = (&parcel.meta, pipeline.clock.now_ms());
     let kind = AttemptKind::of(meta.attempt);
     if parcel.parked_before {
         metrics.late(kind, age(meta.due_ms, sent_ms));

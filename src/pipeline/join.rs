@@ -2,11 +2,11 @@
 //! never "no subscription": an event waits for it, or is parked.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-use topology::WorkerContext;
+use topology::{Async, CallAgain, MaxInFlight, Named, WorkerContext};
 
 use super::step::{Attempt, Content, Parcel, Pipeline, Step};
 use crate::domain::event::{Event, Route};
@@ -17,9 +17,20 @@ use crate::store::StoreError;
 
 /// Above this many, the others of a fan-out are made page by page through `retry_sub`.
 const INLINE_MAX: usize = 100;
-/// How often a waiting event asks again, and for how long before it is parked.
+/// How often an event asks the database again that does not answer, and for how long before it is
+/// parked.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// What a record was joined to.
+#[derive(Debug)]
+pub(super) enum Joined {
+    Steps(Vec<Step>),
+    /// The database does not say.
+    Unknown(Box<Parcel>, StoreError),
+}
+
+type Join = Box<dyn Fn(Parcel) -> Pin<Box<dyn Future<Output = Joined>>>>;
 
 pub(super) fn supplier(
     pipeline: &Arc<Pipeline>,
@@ -34,51 +45,57 @@ pub(super) fn supplier(
     }
 }
 
-type Join = Box<dyn Fn(Parcel) -> std::pin::Pin<Box<dyn Future<Output = Vec<Step>>>>>;
+/// An event waits for the database. A record of `retry_sub` never does, for it would hold those
+/// behind it.
+pub(super) fn calls(pipeline: &Pipeline, name: Named) -> Async<Parcel, Joined> {
+    let wait = CallAgain {
+        every: ASK_AGAIN,
+        at_most: WAIT_MAX,
+        waiting: MaxInFlight::new(pipeline.database_waits),
+    };
+    Async::named(name).call_again(wait, |joined| match joined {
+        Joined::Unknown(parcel, _) if !parcel.parked_before => Some(Parcel::clone(parcel)),
+        _ => None,
+    })
+}
 
-async fn join(pipeline: &Pipeline, parcel: Parcel) -> Vec<Step> {
+/// What is to be done next, told apart by the subscription that each step is for.
+pub(super) fn steps(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(Joined) -> Vec<(u128, Step)> + Send + Sync + 'static {
+    let pipeline = Arc::clone(pipeline);
+    move |joined| {
+        let steps = match joined {
+            Joined::Steps(steps) => steps,
+            Joined::Unknown(parcel, error) => {
+                tracing::warn!(%error, "an event is parked until the database answers");
+                vec![pipeline.park_and_climb(*parcel, "database")]
+            }
+        };
+        let steps = steps.into_iter();
+        steps.map(|step| (step.number(), step)).collect()
+    }
+}
+
+async fn join(pipeline: &Pipeline, parcel: Parcel) -> Joined {
     let event = match &parcel.content {
         Content::Event(event) => Arc::clone(event),
-        Content::Early => return vec![pipeline.hop(parcel)],
-        Content::Newer(_) => return vec![pipeline.park_and_climb(parcel, "newer_version")],
+        Content::Early => return Joined::Steps(vec![pipeline.hop(parcel)]),
+        Content::Newer(_) => {
+            return Joined::Steps(vec![pipeline.park_and_climb(parcel, "newer_version")]);
+        }
         Content::Unreadable(reason, message) => {
             let (reason, message) = (*reason, Arc::clone(message));
-            return vec![Step::dead(parcel, reason, message)];
+            return Joined::Steps(vec![Step::dead(parcel, reason, message)]);
         }
     };
     match lookup(pipeline, &parcel, &event).await {
-        Ok(steps) => steps,
-        Err(error) => {
-            tracing::warn!(%error, "an event is parked until the database answers");
-            vec![pipeline.park_and_climb(parcel, "database")]
-        }
+        Ok(steps) => Joined::Steps(steps),
+        Err(error) => Joined::Unknown(Box::new(parcel), error),
     }
 }
 
 async fn lookup(
-    pipeline: &Pipeline,
-    parcel: &Parcel,
-    event: &Arc<Event>,
-) -> Result<Vec<Step>, StoreError> {
-    let mut asked = once(pipeline, parcel, event).await;
-    // A record of `retry_sub` would hold those behind it, so it never waits here.
-    if asked.is_err() && !parcel.parked_before {
-        let Ok(_waiting) = pipeline.database_waits.try_acquire() else {
-            return asked;
-        };
-        let deadline = Instant::now() + WAIT_MAX;
-        while asked.is_err() && Instant::now() < deadline {
-            let pause = tokio::time::sleep(ASK_AGAIN);
-            if pipeline.stopping.run_until_cancelled(pause).await.is_none() {
-                break;
-            }
-            asked = once(pipeline, parcel, event).await;
-        }
-    }
-    asked
-}
-
-async fn once(
     pipeline: &Pipeline,
     parcel: &Parcel,
     event: &Arc<Event>,

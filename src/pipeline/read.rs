@@ -8,7 +8,7 @@ use topology::{ConsumedRecord, Headers, Position, ProducerRecord};
 use uuid::Uuid;
 
 use super::step::{Content, Parcel, Pipeline};
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::domain::UnixMillis;
 use crate::domain::event::{RawEvent, decode};
 use crate::domain::headers::{DeliveryHeaders, Kind, Parsed, TOO_LARGE, VERSION, get, strip};
@@ -26,6 +26,7 @@ const NEWER_WAIT_MS: i64 = 10_000;
 struct Reader {
     namespace: Uuid,
     record_bytes_max: usize,
+    clock: Clock,
     traces: Traces,
 }
 
@@ -95,6 +96,7 @@ impl Reader {
         Self {
             namespace: pipeline.namespace,
             record_bytes_max: pipeline.record_bytes_max,
+            clock: pipeline.clock.clone(),
             traces: pipeline.telemetry.traces.clone(),
         }
     }
@@ -102,7 +104,7 @@ impl Reader {
     fn fresh(&self, record: ConsumedRecord, attempt: u8) -> Parcel {
         let (content, event_id) = self.content(&record);
         let content = self.too_large(&record).unwrap_or(content);
-        let now = now_ms();
+        let now = self.clock.now_ms();
         let meta = DeliveryHeaders {
             kind: Kind::Event,
             attempt,
@@ -123,7 +125,7 @@ impl Reader {
 
     fn known(&self, record: ConsumedRecord, meta: DeliveryHeaders) -> Parcel {
         let content = match self.content(&record).0 {
-            _ if meta.due_ms > now_ms() => Content::Early,
+            _ if meta.due_ms > self.clock.now_ms() => Content::Early,
             Content::Event(event) => {
                 let mut event = Arc::unwrap_or_clone(event);
                 event.id = meta.event_id.clone();

@@ -4,19 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use topology::{Headers, ProducerRecord};
 use url::Url;
 use uuid::Uuid;
 
-use crate::clock::now_ms;
+use super::outage::OutageWatch;
+use crate::clock::Clock;
 use crate::config::Topics;
 use crate::domain::event::Event;
 use crate::domain::headers::DeliveryHeaders;
 use crate::domain::retry::{Ladder, RetryPolicy, age, jitter};
 use crate::domain::subscription::Subscription;
-use crate::egress::EgressConfig;
+use crate::egress::PostSupplier;
 use crate::subscriptions::Subscriptions;
 use crate::telemetry::{ActiveSpan, Telemetry};
 
@@ -48,11 +47,13 @@ pub struct Pipeline {
     /// The subscriptions.
     pub subscriptions: Subscriptions,
     /// How many events may wait in place for the database; others are parked.
-    pub database_waits: Arc<Semaphore>,
-    /// Cancelled when the process stops: then nothing waits in place any more.
-    pub stopping: CancellationToken,
+    pub database_waits: usize,
     /// How receivers are contacted.
-    pub egress: EgressConfig,
+    pub egress: PostSupplier,
+    /// What time it is for deliveries.
+    pub clock: Clock,
+    /// What tells an outage from receivers that fail; `None`: nothing does.
+    pub outage_watch: Option<OutageWatch>,
     /// What deliveries are counted and traced with.
     pub telemetry: Telemetry,
 }
@@ -133,13 +134,10 @@ pub(super) struct Dead {
 }
 
 impl Step {
-    /// The steps of one record, told apart by the subscription that each is for.
-    pub(super) fn numbered(steps: Vec<Self>) -> impl Iterator<Item = (u128, Self)> {
-        let number = |step: &Self| {
-            let id = step.meta().subscription_id;
-            id.map_or(0, |id| id.as_uuid().as_u128())
-        };
-        steps.into_iter().map(move |step| (number(&step), step))
+    /// Tells the steps of one record apart: by the subscription that each is for.
+    pub(super) fn number(&self) -> u128 {
+        let id = self.meta().subscription_id;
+        id.map_or(0, |id| id.as_uuid().as_u128())
     }
 
     fn meta(&self) -> &DeliveryHeaders {
@@ -195,8 +193,9 @@ impl Pipeline {
     /// the record, so that it is never early.
     pub(super) fn park(&self, mut parcel: Parcel, wait: Duration, reason: &str) -> Step {
         let (tier, rounded) = self.ladder.place(wait);
-        let due = rounded + jitter(rounded, random());
-        parcel.meta.due_ms = now_ms() + i64::try_from(due.as_millis()).unwrap_or(i64::MAX);
+        let due = rounded + jitter(rounded, rand::random());
+        parcel.meta.due_ms =
+            self.clock.now_ms() + i64::try_from(due.as_millis()).unwrap_or(i64::MAX);
         parcel.meta.delay_ms =
             i64::try_from(self.ladder.delay(tier).as_millis()).unwrap_or(i64::MAX);
         reason.clone_into(&mut parcel.meta.reason);
@@ -205,7 +204,7 @@ impl Pipeline {
 
     /// Parks what is not due yet once more: a hop, not a try.
     pub(super) fn hop(&self, mut parcel: Parcel) -> Step {
-        let left = u64::try_from(parcel.meta.due_ms - now_ms()).unwrap_or(0);
+        let left = u64::try_from(parcel.meta.due_ms - self.clock.now_ms()).unwrap_or(0);
         parcel.meta.hop = parcel.meta.hop.saturating_add(1);
         let reason = std::mem::take(&mut parcel.meta.reason);
         self.park(parcel, Duration::from_millis(left), &reason)
@@ -213,7 +212,7 @@ impl Pipeline {
 
     /// Parks what has no due time of its own, longer each time, until its time is up.
     pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &'static str) -> Step {
-        let age = age(parcel.meta.first_ms, now_ms());
+        let age = age(parcel.meta.first_ms, self.clock.now_ms());
         if age > self.policy.max_age && !matches!(parcel.content, Content::Newer(_)) {
             let message = format!("{reason}: waited for longer than {:?}", self.policy.max_age);
             return Step::dead(parcel, "expired", message);
@@ -225,11 +224,4 @@ impl Pipeline {
         self.telemetry.metrics.parked(reason);
         self.park(parcel, wait, reason)
     }
-}
-
-/// A number in 0–1 from the random bits of a version 4 UUID.
-fn random() -> f64 {
-    let (high, _) = Uuid::new_v4().as_u64_pair();
-    let bits = u32::try_from(high >> 32).unwrap_or_default();
-    f64::from(bits) / f64::from(u32::MAX)
 }

@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
-use topology::ProducerRecord;
+use topology::{ConsumedRecord, DeadLetter, Headers, ProducerRecord};
 
 use super::step::{Content, Dead, Delivered, Parcel, Parked, Pipeline, Step};
-use crate::clock::now_ms;
 use crate::domain::headers::{DeliveryHeaders, REASON, TOO_LARGE};
 use crate::domain::id::DeliveryId;
 use crate::domain::retry::age;
@@ -80,61 +76,34 @@ pub(super) fn dead(
         pipeline.telemetry.metrics.dead_letter(reason.clone());
         span.fail(reason.clone());
         span.carry(&mut headers);
-        meta.write(&mut headers);
-        let origin = &meta.origin;
-        let mut put = |name: &str, text: String| headers.push((name.to_owned(), Some(text.into())));
-        put("wd-attempts", attempts.to_string());
-        put("wd-last-ms", now_ms().to_string());
-        if let Some(status) = status {
-            put("wd-last-status", status.to_string());
-        }
-        put("__streams.errors.exception", meta.reason.clone());
-        put("__streams.errors.message", cut(&message));
-        put("__streams.errors.topic", origin.topic.to_string());
-        put("__streams.errors.partition", origin.partition.to_string());
-        put("__streams.errors.offset", origin.offset.to_string());
+        DeliveryHeaders::clear(&mut headers);
         let known = meta.subscription_id.map(|id| Bytes::from(id.to_string()));
-        let record = ProducerRecord {
-            topic: pipeline.topics.dead_letter.as_str().into(),
-            partition: None,
+        let original = ConsumedRecord {
+            position: meta.origin.clone(),
+            timestamp_ms: meta.event_ms,
             key: known.or_else(|| meta.key.clone()),
             value,
             headers,
         };
-        fit(record, pipeline.record_bytes_max)
+        let mut ours = Headers::new();
+        meta.write(&mut ours);
+        let mut letter = ours.into_iter().fold(
+            DeadLetter::new(original, reason, &message),
+            |letter, (name, value)| letter.header(&name, value.unwrap_or_default()),
+        );
+        letter = letter
+            .header("wd-attempts", attempts.to_string())
+            .header("wd-last-ms", pipeline.clock.now_ms().to_string());
+        if let Some(status) = status {
+            letter = letter.header("wd-last-status", status.to_string());
+        }
+        let topic = pipeline.topics.dead_letter.as_str();
+        if letter.fits(pipeline.record_bytes_max) {
+            letter.into_record(topic)
+        } else {
+            letter.header(REASON, TOO_LARGE).into_summary(topic)
+        }
     }
-}
-
-/// Of what no topic of ours can hold, origin, size and hash stay, and those of our headers that
-/// are not as long as a producer likes.
-fn fit(record: ProducerRecord, bytes_max: usize) -> ProducerRecord {
-    const HEADER_FRAME: usize = 8;
-    const HEADER_BYTES_MAX: usize = 2 * 1_024;
-    if record.bytes() + record.headers.len() * HEADER_FRAME <= bytes_max {
-        return record;
-    }
-    let value = record.value.clone().unwrap_or_default();
-    let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(&value));
-    let summary = serde_json::json!({ "bytes": value.len(), "sha256_base64url": hash });
-    let mut headers = record.headers;
-    headers.retain(|(name, value)| {
-        let ours = name.starts_with("wd-") || name.starts_with("__streams.errors.");
-        ours && value.as_ref().map_or(0, Bytes::len) <= HEADER_BYTES_MAX
-    });
-    headers.retain(|(name, _)| name != REASON);
-    headers.push((REASON.to_owned(), Some(TOO_LARGE.into())));
-    ProducerRecord {
-        key: None,
-        value: Some(summary.to_string().into()),
-        headers,
-        ..record
-    }
-}
-
-/// A sentence, not the producer's whole value.
-fn cut(message: &str) -> String {
-    const CHARS_MAX: usize = 400;
-    message.chars().take(CHARS_MAX).collect()
 }
 
 /// A delivery's key is its subscription; an event's, which has none yet, is its own id.
@@ -145,9 +114,9 @@ fn key(meta: &DeliveryHeaders) -> Bytes {
 
 /// Counts what was delivered.
 pub(super) fn delivered(pipeline: &Arc<Pipeline>) -> impl Fn(Delivered) + Send + Sync + 'static {
-    let metrics = pipeline.telemetry.metrics.clone();
+    let (metrics, clock) = (pipeline.telemetry.metrics.clone(), pipeline.clock.clone());
     move |Delivered { meta, status, span }| {
-        let now = now_ms();
+        let now = clock.now_ms();
         let kind = AttemptKind::of(meta.attempt);
         metrics.delivered(kind, age(meta.first_ms, now), age(meta.event_ms, now));
         let delivery = |id| DeliveryId::of(id, &meta.event_id).to_string();

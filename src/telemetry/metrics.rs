@@ -28,6 +28,7 @@ struct Instruments {
     cache_load_duration: Histogram<f64>,
     server_duration: Histogram<f64>,
     active: Arc<[AtomicI64; 2]>,
+    outages: Arc<AtomicI64>,
 }
 
 /// Whether an attempt is a delivery's first.
@@ -71,9 +72,11 @@ impl Metrics {
             cache_load_duration: request(names::CACHE_LOAD_DURATION),
             server_duration: request(names::SERVER_DURATION),
             active: Arc::default(),
+            outages: Arc::default(),
             meter,
         };
         instruments.observe_active();
+        instruments.observe_outages();
         Self(Arc::new(instruments))
     }
 
@@ -115,6 +118,14 @@ impl Metrics {
         };
         active.fetch_add(1, Ordering::Relaxed);
         Active(active)
+    }
+
+    pub(crate) fn outage_begins(&self) {
+        self.0.outages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn outage_ends(&self) {
+        self.0.outages.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// `error` is why there was no response.
@@ -245,6 +256,17 @@ impl Instruments {
             for (kind, level) in levels {
                 observer.observe(level.load(Ordering::Relaxed), &[kind.attribute()]);
             }
+        };
+        level.with_callback(observe).build();
+    }
+
+    fn observe_outages(&self) {
+        let of = names::OUTAGES_ACTIVE;
+        let outages = Arc::clone(&self.outages);
+        let level = self.meter.i64_observable_up_down_counter(of.name);
+        let level = level.with_unit(of.unit).with_description(of.description);
+        let observe = move |observer: &dyn AsyncInstrument<i64>| {
+            observer.observe(outages.load(Ordering::Relaxed), &[]);
         };
         level.with_callback(observe).build();
     }

@@ -74,6 +74,12 @@ pub const ATTEMPTS_LIMIT: Instrument = level(
     "{attempt}",
     "Attempts that may be under way at once",
 );
+/// Outages.
+pub const OUTAGES_ACTIVE: Instrument = level(
+    "webhook.outage.active",
+    "{outage}",
+    "1 while nearly all attempts to many subscriptions fail, else 0",
+);
 /// What deliveries came to.
 pub const DELIVERY_OUTCOMES: Instrument = counter(
     "webhook.delivery.outcomes",
@@ -138,10 +144,11 @@ pub const COMMITS: Instrument = counter(
 );
 
 /// All of them.
-pub const INSTRUMENTS: [Instrument; 14] = [
+pub const INSTRUMENTS: [Instrument; 15] = [
     ATTEMPT_DURATION,
     ATTEMPTS_ACTIVE,
     ATTEMPTS_LIMIT,
+    OUTAGES_ACTIVE,
     DELIVERY_OUTCOMES,
     READ_LATENCY,
     EVENT_LATENCY,
@@ -269,6 +276,7 @@ mod tests {
                 "http.client.request.duration Histogram s",
                 "webhook.attempt.active UpDownCounter {attempt}",
                 "webhook.attempt.limit UpDownCounter {attempt}",
+                "webhook.outage.active UpDownCounter {outage}",
                 "webhook.delivery.outcomes Counter {delivery}",
                 "webhook.delivery.read_latency Histogram s",
                 "webhook.delivery.event_latency Histogram s",

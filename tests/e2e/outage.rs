@@ -1,12 +1,13 @@
-//! The database or Kafka is away for a while, and nothing is lost.
+//! The database, Kafka or all receivers are away for a while, and nothing is lost.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::harness::{
-    Answer, BOUND, Broker, Database, Figures, Load, Log, On, Producer, Receiver, Service, body,
-    event, eventually, ids, missing, produce_all, soak_seconds, subscribe_all, until,
+    Answer, BOUND, Broker, Collector, Database, DeadLetter, Figures, Load, Log, On, Producer,
+    Receiver, Service, body, event, eventually, ids, missing, produce_all, soak_seconds,
+    subscribe_all, until,
 };
 
 /// What a commit may be behind.
@@ -238,4 +239,45 @@ async fn outage(service: &Service, broker: &Broker, away: Duration, posted: &str
     tokio::time::sleep_until(next).await;
     broker.comes_back();
     Instant::now()
+}
+
+/// The first try is late enough that every receiver was attempted before the first last try.
+#[tokio::test(flavor = "multi_thread")]
+async fn last_tries_are_put_off_with_an_alarm_while_every_receiver_fails() {
+    const RECEIVERS: usize = 12;
+    let Some(log) = On::Embedded.beside_others().await else {
+        return;
+    };
+    let collector = Collector::start().await;
+    let settings = [
+        ("retry.schedule", "5s,100ms,100ms,100ms,100ms"),
+        ("retry.tiers", "0s,10m"),
+        ("telemetry.otlp_endpoint", collector.base()),
+        ("telemetry.metrics_interval", "1s"),
+    ];
+    let mut service = Service::start(&log, "receivers-away", &settings).await;
+    let (letters, parked) = (service.dead_letters(), service.parked());
+    let receiver = Receiver::start().await;
+    let producer = service.producer();
+    for number in 0..RECEIVERS {
+        let url = receiver.at(&format!("/{number}"), Answer::Status(500));
+        let value = event(&service.subscribe(&url).await, &body(number));
+        producer.send(&format!("event-{number}"), &value).await;
+    }
+    let outage = "webhook.outage.active";
+    until("it is told", || collector.value(outage, &[]) > 0.0).await;
+    let mut put_off = Vec::new();
+    until("all are put off", || {
+        put_off = parked.so_far();
+        put_off.retain(|record| record.reason() == "outage");
+        put_off.len() == RECEIVERS
+    })
+    .await;
+
+    let counted = |record: &DeadLetter| record.header("wd-attempt") != Some("5");
+    assert!(!put_off.iter().any(counted), "{put_off:?}");
+    assert_eq!(receiver.total(), RECEIVERS * 6);
+    assert!(service.said().contains("an outage"));
+    assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
+    service.stop().await;
 }

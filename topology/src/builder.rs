@@ -16,10 +16,11 @@ use tokio::sync::{Notify, Semaphore};
 use crate::graph::{Graph, GraphNode, NodeKind, TopologyDescription, TopologyError};
 use crate::handlers::ExceptionHandlers;
 use crate::lease::Lease;
-use crate::named::{Async, Consumed, DueAt, MaxInFlight, Named, Produced};
+use crate::named::{Consumed, DueAt, Named, Produced};
+use crate::processing::{Async, MaxInFlight};
 use crate::runtime::StreamsError;
 use crate::seam::RecordSink;
-use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, Permits, SinkNode};
+use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
 
 pub use branched::BranchedKStream;
 pub(crate) use operators::{append, settle};
@@ -69,7 +70,7 @@ impl WorkerContext {
         self.fatal.borrow_mut().take()
     }
 
-    fn semaphore(&self, bound: MaxInFlight) -> Arc<Semaphore> {
+    pub(crate) fn semaphore(&self, bound: MaxInFlight) -> Arc<Semaphore> {
         let share =
             bound.limit / self.workers + usize::from(self.worker < bound.limit % self.workers);
         let make = || Arc::new(Semaphore::new(share.max(1)));
@@ -274,24 +275,15 @@ impl<V: 'static> KStream<V> {
     pub fn process_values_async<W: 'static, P, F>(
         self,
         supplier: impl Fn(&WorkerContext) -> P + Send + Sync + 'static,
-        how: Async<V>,
+        how: Async<V, W>,
     ) -> KStream<W>
     where
         P: Fn(V) -> F + 'static,
         F: Future<Output = W> + 'static,
     {
-        let (bound, order, timeout) = (how.bound, how.order, how.timeout);
-        let kind = NodeKind::ProcessValuesAsync;
-        self.then(how.name, kind, move |context, name, next| {
-            let (worker, bound) = (context.clone(), Arc::clone(&bound));
-            let permits: Permits<V> = Box::new(move |value| Some(worker.semaphore(bound(value)?)));
-            Calls::node(
-                name,
-                supplier(context),
-                permits,
-                (order.0.clone(), timeout),
-                next,
-            )
+        let (name, kind) = (how.name.clone(), NodeKind::ProcessValuesAsync);
+        self.then(name, kind, move |context, name, next| {
+            Calls::node(name, supplier(context), (&how, context), next)
         })
     }
 

@@ -52,7 +52,8 @@ type Handler = Arc<dyn Fn(&ErrorContext<'_>) -> Response + Send + Sync>;
 type ProductionHandler =
     Arc<dyn Fn(&ProducerRecord, &SinkError) -> ProductionResponse + Send + Sync>;
 
-/// The three handlers. They are called on workers and must not block.
+/// The three handlers. They are called on workers and must not block; a panic in one of them
+/// stops the topology.
 ///
 /// By default a record that can not be decoded or processed stops the topology, as in Kafka
 /// Streams, and one that the log does not take is sent until it does.

@@ -1,6 +1,8 @@
 //! Apache Kafka behind the seam: the only user of `rdkafka`.
 
 mod admin;
+mod close;
+mod committer;
 mod lag;
 mod member;
 mod offsets;

@@ -6,6 +6,7 @@ mod path;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::mutation::Mutation;
@@ -25,8 +26,8 @@ pub(crate) struct InFlight {
     is_incomplete: Cell<bool>,
     /// The record was moved on by the head-of-line guard: what still comes of it is dropped.
     is_relocated: Cell<bool>,
-    /// The numbered parts that are open.
-    children: RefCell<Vec<ChildPath>>,
+    /// The numbered parts that are open, and how many leases are for each.
+    children: RefCell<BTreeMap<ChildPath, u32>>,
 }
 
 impl InFlight {
@@ -39,7 +40,7 @@ impl InFlight {
     }
 
     pub(crate) fn open_children(&self) -> Vec<ChildPath> {
-        self.children.borrow().clone()
+        self.children.borrow().keys().cloned().collect()
     }
 
     pub(crate) fn relocate(&self) {
@@ -120,7 +121,8 @@ impl Lease {
         shared.open.set(shared.open.get() + 1);
         shared.partition.part_begins();
         if !path.is_root() {
-            shared.children.borrow_mut().push(path.clone());
+            let mut children = shared.children.borrow_mut();
+            *children.entry(path.clone()).or_default() += 1;
         }
         Self {
             shared,
@@ -197,6 +199,11 @@ impl Lease {
         self.shared.is_relocated.get()
     }
 
+    /// Resolves when the partition begins to be given up; not if it has.
+    pub(crate) async fn given_up(&self) {
+        self.shared.partition.given_up().await;
+    }
+
     /// Whether results may be written: `false` once the partition is another's.
     pub(crate) fn is_held(&self) -> bool {
         let is_held = self.shared.partition.phase() != Phase::Closed
@@ -226,8 +233,11 @@ impl Lease {
         let shared = &self.shared;
         if !self.path.is_root() {
             let mut children = shared.children.borrow_mut();
-            if let Some(index) = children.iter().position(|path| *path == self.path) {
-                children.swap_remove(index);
+            if let Some(leases) = children.get_mut(&self.path) {
+                *leases -= 1;
+                if *leases == 0 {
+                    children.remove(&self.path);
+                }
             }
         }
         let is_closed = shared.partition.phase() == Phase::Closed;

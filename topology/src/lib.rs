@@ -1,10 +1,57 @@
 //! Kafka Streams-style topologies with asynchronous processing and out-of-order completion.
 //!
 //! A [`Topology`] is declared with a [`StreamsBuilder`] and run by [`KafkaStreams`] on a
-//! [`Log`](seam::Log). Records are processed concurrently and complete in any order; the offset
-//! that is committed never passes a record of which anything is still open.
+//! [`Log`](seam::Log): [Apache Kafka](kafka::KafkaLog), or a file of SQLite (feature `embedded`).
+//! Records are processed concurrently and complete in any order. What is committed never passes a
+//! record of which anything is still open, and tells which records above it are complete, so that
+//! a crash repeats only what was in flight.
+//!
+//! ```
+//! use std::time::Duration;
+//! use topology::{Async, Consumed, MaxInFlight, Named, ProcessingOrder, Produced};
+//! use topology::{ConsumedRecord, ProducerRecord, StreamsBuilder};
+//!
+//! let text = |record: &ConsumedRecord| {
+//!     String::from_utf8(record.value.as_deref().unwrap_or_default().to_vec())
+//! };
+//! let answer = |text: String| ProducerRecord {
+//!     topic: "answers".into(),
+//!     partition: None,
+//!     key: None,
+//!     value: Some(text.into()),
+//!     headers: Vec::new(),
+//! };
+//! let ask = |question: String| async move { format!("{question}: 42") };
+//! let calls = Async::named(Named::new("ask"))
+//!     .max_in_flight(MaxInFlight::new(64))
+//!     .ordering(ProcessingOrder::key(|question: &String| question.len()))
+//!     .timeout(Duration::from_secs(15));
+//!
+//! let builder = StreamsBuilder::new();
+//! builder
+//!     .stream("questions", Consumed::try_with(text, Named::new("questions")))
+//!     .process_values_async(move |_| ask, calls)
+//!     .to("answers", Produced::with(answer, Named::new("to-answers")));
+//! println!("{}", builder.build()?.describe());
+//! # Ok::<(), topology::TopologyError>(())
+//! ```
+//!
+//! # The guarantee
+//!
+//! At least once: a record's offset is committed only when every part of it has ended, in a
+//! [`for_each`](KStream::for_each) that returned, in a record that the log acknowledged, or by a
+//! [handler](ExceptionHandlers) that took it. A part that fails runs again, alone. After a crash
+//! what may be repeated is what was in flight and what completed within the last commit interval;
+//! nothing else, as long as the offset map fits into the commit.
+//!
+//! # Who may block
+//!
+//! Operators run on worker threads: synchronous ones must not block, asynchronous calls yield.
+//! Closures that an operator is declared with are called on any worker. A panic in any of them is
+//! the record's alone.
 
 mod builder;
+mod dead_letter;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod graph;
@@ -15,7 +62,9 @@ mod metrics;
 mod mutation;
 mod named;
 mod offsets;
+mod outage;
 mod partitioner;
+mod processing;
 mod record;
 mod runtime;
 pub mod seam;
@@ -24,17 +73,20 @@ mod test_driver;
 mod topic;
 
 pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
+pub use dead_letter::DeadLetter;
 pub use graph::{NodeDescription, NodeKind, Subtopology, TopologyDescription, TopologyError};
 pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
 pub use lease::ChildPath;
 pub use metrics::{SourceSnapshot, StreamsMetrics};
 #[cfg(feature = "test-util")]
 pub use mutation::Mutation;
-pub use named::{Async, Consumed, MaxInFlight, Named, ProcessingOrder, Produced};
+pub use named::{Consumed, Named, Produced};
 pub use offsets::InvalidOffsetMap;
 #[cfg(feature = "test-util")]
 pub use offsets::complete_above;
+pub use outage::{Attempted, OutageConfig, OutageConfigError, OutageGuard, Standing};
 pub use partitioner::partition_of;
+pub use processing::{Async, CallAgain, MaxInFlight, ProcessingOrder};
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
 pub use runtime::{
     CloseError, HeadOfLine, InvalidOffsetMetadata, KafkaStreams, StartError, State, StateListener,

@@ -87,7 +87,8 @@ pub enum SinkError {
 }
 
 /// Told of assignments by a source, on the thread that polls the source, from inside
-/// [`RecordSource::poll`] and [`RecordSource::leave`].
+/// [`RecordSource::poll`] and [`RecordSource::leave`]; where it is dropped without leaving, on
+/// another thread that it waits for, within the same bound.
 pub trait RebalanceListener: Send {
     /// Takes over newly assigned partitions. Must not block.
     fn assigned(&mut self, partitions: Vec<Assigned>);
@@ -145,8 +146,8 @@ pub trait RecordSource: Send {
     /// Serves assignments and errors for at most `wait`.
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError>;
 
-    /// Commits, and waits until the log has answered; bounded by its request timeout. After an
-    /// error nothing is lost, but until a later commit succeeds more repeats after a crash.
+    /// Commits, and waits until the log has answered, at most for 10 seconds. After an error
+    /// nothing is lost, but until a later commit succeeds more repeats after a crash.
     fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError>;
 
     /// How many records lie after the committed offset of each assigned partition; partitions of
@@ -155,8 +156,15 @@ pub trait RecordSource: Send {
         Ok(BTreeMap::new())
     }
 
+    /// How many records the log deleted before the group had read them, as far as was seen when
+    /// partitions were assigned to this member.
+    fn records_deleted_unread(&self) -> u64 {
+        0
+    }
+
     /// Leaves the group: revokes everything through the listener, commits what it answers, and
-    /// closes. Bounded by `drain` plus a few seconds.
+    /// closes. Bounded by `drain`, the last commit and 10 seconds; what has not ended by then is
+    /// left behind, and told by name.
     fn leave(self: Box<Self>, drain: Duration);
 }
 

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use topology::seam::Drain;
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, ErrorContext, ExceptionHandlers, Named,
-    PendingCalls, ProcessingOrder, Produced, ProducerRecord, ProductionResponse, Response,
-    StreamsBuilder, StreamsError, TopologyTestDriver,
+    Async, CallAgain, Consumed, ConsumedRecord, DriverConfig, ErrorContext, ExceptionHandlers,
+    HeadOfLine, MaxInFlight, Named, PendingCalls, ProcessingOrder, Produced, ProducerRecord,
+    ProductionResponse, Response, StreamsBuilder, StreamsError, TopologyTestDriver,
 };
 
 fn text(record: &ConsumedRecord) -> String {
@@ -309,4 +310,117 @@ fn what_the_log_refuses_is_sent_until_it_is_taken_or_replaced() {
     driver.advance_wall_clock_time(Duration::from_millis(200));
     assert_eq!(values(&driver.read_output("dead")), ["replaced"]);
     assert!(driver.read_output("out").is_empty());
+}
+
+/// Calls that find something away until the third second of virtual time.
+fn away(at_most: Duration) -> topology::Topology {
+    let builder = StreamsBuilder::new();
+    let wait = CallAgain {
+        every: Duration::from_secs(1),
+        at_most,
+        waiting: MaxInFlight::new(1),
+    };
+    let supplier = |_: &topology::WorkerContext| {
+        let since = tokio::time::Instant::now();
+        move |value: String| async move {
+            if since.elapsed() < Duration::from_secs(3) {
+                Err(value)
+            } else {
+                Ok(value)
+            }
+        }
+    };
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(
+            supplier,
+            Async::named(Named::new("call")).call_again(wait, |result: &Result<_, String>| {
+                result.as_ref().err().cloned()
+            }),
+        )
+        .map_values(|result| format!("{result:?}"), Named::new("show"))
+        .to("out", to("out"));
+    builder.build().unwrap()
+}
+
+#[test]
+fn a_call_whose_other_side_is_away_is_made_again_until_it_is_back_or_its_time_is_up() {
+    let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.advance_wall_clock_time(Duration::from_millis(2_500));
+    assert!(driver.read_output("out").is_empty());
+    driver.advance_wall_clock_time(Duration::from_millis(1_000));
+    assert_eq!(values(&driver.read_output("out")), ["Ok(\"a\")"]);
+
+    let driver = TopologyTestDriver::new(away(Duration::from_secs(1)), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.advance_wall_clock_time(Duration::from_millis(1_500));
+    assert_eq!(values(&driver.read_output("out")), ["Err(\"a\")"]);
+}
+
+#[test]
+fn no_more_records_wait_for_what_is_away_than_may() {
+    let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.pipe_input(&record("in", "b"));
+    driver.settle();
+    assert_eq!(values(&driver.read_output("out")), ["Err(\"b\")"]);
+}
+
+#[test]
+fn a_record_that_waits_is_let_go_as_soon_as_its_partition_is_given_up() {
+    let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.settle();
+    let begun_ms = driver.now_ms();
+    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(5))));
+    assert!(driver.now_ms() - begun_ms < 10);
+    assert_eq!(values(&driver.read_output("out")), ["Err(\"a\")"]);
+    assert_eq!(driver.committed("in", 0), Some(1));
+}
+
+#[test]
+fn one_record_that_holds_all_others_back_is_moved_on() {
+    let calls = PendingCalls::<String, String>::seeded(0);
+    let config = DriverConfig {
+        window: 50,
+        head_of_line: HeadOfLine::Relocate(Arc::new(|record_, open| {
+            let parts = open.iter().map(ToString::to_string).collect::<Vec<_>>();
+            vec![record(
+                "moved",
+                &format!("{}: {}", text(record_), parts.join(" ")),
+            )]
+        })),
+        ..DriverConfig::new(1, 0)
+    };
+    let driver =
+        TopologyTestDriver::with(words(&calls, ProcessingOrder::unordered()), config).unwrap();
+    driver.pipe_input(&record("in", "a b c"));
+    for _ in 0..60 {
+        driver.pipe_input(&record("in", "x"));
+    }
+    driver.settle();
+    assert_eq!(
+        calls.pending().len(),
+        52,
+        "three parts, and what the window allows"
+    );
+    calls.end(1, |word| Some(word.clone()));
+    for _ in 0..3 {
+        while calls.pending().len() > 2 {
+            calls.end(2, |word| Some(word.clone()));
+            driver.settle();
+        }
+        driver.advance_wall_clock_time(Duration::from_millis(1_100));
+    }
+    assert_eq!(values(&driver.read_output("moved")), ["a b c: /0 /2"]);
+    assert_eq!(driver.committed("in", 0), Some(61));
+    driver.read_output("out");
+    while calls.end(0, |word| Some(word.clone())) {}
+    driver.advance_wall_clock_time(Duration::from_millis(100));
+    assert!(
+        driver.read_output("out").is_empty(),
+        "what comes of it later is dropped"
+    );
+    assert_eq!(driver.metrics().remove(0).records_in_flight, 0);
 }

@@ -15,7 +15,7 @@ use crate::mutation::Mutation;
 use crate::named::Decode;
 use crate::runtime::StreamsError;
 
-pub(super) use calls::{Calls, Permits};
+pub(super) use calls::Calls;
 pub(super) use sink::SinkNode;
 pub(crate) use sink::append;
 

@@ -3,21 +3,25 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::{ClientContext, TopicPartitionList};
 
+use super::committer::Committer;
 use super::offsets;
 use super::queue::KafkaQueue;
 use crate::record::TopicPartition;
-use crate::seam::{Assigned, Drain, RebalanceListener, commit_last};
+use crate::seam::{
+    Assigned, CommitError, Committable, Drain, RebalanceListener, SourceError, commit_last,
+};
 
 /// The context of a consumer.
 pub(super) struct Member {
     listener: Mutex<Box<dyn RebalanceListener>>,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
+    committer: Mutex<Committer>,
     assigned: Mutex<BTreeSet<TopicPartition>>,
     /// Set by an assignment, until its offsets are looked at.
     assigned_more: AtomicBool,
@@ -37,10 +41,15 @@ impl ConsumerContext for Member {
 }
 
 impl Member {
-    pub(super) fn new(listener: Box<dyn RebalanceListener>, drain: Duration) -> Self {
+    pub(super) fn new(
+        listener: Box<dyn RebalanceListener>,
+        committer: Committer,
+        drain: Duration,
+    ) -> Self {
         Self {
             listener: Mutex::new(listener),
             consumer: OnceLock::new(),
+            committer: Mutex::new(committer),
             assigned: Mutex::default(),
             assigned_more: AtomicBool::default(),
             drain_ms: AtomicU64::new(millis(drain)),
@@ -52,9 +61,24 @@ impl Member {
         self.consumer.get_or_init(|| consumer);
     }
 
+    /// `None` while it is being dropped.
+    fn consumer(&self) -> Option<Arc<BaseConsumer<Self>>> {
+        self.consumer.get().and_then(Weak::upgrade)
+    }
+
+    pub(super) fn commit(&self, offsets: &[Committable]) -> Result<(), CommitError> {
+        let closed = || SourceError::Transient("the consumer is closed".to_owned());
+        let consumer = self.consumer().ok_or_else(closed)?;
+        lock(&self.committer).commit(consumer, offsets)
+    }
+
     /// How long the next revocation waits for what is in flight.
     pub(super) fn drain_for(&self, drain: Duration) {
         self.drain_ms.store(millis(drain), Ordering::Release);
+    }
+
+    pub(super) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms.load(Ordering::Acquire))
     }
 
     pub(super) fn assigned(&self) -> Vec<TopicPartition> {
@@ -67,7 +91,7 @@ impl Member {
     }
 
     fn assign(&self, partitions: &[TopicPartition]) {
-        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
+        let Some(consumer) = self.consumer() else {
             return;
         };
         let mut committed = offsets::committed(&consumer, partitions);
@@ -97,8 +121,11 @@ impl Member {
 
     pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
         let lost = consumer.assignment_lost();
-        let limit = Duration::from_millis(self.drain_ms.load(Ordering::Acquire));
-        let drain = if lost { Drain::Lost } else { Drain::For(limit) };
+        let drain = if lost {
+            Drain::Lost
+        } else {
+            Drain::For(self.drain())
+        };
         tracing::info!(
             partitions = partitions.len(),
             which = which(partitions),
@@ -107,7 +134,7 @@ impl Member {
         );
         let committable = lock(&self.listener).revoked(partitions, drain);
         lock(&self.assigned).retain(|held| !partitions.contains(held));
-        commit_last(committable, |offsets| offsets::commit(consumer, offsets));
+        commit_last(committable, |offsets| self.commit(offsets));
     }
 }
 

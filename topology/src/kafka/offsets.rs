@@ -19,24 +19,42 @@ use crate::seam::{CommitError, Committable, Committed};
 /// What stands for metadata that can not be read.
 const UNREADABLE: &str = "\u{fffd}";
 
-/// Commits, and waits for the coordinator's answer.
+/// What one request commits at most, in bytes as the coordinator writes them. It writes each request
+/// as one batch, of up to 1 MiB by default, and of a larger one says no more than "unknown error".
+const REQUEST_BYTES_MAX: usize = 512 << 10;
+
+/// Commits, and waits for the coordinator's answers.
 ///
 /// Synchronous: the result of an asynchronous commit never reaches `commit_callback`, for rdkafka
 /// 0.39 enables the event but librdkafka posts it only where a callback is set in C.
 ///
-/// librdkafka answers with one code for all partitions: that of the last which failed, while
-/// others may have succeeded. Nothing is hidden by it: errors of the group are those of every
-/// partition, those of a topic likewise, for a source has one, and what is left is
+/// librdkafka answers with one code for all partitions of a request: that of the last which
+/// failed, while others may have succeeded. Nothing is hidden by it: errors of the group are those
+/// of every partition, those of a topic likewise, for a source has one, and what is left is
 /// `OFFSET_METADATA_TOO_LARGE`.
 pub(super) fn commit<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
-    offsets: &[Committable],
+    mut offsets: &[Committable],
 ) -> Result<(), CommitError> {
-    if offsets.is_empty() {
-        return Ok(());
+    while !offsets.is_empty() {
+        let (request, rest) = offsets.split_at(fitting(offsets));
+        let committed = list_of(request).and_then(|list| consumer.commit(&list, CommitMode::Sync));
+        committed.map_err(|error| commit_error(consumer, &error))?;
+        offsets = rest;
     }
-    let committed = list_of(offsets).and_then(|list| consumer.commit(&list, CommitMode::Sync));
-    committed.map_err(|error| commit_error(consumer, &error))
+    Ok(())
+}
+
+/// How many of these, and at least one, go into a request.
+fn fitting(offsets: &[Committable]) -> usize {
+    /// Numbers, and the names of group and topic, of up to 249 characters each.
+    const FRAME: usize = 600;
+    let mut bytes = 0;
+    let fits = |offset: &&Committable| {
+        bytes += FRAME + offset.metadata.len();
+        bytes <= REQUEST_BYTES_MAX
+    };
+    offsets.iter().take_while(fits).count().max(1)
 }
 
 fn list_of(offsets: &[Committable]) -> KafkaResult<TopicPartitionList> {
@@ -58,7 +76,9 @@ fn list_of(offsets: &[Committable]) -> KafkaResult<TopicPartitionList> {
 fn commit_error<C: ConsumerContext>(consumer: &BaseConsumer<C>, error: &KafkaError) -> CommitError {
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
-        Some(Code::OffsetMetadataTooLarge) => CommitError::MetadataTooLarge,
+        Some(Code::OffsetMetadataTooLarge | Code::InvalidCommitOffsetSize) => {
+            CommitError::MetadataTooLarge
+        }
         // An epoch is stale (KIP-848) until the next heartbeat brings the one to commit under.
         Some(Code::RebalanceInProgress | Code::StaleMemberEpoch) => CommitError::Rebalancing,
         Some(Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedMemberEpoch) => {

@@ -1,6 +1,6 @@
 //! The producer: idempotent, acknowledged by all in-sync replicas.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -10,45 +10,56 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
+use super::close::drop_apart;
 use super::fatal;
 use crate::record::{Position, ProducerRecord};
 use crate::seam::{RecordSink, SinkError, SourceError};
 
-pub(super) struct KafkaSink {
+pub(super) struct KafkaSink(Arc<Producers>);
+
+/// The producer, and how to make the next.
+struct Producers {
     config: ClientConfig,
-    producer: RwLock<FutureProducer>,
+    current: RwLock<FutureProducer>,
 }
 
 impl KafkaSink {
     pub(super) fn new(config: ClientConfig) -> Result<Self, SourceError> {
         let producer = config.create().map_err(|error| fatal(&error))?;
-        Ok(Self {
+        Ok(Self(Arc::new(Producers {
             config,
-            producer: RwLock::new(producer),
-        })
+            current: RwLock::new(producer),
+        })))
     }
 
     pub(super) fn producer(&self) -> FutureProducer {
-        self.producer
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.current()
+    }
+}
+
+impl Producers {
+    fn current(&self) -> FutureProducer {
+        let current = self.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A fatal error disables an idempotent producer for good, so another takes its place.
     /// Records without an acknowledgement are sent again by those who wait for it.
     fn replace_if_disabled(&self) {
-        let mut current = self
-            .producer
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        if self.current().client().fatal_error().is_none() {
+            return;
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        // Another may have been faster.
         let Some((_, reason)) = current.client().fatal_error() else {
             return;
         };
         match self.config.create() {
             Ok(producer) => {
                 tracing::warn!(reason, "the producer was disabled; another takes its place");
-                *current = producer;
+                let disabled = std::mem::replace(&mut *current, producer);
+                // Not waited for: what it holds is told as failed within a second.
+                drop(drop_apart("producer", disabled));
             }
             Err(error) => tracing::error!(%error, "a new producer can not be made"),
         }
@@ -76,11 +87,11 @@ impl RecordSink for KafkaSink {
         let delivery = match sent {
             Ok(delivery) => delivery,
             Err(error) => {
-                self.replace_if_disabled();
+                self.0.replace_if_disabled();
                 return futures::future::ready(Err(error)).boxed();
             }
         };
-        let topic = record.topic;
+        let (topic, producers) = (record.topic, Arc::downgrade(&self.0));
         async move {
             match delivery.await {
                 Ok(Ok(done)) => Ok(Position {
@@ -88,7 +99,12 @@ impl RecordSink for KafkaSink {
                     partition: done.partition,
                     offset: done.offset,
                 }),
-                Ok(Err((error, _))) => Err(sink_error(&error)),
+                Ok(Err((error, _))) => {
+                    if let Some(producers) = producers.upgrade() {
+                        producers.replace_if_disabled();
+                    }
+                    Err(sink_error(&error))
+                }
                 Err(_) => Err(SinkError::Unacknowledged("the producer was closed".into())),
             }
         }

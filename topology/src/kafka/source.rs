@@ -8,15 +8,27 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::{ClientConfig, Offset};
 
+use super::close::drop_within;
+use super::committer::Committer;
 use super::lag::{known, log_offsets, records_lag};
 use super::member::Member;
-use super::{KafkaConfig, fatal, offsets, source_error, transient};
+use super::{KafkaConfig, fatal, source_error, transient};
 use crate::seam::{CommitError, Committable, RebalanceListener, RecordSource, SourceError};
 
 pub(super) struct KafkaSource {
-    consumer: Arc<BaseConsumer<Member>>,
+    /// `None` once it is being dropped.
+    consumer: Option<Arc<BaseConsumer<Member>>>,
     topic: String,
     leaves: bool,
+    deleted: Deleted,
+}
+
+/// Records that the broker deleted before this group had read them.
+#[derive(Default)]
+struct Deleted {
+    count: u64,
+    /// By partition, the offset up to which they are counted.
+    counted: BTreeMap<i32, i64>,
 }
 
 impl KafkaSource {
@@ -26,32 +38,45 @@ impl KafkaSource {
         listener: Box<dyn RebalanceListener>,
         config: &KafkaConfig,
     ) -> Result<Self, SourceError> {
-        let member = Member::new(listener, config.rebalance_drain);
+        let thread = |error: std::io::Error| SourceError::Fatal(error.to_string());
+        let committer = Committer::spawn(topic).map_err(thread)?;
+        let member = Member::new(listener, committer, config.rebalance_drain);
         let consumer: BaseConsumer<Member> = client
             .create_with_context(member)
             .map_err(|error| fatal(&error))?;
         let consumer = Arc::new(consumer);
         consumer.context().is_of(Arc::downgrade(&consumer));
-        consumer
-            .subscribe(&[topic])
-            .map_err(|error| fatal(&error))?;
-        Ok(Self {
-            consumer,
+        let source = Self {
+            consumer: Some(consumer),
             topic: topic.to_owned(),
             leaves: config.leave_on_close || config.group_instance_id.is_none(),
-        })
+            deleted: Deleted::default(),
+        };
+        let subscribed = source.consumer().subscribe(&[topic]);
+        subscribed.map_err(|error| fatal(&error))?;
+        Ok(source)
+    }
+
+    fn consumer(&self) -> &Arc<BaseConsumer<Member>> {
+        match &self.consumer {
+            Some(consumer) => consumer,
+            None => unreachable!("nothing is called after drop"),
+        }
     }
 
     /// Tells of records that the broker deleted before this group had read them: reading goes on
     /// at the first that is left.
-    fn tell_of_lost(&self) -> KafkaResult<()> {
+    fn tell_of_deleted(&mut self) -> KafkaResult<()> {
         const LIMIT: Duration = Duration::from_secs(2);
-        let committed = known(&self.consumer.committed(LIMIT)?);
-        let firsts = log_offsets(&self.consumer, Offset::Beginning)?;
+        let committed = known(&self.consumer().committed(LIMIT)?);
+        let firsts = log_offsets(self.consumer(), Offset::Beginning)?;
         for (partition, first) in firsts {
             let next = committed.get(&partition).copied().unwrap_or(first);
-            if first > next {
-                let lost = first - next;
+            let counted = self.deleted.counted.entry(partition).or_insert(next);
+            let lost = u64::try_from(first - next.max(*counted)).unwrap_or_default();
+            if lost > 0 {
+                *counted = first;
+                self.deleted.count += lost;
                 tracing::error!(
                     topic = self.topic,
                     partition,
@@ -66,42 +91,72 @@ impl KafkaSource {
 
 impl RecordSource for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError> {
-        let polled = self.consumer.poll(wait);
-        if self.consumer.context().was_assigned_more()
-            && let Err(error) = self.tell_of_lost()
-        {
-            tracing::warn!(%error, "whether records were deleted unread is unknown");
-        }
-        match polled {
+        let served = match self.consumer().poll(wait) {
             None => Ok(()),
             // Running it here would break its order and its ownership; a restart reads it again.
             Some(Ok(_)) => Err(SourceError::Fatal("a record came on the main queue".into())),
-            Some(Err(error)) => Err(source_error(&self.consumer, &error)),
+            Some(Err(error)) => Err(source_error(self.consumer(), &error)),
+        };
+        if self.consumer().context().was_assigned_more()
+            && let Err(error) = self.tell_of_deleted()
+        {
+            tracing::warn!(%error, "whether records were deleted unread is unknown");
         }
+        served
     }
 
     fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
-        offsets::commit(&self.consumer, offsets)
+        self.consumer().context().commit(offsets)
     }
 
     fn records_lag(&mut self) -> Result<BTreeMap<i32, u64>, SourceError> {
-        records_lag(&self.consumer).map_err(|error| transient(&error))
+        records_lag(self.consumer()).map_err(|error| transient(&error))
+    }
+
+    fn records_deleted_unread(&self) -> u64 {
+        self.deleted.count
     }
 
     fn leave(self: Box<Self>, drain: Duration) {
         const BROKER: Duration = Duration::from_secs(5);
         const STEP: Duration = Duration::from_millis(100);
-        let member = self.consumer.context();
+        let (consumer, member) = (self.consumer(), self.consumer().context());
         member.drain_for(drain);
-        if !self.leaves {
-            return member.revoke(&self.consumer, &member.assigned());
-        }
-        self.consumer.unsubscribe();
-        let deadline = Instant::now() + drain + BROKER;
-        while !member.assigned().is_empty() && Instant::now() < deadline {
-            if let Some(Err(error)) = self.consumer.poll(STEP) {
-                tracing::debug!(%error, "while leaving the group");
+        if self.leaves {
+            consumer.unsubscribe();
+            let deadline = Instant::now() + drain + BROKER;
+            while !member.assigned().is_empty() && Instant::now() < deadline {
+                if let Some(Err(error)) = consumer.poll(STEP) {
+                    tracing::debug!(%error, "while leaving the group");
+                }
             }
+        } else {
+            member.revoke(consumer, &member.assigned());
+        }
+        member.drain_for(Duration::ZERO);
+    }
+}
+
+impl Drop for KafkaSource {
+    /// Closing revokes what is still assigned, and has hung before (rust-rdkafka issues 453, 509).
+    fn drop(&mut self) {
+        const CLOSE: Duration = Duration::from_secs(5);
+        let Some(consumer) = self.consumer.take() else {
+            return;
+        };
+        let (topic, limit) = (&self.topic, consumer.context().drain() + CLOSE);
+        if Arc::strong_count(&consumer) > 1 {
+            tracing::warn!(
+                topic,
+                "a queue or a commit outlives its consumer, and closes it"
+            );
+        }
+        if !drop_within(limit, topic, consumer) {
+            tracing::error!(
+                topic,
+                ?limit,
+                "a consumer does not close; its thread is left behind"
+            );
         }
     }
 }

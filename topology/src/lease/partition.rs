@@ -97,6 +97,7 @@ pub(crate) struct PartitionState {
     parts: Cell<usize>,
     bytes: Cell<usize>,
     idle: Notify,
+    ending: Notify,
     progress: Progress,
     /// The committable offset when the partition was given up.
     given_up_at: Cell<Option<i64>>,
@@ -113,6 +114,7 @@ impl PartitionState {
             parts: Cell::new(0),
             bytes: Cell::new(0),
             idle: Notify::new(),
+            ending: Notify::new(),
             progress,
             given_up_at: Cell::new(None),
             opened: RefCell::default(),
@@ -135,14 +137,21 @@ impl PartitionState {
 
     pub(crate) fn drain(&self) {
         self.phase.set(Phase::Draining);
+        self.ending.notify_waiters();
     }
 
     /// Gives the partition up. What ends later is only remembered, for
     /// [`adopt_late`](Self::adopt_late).
     pub(crate) fn close(&self) {
         self.phase.set(Phase::Closed);
+        self.ending.notify_waiters();
         self.given_up_at.set(lock(&self.progress).committable());
         self.budget.metrics.closed_with(self.records.get());
+    }
+
+    /// Resolves when the partition begins to be given up; not if it has.
+    pub(crate) async fn given_up(&self) {
+        self.ending.notified().await;
     }
 
     /// Resolves when nothing is in flight.

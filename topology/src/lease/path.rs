@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 /// The numbers of the children that lead from a record to one part of it; none for the record
 /// itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChildPath(Numbers);
 
 /// One fan-out is the usual depth, and takes no memory of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Numbers {
     #[default]
     None,

@@ -174,3 +174,108 @@ impl Committer {
         self.interval + Duration::from_millis(u64::try_from(part).unwrap_or(0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::offsets::OffsetTracker;
+    use crate::seam::SourceError;
+
+    const INTERVAL: Duration = Duration::from_millis(20);
+
+    /// A partition of which every other record below `read` is complete, the lowest not.
+    fn holes(read: i64) -> Progress {
+        let mut tracker = OffsetTracker::resume(0, &[]);
+        for offset in 0..read {
+            tracker.register(offset);
+        }
+        for offset in (1..read).step_by(2) {
+            tracker.complete(offset);
+        }
+        Arc::new(Mutex::new(tracker))
+    }
+
+    fn committer(limit: usize, progress: &Progress) -> Committer {
+        let mut committer = Committer::new(INTERVAL, limit);
+        let partition = TopicPartition {
+            topic: "in".into(),
+            partition: 0,
+        };
+        committer.assign(partition, Arc::clone(progress));
+        lock(progress).complete(0);
+        committer
+    }
+
+    fn taken(committer: &mut Committer, now: Instant) -> Vec<Committable> {
+        let mut taken = Vec::new();
+        let done = committer.commit(now, |offsets| {
+            taken.extend_from_slice(offsets);
+            Ok(())
+        });
+        done.unwrap();
+        taken
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_committed_again() {
+        let progress = holes(10);
+        let mut committer = committer(4_096, &progress);
+        let now = Instant::now();
+        let first = taken(&mut committer, now);
+        assert_eq!(first.first().unwrap().offset, 2);
+        assert!(!first.first().unwrap().metadata.is_empty());
+        assert!(taken(&mut committer, now + INTERVAL * 100).is_empty());
+        lock(&progress).complete(2);
+        assert_eq!(taken(&mut committer, now + INTERVAL * 200).len(), 1);
+    }
+
+    #[test]
+    fn a_partition_is_committed_more_rarely_the_longer_its_map_is() {
+        let (small, large) = (holes(10), holes(20_000));
+        for (progress, waits) in [(small, INTERVAL * 2), (large, Duration::from_millis(500))] {
+            let mut committer = committer(4_096, &progress);
+            let now = Instant::now();
+            assert_eq!(taken(&mut committer, now).len(), 1);
+            lock(&progress).complete(2);
+            assert!(taken(&mut committer, now + waits / 2 - INTERVAL / 2).is_empty());
+            assert_eq!(taken(&mut committer, now + Duration::from_secs(1)).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_map_that_the_log_refuses_is_left_out_and_later_ones_are_shorter() {
+        let progress = holes(10_000);
+        let mut committer = committer(4_096, &progress);
+        let now = Instant::now();
+        let mut lengths = Vec::new();
+        let done = committer.commit(now, |offsets| {
+            let length: usize = offsets.iter().map(|offset| offset.metadata.len()).sum();
+            lengths.push(length);
+            if length > 1_000 {
+                return Err(CommitError::MetadataTooLarge);
+            }
+            Ok(())
+        });
+        assert!(done.unwrap());
+        assert!(lengths[0] > 1_000 && lengths[1..] == [0]);
+        lock(&progress).complete(2);
+        let next = taken(&mut committer, now + Duration::from_secs(2));
+        assert!(next.first().unwrap().metadata.len() <= lengths[0] / 4 * 3);
+    }
+
+    #[test]
+    fn a_commit_that_failed_is_made_again_after_a_second_and_one_in_a_rebalance_at_once() {
+        let progress = holes(10);
+        let mut committer = committer(4_096, &progress);
+        let now = Instant::now();
+        let rebalancing = committer.commit(now, |_| Err(CommitError::Rebalancing));
+        assert!(!rebalancing.unwrap());
+        let away = || SourceError::Transient("away".to_owned());
+        let failed = committer.commit(now, |_| Err(away().into()));
+        assert!(failed.is_err());
+        assert!(taken(&mut committer, now + AGAIN / 2).is_empty());
+        assert_eq!(taken(&mut committer, now + AGAIN).len(), 1);
+    }
+}

@@ -1,5 +1,6 @@
 //! One assigned partition on its worker: the only owner of the partition's state.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::named::DueAt;
 use crate::record::ConsumedRecord;
 use crate::seam::{Drain, PartitionQueue};
 
-/// How many records are taken from one queue before the next has its turn.
+/// How many records a round takes before what they began has its turn: a runtime runs as many
+/// tasks at a time, and records that lie for long are cold.
 const BATCH: usize = 64;
 
 /// What the tasks of one source have in common.
@@ -39,10 +41,26 @@ struct Held {
     due_ms: i64,
 }
 
-/// What a round of polling came to.
+/// A round of polling.
 pub(super) struct Round {
-    pub(super) more: bool,
+    /// How many more records it may take.
+    left: usize,
+    /// When the earliest of the heads that wait is due.
     pub(super) next_due_ms: Option<i64>,
+}
+
+impl Round {
+    pub(super) fn new() -> Self {
+        Self {
+            left: BATCH,
+            next_due_ms: None,
+        }
+    }
+
+    /// Whether there may be more to read.
+    pub(super) fn is_full(&self) -> bool {
+        self.left == 0
+    }
 }
 
 impl Task {
@@ -69,7 +87,7 @@ impl Task {
         now_ms: i64,
         round: &mut Round,
     ) -> Result<bool, StreamsError> {
-        for _ in 0..BATCH {
+        while round.left > 0 {
             if self.state.records() > 0 {
                 let (span, map_bytes) = self.state.span_and_map_bytes();
                 if span >= room.window || map_bytes > room.map_bytes {
@@ -90,9 +108,9 @@ impl Task {
                 round.next_due_ms = Some(earliest);
                 return Ok(true);
             }
+            round.left -= 1;
             self.start(source, record)?;
         }
-        round.more = true;
         Ok(true)
     }
 
@@ -120,11 +138,8 @@ impl Task {
         loop {
             match self.queue.poll()? {
                 Ok(record) => {
-                    let due_ms = source.due_at.as_ref().and_then(|due_at| due_at(&record));
-                    return Some(Held {
-                        record,
-                        due_ms: due_ms.unwrap_or(i64::MIN),
-                    });
+                    let due_ms = due_ms(source, &record).unwrap_or(i64::MIN);
+                    return Some(Held { record, due_ms });
                 }
                 Err(error) => {
                     tracing::warn!(partition = ?self.queue.partition(), %error, "a read failed");
@@ -147,6 +162,16 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// What panics says nothing about a record, which is then due at once.
+fn due_ms(source: &Source, record: &ConsumedRecord) -> Option<i64> {
+    let due_at = source.due_at.as_ref()?;
+    let due_ms = catch_unwind(AssertUnwindSafe(|| due_at(record)));
+    due_ms.unwrap_or_else(|_| {
+        tracing::error!(position = ?record.position, "when a record is due is unknown: it runs now");
+        None
+    })
 }
 
 /// Lets what is in flight end, then closes the partition and hands it back.

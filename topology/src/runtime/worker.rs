@@ -167,7 +167,7 @@ impl Worker {
                 return Err(error);
             }
             let round = self.poll_round((self.clock)())?;
-            if round.more {
+            if round.is_full() {
                 while let Ok(command) = commands.try_recv() {
                     self.handle(command);
                 }
@@ -267,10 +267,7 @@ impl Worker {
 
     /// Gives every partition its turn, beginning with another one each time.
     fn poll_round(&mut self, now_ms: i64) -> Result<Round, StreamsError> {
-        let mut round = Round {
-            more: false,
-            next_due_ms: None,
-        };
+        let mut round = Round::new();
         let count = self.tasks.len();
         let mut shares = self.shares();
         self.first = self.first.wrapping_add(1);

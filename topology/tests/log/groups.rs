@@ -148,3 +148,27 @@ fn what_was_committed_is_asked_for_again_and_then_done_without() {
         }
     });
 }
+
+#[test]
+fn a_commit_fails_while_the_coordinator_is_away_and_succeeds_when_it_is_back() {
+    const ALL: i32 = -1;
+    on_mock(|subject| {
+        subject.create(1);
+        let mut member = subject.join("group");
+        subject.mock().broker_down(ALL).unwrap();
+        let offsets = [committable(subject.at(0), 1, "map")];
+        let refused = member.try_commit(&offsets);
+        assert!(
+            matches!(refused, Err(CommitError::Source(SourceError::Transient(_)))),
+            "{refused:?}"
+        );
+        subject.mock().broker_up(ALL).unwrap();
+        eventually(|| {
+            drop(member.poll());
+            member.try_commit(&offsets).is_ok()
+        });
+        member.leave(Vec::new());
+        let member = subject.join("group");
+        assert_eq!(member.committed(&subject.at(0)), Some((1, "map".into())));
+    });
+}

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use topology::embedded::{EmbeddedConfig, EmbeddedLog};
@@ -198,6 +201,18 @@ impl Subject {
     pub(crate) fn at(&self, partition: i32) -> TopicPartition {
         let topic = self.name.as_str().into();
         TopicPartition { topic, partition }
+    }
+
+    /// Has Kafka delete the records of a partition below an offset.
+    pub(crate) fn delete_before(&self, at: &TopicPartition, offset: i64) {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.servers().unwrap());
+        let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&at.topic, at.partition, Offset::Offset(offset))
+            .unwrap();
+        self.wait(admin.delete_records(&list, &AdminOptions::new()))
+            .unwrap();
     }
 
     /// The brokers, where there are any.

@@ -1,10 +1,11 @@
-//! What Kafka's topics are checked for.
+//! What Kafka's topics are checked for, and what its brokers may do to a producer and a reader.
 
 use std::time::Duration;
 
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use topology::{TopicError, TopicSpec};
 
-use crate::harness::on_kafka;
+use crate::harness::{committable, eventually, on_kafka, on_mock, values};
 
 #[test]
 fn a_topic_with_settings_that_lose_records_is_refused_with_the_command() {
@@ -34,5 +35,62 @@ fn a_topic_with_settings_that_lose_records_is_refused_with_the_command() {
              retention.ms=1209600000,max.message.bytes=2000000,message.timestamp.type=LogAppendTime"
         );
         assert_eq!(remedy, expected);
+    });
+}
+
+/// The first of them breaks the producer's sequence, by which all that are under way fail.
+#[test]
+fn records_that_a_disabled_producer_left_are_sent_again_by_the_next() {
+    const BROKEN: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+    on_mock(|subject| {
+        subject.create(1);
+        let sent = subject.send_all(0..10);
+        assert_eq!(sent.len(), 10);
+        let mock = subject.mock();
+        mock.request_errors(RDKafkaApiKey::Produce, &[BROKEN]);
+        let sink = subject.log().sink();
+        let mut left: Vec<_> = (10..20).map(|value: usize| value.to_string()).collect();
+        let mut rounds = 0;
+        while !left.is_empty() {
+            rounds += 1;
+            assert!(rounds <= 2, "not acknowledged: {left:?}");
+            let sent = left.iter().map(|value| sink.send(subject.record(value)));
+            let sent = subject.wait(futures::future::join_all(sent));
+            let sent = std::mem::take(&mut left).into_iter().zip(sent);
+            let unacknowledged = sent.filter(|(_, sent)| sent.is_err());
+            left = unacknowledged.map(|(value, _)| value).collect();
+        }
+        assert_eq!(rounds, 2, "none failed");
+        let mut read = values(&subject.join("group").read(20));
+        read.sort_by_key(|value| value.parse::<usize>().unwrap());
+        assert!(read.into_iter().eq((0..20).map(|n: usize| n.to_string())));
+    });
+}
+
+#[test]
+fn records_that_were_deleted_unread_are_counted_once() {
+    on_kafka(|subject| {
+        subject.create(2);
+        subject.send_all(0..10);
+        let member = subject.join("group");
+        assert_eq!(member.deleted_unread(), 0);
+        member.leave(vec![committable(subject.at(0), 4, "map")]);
+        subject.delete_before(&subject.at(0), 7);
+        let mut member = subject.join("group");
+        assert_eq!(values(&member.read(3)), ["7", "8", "9"]);
+        assert_eq!(member.deleted_unread(), 3);
+        let mut other = subject.subscribe("group");
+        eventually(|| {
+            member.poll().unwrap();
+            other.poll().unwrap();
+            other.partitions().len() == 1
+        });
+        other.leave(Vec::new());
+        eventually(|| {
+            member.poll().unwrap();
+            member.partitions().len() == 2
+        });
+        member.poll().unwrap();
+        assert_eq!(member.deleted_unread(), 3);
     });
 }

@@ -75,6 +75,10 @@ impl Member {
         self.held.lock().unwrap().revoked.len()
     }
 
+    pub(crate) fn deleted_unread(&self) -> u64 {
+        self.source.records_deleted_unread()
+    }
+
     /// What is to be committed of partitions when they are revoked.
     pub(crate) fn commit_last(&self, committable: Vec<Committable>) {
         self.held.lock().unwrap().committable = committable;

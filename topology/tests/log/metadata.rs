@@ -27,6 +27,25 @@ fn metadata_comes_back_with_its_offset_to_the_next_owner() {
     });
 }
 
+/// More than a coordinator of Kafka's takes in one request.
+#[test]
+fn hundreds_of_partitions_are_committed_with_all_the_metadata_there_may_be() {
+    const PARTITIONS: i32 = 300;
+    on_each_log(|subject| {
+        subject.create(PARTITIONS);
+        let map = "m".repeat(METADATA_MAX);
+        let offsets = (0..PARTITIONS).map(|partition| committable(subject.at(partition), 1, &map));
+        let mut member = subject.join("group");
+        member.try_commit(&offsets.collect::<Vec<_>>()).unwrap();
+        member.leave(Vec::new());
+        let member = subject.join("group");
+        for partition in 0..PARTITIONS {
+            let committed = member.committed(&subject.at(partition));
+            assert_eq!(committed, Some((1, map.clone())));
+        }
+    });
+}
+
 #[test]
 fn a_group_that_committed_nothing_is_told_so_however_often_it_joins() {
     on_each_log(|subject| {

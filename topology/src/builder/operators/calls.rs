@@ -7,32 +7,39 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
-use super::super::Node;
-use super::panicked;
+use super::super::{Node, WorkerContext};
+use super::{guarded, panicked};
 use crate::lease::Lease;
 use crate::mutation::Mutation;
-use crate::named::KeyOf;
-
-/// The limit that a value's call counts against.
-pub(crate) type Permits<V> = Box<dyn Fn(&V) -> Option<Arc<Semaphore>>>;
+use crate::processing::{Again, Async, BoundOf, CallAgain, KeyOf};
 
 /// The calls of one operator on one worker.
 pub(crate) struct Calls<V, W, C> {
-    pub(crate) name: Rc<str>,
-    pub(crate) call: C,
-    pub(crate) permits: Permits<V>,
+    name: Rc<str>,
+    call: C,
+    bound: BoundOf<V>,
     /// `None`: in any order.
-    pub(crate) key_of: Option<KeyOf<V>>,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) next: Rc<dyn Node<W>>,
+    key_of: Option<KeyOf<V>>,
+    timeout: Option<Duration>,
+    again: Option<Again<V, W>>,
+    context: WorkerContext,
+    next: Rc<dyn Node<W>>,
     number: usize,
     /// What waits for a call of the same key to end. A key without calls is not there.
     waiting: RefCell<HashMap<u64, VecDeque<(V, Lease)>>>,
+}
+
+/// The wait of a record whose call is made again.
+struct Wait {
+    _permit: OwnedSemaphorePermit,
+    until: Instant,
 }
 
 /// The turn of a key, passed on when it is dropped.
@@ -61,17 +68,18 @@ where
     pub(crate) fn node(
         name: Rc<str>,
         call: C,
-        permits: Permits<V>,
-        (key_of, timeout): (Option<KeyOf<V>>, Option<Duration>),
+        (how, context): (&Async<V, W>, &WorkerContext),
         next: Rc<dyn Node<W>>,
     ) -> Rc<dyn Node<V>> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Rc::new(Rc::new(Self {
             name,
             call,
-            permits,
-            key_of,
-            timeout,
+            bound: Arc::clone(&how.bound),
+            key_of: how.order.0.clone(),
+            timeout: how.timeout,
+            again: how.again.clone(),
+            context: context.clone(),
             next,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             waiting: RefCell::default(),
@@ -105,33 +113,21 @@ where
         }
     }
 
+    /// Begins a call here, and makes it a task only if it does not end at once.
     fn start(self: &Rc<Self>, value: V, lease: Lease, turn: Option<Turn>) {
-        drop(tokio::task::spawn_local(
-            Rc::clone(self).run(value, lease, turn),
-        ));
+        let mut call = Box::pin(Rc::clone(self).run(value, lease, turn));
+        // The task polls it again, with a waker of its own.
+        let mut unawaited = Context::from_waker(Waker::noop());
+        if call.as_mut().poll(&mut unawaited).is_pending() {
+            drop(tokio::task::spawn_local(call));
+        }
     }
 
     /// The turn ends after the result was forwarded, or stays with a part that failed.
     async fn run(self: Rc<Self>, value: V, lease: Lease, turn: Option<Turn>) {
-        let mut permit = None;
-        if let Some(permits) = (self.permits)(&value) {
-            permit = permits.acquire_owned().await.ok();
-            if !lease.may_start() {
-                return;
-            }
-        }
-        if !lease.is_held() {
+        let Some(ended) = self.outcome(value, &lease).await else {
             return;
-        }
-        let call = AssertUnwindSafe(async { (self.call)(value).await }).catch_unwind();
-        let ended = match self.timeout {
-            None => call.await.map_err(|payload| panicked(&*payload)),
-            Some(limit) => match tokio::time::timeout(limit, call).await {
-                Ok(ended) => ended.map_err(|payload| panicked(&*payload)),
-                Err(_) => Err(format!("took longer than {limit:?}")),
-            },
         };
-        drop(permit);
         if lease.is_relocated() {
             return;
         }
@@ -141,6 +137,74 @@ where
                 let held = turn.map(|turn| (self.number, Box::new(turn) as _));
                 lease.fail(&self.name, error, held);
             }
+        }
+    }
+
+    /// What the call came to in the end; `None` when it did not begin before its partition was
+    /// given up.
+    async fn outcome(&self, mut value: V, lease: &Lease) -> Option<Result<W, String>> {
+        let mut wait = None;
+        loop {
+            let mut permit = None;
+            if let Some(bound) = (self.bound)(&value) {
+                let permits = self.context.semaphore(bound);
+                permit = permits.acquire_owned().await.ok();
+                if !lease.may_start() {
+                    return None;
+                }
+            }
+            if !lease.is_held() {
+                return None;
+            }
+            let ended = self.call_once(value).await;
+            drop(permit);
+            match self.value_again(&ended) {
+                Some(next) if self.wait(&mut wait, lease).await => value = next,
+                _ => return Some(ended),
+            }
+        }
+    }
+
+    async fn call_once(&self, value: V) -> Result<W, String> {
+        let call = AssertUnwindSafe(async { (self.call)(value).await }).catch_unwind();
+        let ended = match self.timeout {
+            None => call.await,
+            Some(limit) => match tokio::time::timeout(limit, call).await {
+                Ok(ended) => ended,
+                Err(_) => return Err(format!("took longer than {limit:?}")),
+            },
+        };
+        ended.map_err(|payload| panicked(&*payload))
+    }
+
+    fn value_again(&self, ended: &Result<W, String>) -> Option<V> {
+        (self.again.as_ref()?.value)(ended.as_ref().ok()?)
+    }
+
+    /// Waits for the next call; `false` when there is to be none.
+    async fn wait(&self, wait: &mut Option<Wait>, lease: &Lease) -> bool {
+        let Some(CallAgain {
+            every,
+            at_most,
+            waiting,
+        }) = self.again.as_ref().map(|again| again.wait)
+        else {
+            return false;
+        };
+        if wait.is_none() {
+            let permit = self.context.semaphore(waiting).try_acquire_owned();
+            *wait = permit.ok().map(|permit| Wait {
+                _permit: permit,
+                until: Instant::now() + at_most,
+            });
+        }
+        let is_over = |wait: &Wait| Instant::now() >= wait.until;
+        if !lease.may_start() || wait.as_ref().is_none_or(is_over) {
+            return false;
+        }
+        tokio::select! {
+            () = lease.given_up() => false,
+            () = tokio::time::sleep(every) => lease.may_start(),
         }
     }
 }
@@ -161,8 +225,10 @@ where
             };
             drop(waiting);
             if lease.may_start() {
-                let turn = self.turn(key);
-                return self.start(value, lease, Some(turn));
+                // A task, for calls that end at once would pass the turn on ever deeper.
+                let turn = Some(self.turn(key));
+                let call = Rc::clone(&self).run(value, lease, turn);
+                return drop(tokio::task::spawn_local(call));
             }
         }
     }
@@ -179,7 +245,11 @@ where
         let Some(key_of) = &self.key_of else {
             return self.start(value, lease, None);
         };
-        let key = key_of(&value, &lease.record().position);
+        let record = lease.shared();
+        let key = || key_of(&value, &record.record().position);
+        let Some((key, lease)) = guarded(&self.name, lease, key) else {
+            return;
+        };
         if let Some((value, lease, turn)) = self.enter(key, value, lease) {
             self.start(value, lease, Some(turn));
         }

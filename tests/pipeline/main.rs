@@ -1,89 +1,16 @@
-//! The pipeline on the test driver: virtual time, no broker, no receiver.
+//! The pipeline on the test driver: virtual time, no broker, no database, no network.
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod failed;
+mod harness;
+mod outage;
 
-use bytes::Bytes;
-use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use topology::{Headers, ProducerRecord, Topology, TopologyTestDriver};
-use uuid::Uuid;
-use webhook_delivery::config::Config;
+use std::time::Duration;
+
+use topology::{Headers, ProducerRecord};
 use webhook_delivery::domain::headers::get;
-use webhook_delivery::domain::retry::{Ladder, RetryPolicy, Schedule};
-use webhook_delivery::egress::EgressConfig;
-use webhook_delivery::pipeline::{Pipeline, build};
-use webhook_delivery::store;
-use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
-use webhook_delivery::telemetry::{Metrics, Telemetry};
 
-const PARTITIONS: i32 = 24;
-const RECORD_BYTES_MAX: usize = 100_000;
-
-/// The wall clock that the pipeline reads; the driver's goes on from it.
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_millis()).unwrap()
-}
-
-/// The topology, with the folder and the runtime of a store that nobody asks.
-fn topology() -> (Topology, tempfile::TempDir, Runtime) {
-    let (folder, runtime) = (tempfile::tempdir().unwrap(), Runtime::new().unwrap());
-    let store = {
-        let _entered = runtime.enter();
-        store::open(&format!("sqlite:{}", folder.path().join("s.db").display())).unwrap()
-    };
-    let config = Config::load(None, &[]).unwrap();
-    let handle = runtime.handle().clone();
-    let pipeline = Pipeline {
-        deliver: true,
-        retry: true,
-        topics: config.kafka.topics,
-        concurrency: 4,
-        retry_concurrency: 4,
-        policy: RetryPolicy {
-            schedule: Schedule::try_new(config.retry.schedule).unwrap(),
-            max_age: config.delivery.max_age,
-        },
-        park_schedule: config.retry.park_schedule,
-        ladder: Ladder::try_new(config.retry.tiers).unwrap(),
-        retry_partitions: PARTITIONS,
-        namespace: Uuid::NAMESPACE_OID,
-        record_bytes_max: RECORD_BYTES_MAX,
-        subscriptions: Subscriptions::new(store, CacheConfig::default(), handle, Metrics::off()),
-        database_waits: Arc::new(Semaphore::new(1)),
-        stopping: CancellationToken::new(),
-        egress: EgressConfig {
-            allow: Vec::new(),
-            timeout: Duration::from_secs(1),
-            response_bytes_max: 1,
-        },
-        telemetry: Telemetry::off(),
-    };
-    (build(&Arc::new(pipeline)).unwrap(), folder, runtime)
-}
-
-fn driver() -> (TopologyTestDriver, tempfile::TempDir, Runtime) {
-    let (topology, folder, runtime) = topology();
-    let driver = TopologyTestDriver::new(topology, PARTITIONS.unsigned_abs(), now_ms()).unwrap();
-    (driver, folder, runtime)
-}
-
-fn record(topic: &str, value: Vec<u8>, headers: &[(&str, &str)]) -> ProducerRecord {
-    let header = |(name, value): &(&str, &str)| {
-        let value = Bytes::copy_from_slice(value.as_bytes());
-        ((*name).to_owned(), Some(value))
-    };
-    ProducerRecord {
-        topic: topic.into(),
-        partition: Some(3),
-        key: Some(Bytes::from_static(b"key")),
-        value: Some(value.into()),
-        headers: headers.iter().map(header).collect(),
-    }
-}
+use harness::{Answer, RECORD_BYTES_MAX, World, now_ms, record};
 
 #[test]
 fn the_architecture_page_shows_the_topology_that_runs() {
@@ -91,13 +18,13 @@ fn the_architecture_page_shows_the_topology_that_runs() {
     let page = std::fs::read_to_string(page).unwrap();
     let shown = page.split("```mermaid\n").nth(1).unwrap();
     let shown = shown.split("```").next().unwrap();
-    let (topology, _folder, _runtime) = topology();
-    assert_eq!(shown, topology.describe().to_mermaid());
+    assert_eq!(shown, World::new().mermaid);
 }
 
 #[test]
 fn a_record_of_a_newer_version_is_parked_untouched_and_looked_at_every_10_seconds() {
-    let (driver, _folder, _runtime) = driver();
+    let world = World::new();
+    let driver = &world.driver;
     let headers = [("wd-version", "2"), ("wd-due-ms", "5"), ("wd-more", "x")];
     let newer = record("retry_sub", b"{}".to_vec(), &headers);
     driver.pipe_input(&newer);
@@ -118,7 +45,8 @@ fn a_record_of_a_newer_version_is_parked_untouched_and_looked_at_every_10_second
 #[test]
 fn a_far_due_time_holds_its_partition_no_longer_than_its_tier_and_is_never_early() {
     const DAY_MS: i64 = 24 * 3_600_000;
-    let (driver, _folder, _runtime) = driver();
+    let world = World::new();
+    let driver = &world.driver;
     let due_ms = now_ms() + DAY_MS;
     let due = due_ms.to_string();
     let headers = [
@@ -149,7 +77,8 @@ fn a_far_due_time_holds_its_partition_no_longer_than_its_tier_and_is_never_early
 
 #[test]
 fn the_dead_letter_of_a_record_with_everything_too_large_can_be_written() {
-    let (driver, _folder, _runtime) = driver();
+    let world = World::new();
+    let driver = &world.driver;
     let large = "\u{7f}".repeat(RECORD_BYTES_MAX);
     let input = ProducerRecord {
         key: Some(vec![b'k'; RECORD_BYTES_MAX].into()),
@@ -167,7 +96,8 @@ fn the_dead_letter_of_a_record_with_everything_too_large_can_be_written() {
 
 #[test]
 fn a_record_that_could_not_be_parked_is_a_dead_letter_with_its_size_and_hash() {
-    let (driver, _folder, _runtime) = driver();
+    let world = World::new();
+    let driver = &world.driver;
     let id = "363294be-37e5-482f-b7fd-5a1be84c2713";
     let value = |filler: usize| format!(r#"{{"id":"{id}","payload":"{}"}}"#, "x".repeat(filler));
     let large = value(RECORD_BYTES_MAX);
@@ -187,7 +117,8 @@ fn a_record_that_could_not_be_parked_is_a_dead_letter_with_its_size_and_hash() {
 
 #[test]
 fn headers_that_a_producer_forged_are_not_in_the_dead_letter() {
-    let (driver, _folder, _runtime) = driver();
+    let world = World::new();
+    let driver = &world.driver;
     let forged = [("wd-attempt", "5"), ("wd-forged", "x"), ("mine", "kept")];
     driver.pipe_input(&record("webhook_payload", b"{".to_vec(), &forged));
     driver.advance_wall_clock_time(Duration::from_secs(1));
@@ -197,4 +128,37 @@ fn headers_that_a_producer_forged_are_not_in_the_dead_letter() {
     assert_eq!(get(headers, "wd-forged"), None);
     assert_eq!(get(headers, "mine"), Some("kept"));
     assert_eq!(get(headers, "wd-reason"), Some("malformed"));
+}
+
+/// What readers of dead letters rely on: names, and that the producer's come first.
+#[test]
+fn a_dead_letter_has_the_original_and_a_fixed_set_of_headers() {
+    let world = World::new();
+    let gone = world.subscribe(Answer::Status(410));
+    let value = format!(r#"{{"id":"{gone}","payload":1}}"#).into_bytes();
+    let headers = [("mine", "1"), ("__streams.errors.offset", "forged")];
+    let sent = record("webhook_payload", value, &headers);
+    world.driver.pipe_input(&sent);
+    world.advance(Duration::from_secs(1));
+    let letters = world.dead_letters();
+    assert_eq!(letters.len(), 1);
+    let letter = letters.first().unwrap();
+    let key = letter.key.as_deref().unwrap();
+    assert_eq!(key, gone.to_string().as_bytes());
+    assert_eq!(letter.value, sent.value);
+    let names: Vec<&str> = letter.headers.iter().map(|(name, _)| &**name).collect();
+    let expected = "mine wd-version wd-kind wd-attempt wd-due-ms wd-delay-ms wd-hop wd-first-ms \
+         wd-event-id wd-event-ms wd-key wd-origin wd-subscription-id wd-reason wd-attempts \
+         wd-last-ms wd-last-status __streams.errors.exception __streams.errors.message \
+         __streams.errors.topic __streams.errors.partition __streams.errors.offset";
+    assert_eq!(names.join(" "), expected);
+    let header = |name| get(&letter.headers, name);
+    assert_eq!(header("__streams.errors.exception"), Some("gone"));
+    assert_eq!(
+        header("__streams.errors.message"),
+        Some("gone after 1 attempts: Gone")
+    );
+    assert_eq!(header("__streams.errors.topic"), Some("webhook_payload"));
+    assert_eq!(header("__streams.errors.partition"), Some("3"));
+    assert_eq!(header("__streams.errors.offset"), Some("0"));
 }

@@ -1,0 +1,291 @@
+//! What the tests share: a pipeline with its store, receivers and clock in memory.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use reqwest::header::HeaderMap;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+use topology::{DriverConfig, OutageConfig, ProducerRecord, TopologyTestDriver};
+use url::Url;
+use uuid::Uuid;
+use webhook_delivery::clock::Clock;
+use webhook_delivery::config::Config;
+use webhook_delivery::domain::id::SubscriptionId;
+use webhook_delivery::domain::outcome::TransportError;
+use webhook_delivery::domain::retry::{Ladder, RetryPolicy, Schedule};
+use webhook_delivery::domain::subscription::Subscription;
+use webhook_delivery::egress::{Post, PostSupplier, Response};
+use webhook_delivery::pipeline::{OutageWatch, Pipeline, build, exception_handlers, head_of_line};
+use webhook_delivery::store::{self, Change};
+use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
+use webhook_delivery::telemetry::{Metrics, Telemetry};
+
+const PARTITIONS: i32 = 24;
+pub(crate) const RECORD_BYTES_MAX: usize = 100_000;
+/// First attempts that may be under way.
+pub(crate) const CONCURRENCY: usize = 4;
+
+/// The wall clock at which virtual time begins.
+pub(crate) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap()
+}
+
+/// Goes on from `start_ms` as virtual time does. It is made before the driver, whose clock shows
+/// the same or a little less: what is due there is due here.
+fn clock(start_ms: i64) -> Clock {
+    let started = Instant::now();
+    Clock::of(move || start_ms + i64::try_from(started.elapsed().as_millis()).unwrap())
+}
+
+/// What is different from the defaults.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) outage_guard: bool,
+    pub(crate) max_age: Duration,
+    /// How far a partition may run ahead.
+    pub(crate) window: usize,
+    pub(crate) metrics: Metrics,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            outage_guard: true,
+            max_age: Duration::from_hours(72),
+            window: usize::MAX,
+            metrics: Metrics::off(),
+        }
+    }
+}
+
+/// A pipeline that runs on virtual time.
+pub(crate) struct World {
+    pub(crate) driver: TopologyTestDriver,
+    /// The topology, as a picture.
+    pub(crate) mermaid: String,
+    pub(crate) receivers: Receivers,
+    subscriptions: Subscriptions,
+    runtime: Runtime,
+    _folder: TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    pub(crate) fn with(settings: Settings) -> Self {
+        let (folder, runtime) = (tempfile::tempdir().unwrap(), Runtime::new().unwrap());
+        let store = {
+            let _entered = runtime.enter();
+            store::open(&format!("sqlite:{}", folder.path().join("s.db").display())).unwrap()
+        };
+        // What a test subscribes is known, and nobody is asked for it.
+        let cache = CacheConfig {
+            fresh: Duration::from_hours(1),
+            ask_again: Duration::from_hours(1),
+            ..CacheConfig::default()
+        };
+        let metrics = settings.metrics.clone();
+        let subscriptions = Subscriptions::new(store, cache, runtime.handle().clone(), metrics);
+        let receivers = Receivers::default();
+        let start_ms = now_ms();
+        let window = settings.window;
+        let pipeline = Arc::new(Pipeline {
+            clock: clock(start_ms),
+            ..pipeline(settings, &subscriptions, &receivers)
+        });
+        let topology = build(&pipeline).unwrap();
+        let mermaid = topology.describe().to_mermaid();
+        // Seven hours go by faster with fewer commits.
+        let config = DriverConfig {
+            commit_interval: Duration::from_secs(10),
+            exception_handlers: exception_handlers(&pipeline),
+            head_of_line: head_of_line(&pipeline),
+            window,
+            ..DriverConfig::new(PARTITIONS.unsigned_abs(), start_ms)
+        };
+        let driver = TopologyTestDriver::with(topology, config).unwrap();
+        Self {
+            driver,
+            mermaid,
+            receivers,
+            subscriptions,
+            runtime,
+            _folder: folder,
+        }
+    }
+
+    /// Subscribes a receiver that answers so.
+    pub(crate) fn subscribe(&self, answer: Answer) -> SubscriptionId {
+        let id = SubscriptionId::new_v7();
+        self.receivers.now_answer(id, answer);
+        self.change(id, true);
+        id
+    }
+
+    /// Disables a subscription.
+    pub(crate) fn disable(&self, id: SubscriptionId) {
+        self.change(id, false);
+    }
+
+    fn change(&self, id: SubscriptionId, enabled: bool) {
+        let subscription = Subscription {
+            id,
+            name: None,
+            target_url: Url::parse(&format!("https://{}/", host(id))).unwrap(),
+            tenant: "default".into(),
+            event_types: Vec::new(),
+            enabled,
+            disabled_reason: None,
+            disabled_at: None,
+            version: if enabled { 1 } else { 2 },
+            created_at: 0,
+            updated_at: 0,
+            secrets: Vec::new(),
+        };
+        let change = Change {
+            subscription,
+            deleted: false,
+            tenant_version: 1,
+        };
+        self.runtime.block_on(self.subscriptions.changed(&change));
+    }
+
+    /// Puts an event for a subscription on the payload topic.
+    pub(crate) fn send(&self, to: SubscriptionId) {
+        let value = format!(r#"{{"id":"{to}","payload":1}}"#).into_bytes();
+        self.driver
+            .pipe_input(&record("webhook_payload", value, &[]));
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.driver.advance_wall_clock_time(by);
+    }
+
+    pub(crate) fn dead_letters(&self) -> Vec<ProducerRecord> {
+        self.driver.read_output("webhook_dead_letter")
+    }
+
+    pub(crate) fn parked(&self) -> Vec<ProducerRecord> {
+        self.driver.read_output("retry_sub")
+    }
+}
+
+fn pipeline(settings: Settings, subscriptions: &Subscriptions, receivers: &Receivers) -> Pipeline {
+    let config = Config::load(None, &[]).unwrap();
+    let receivers = receivers.clone();
+    let watch = || OutageWatch::try_new(OutageConfig::default()).unwrap();
+    Pipeline {
+        deliver: true,
+        retry: true,
+        topics: config.kafka.topics,
+        concurrency: CONCURRENCY,
+        retry_concurrency: 4,
+        policy: RetryPolicy {
+            schedule: Schedule::try_new(config.retry.schedule).unwrap(),
+            max_age: settings.max_age,
+        },
+        park_schedule: config.retry.park_schedule,
+        ladder: Ladder::try_new(config.retry.tiers).unwrap(),
+        retry_partitions: PARTITIONS,
+        namespace: Uuid::NAMESPACE_OID,
+        record_bytes_max: RECORD_BYTES_MAX,
+        subscriptions: subscriptions.clone(),
+        database_waits: 1,
+        egress: PostSupplier::of(move || Ok(Rc::new(receivers.clone()))),
+        clock: Clock::system(),
+        outage_watch: settings.outage_guard.then(watch),
+        telemetry: Telemetry {
+            metrics: settings.metrics,
+            ..Telemetry::off()
+        },
+    }
+}
+
+/// What a receiver does with a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    Status(u16),
+    Error(TransportError),
+    /// None, ever.
+    Nothing,
+    /// The code that asks it panics.
+    Panic,
+}
+
+/// All receivers, each at a host of its subscription's name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Receivers(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    answers: HashMap<String, Answer>,
+    requests: HashMap<String, usize>,
+}
+
+impl Receivers {
+    pub(crate) fn now_answer(&self, id: SubscriptionId, answer: Answer) {
+        self.0.lock().unwrap().answers.insert(host(id), answer);
+    }
+
+    /// How many requests came to these since this was asked last.
+    pub(crate) fn requests(&self, to: &[SubscriptionId]) -> usize {
+        let requests = &mut self.0.lock().unwrap().requests;
+        let come = to.iter().filter_map(|&id| requests.remove(&host(id)));
+        come.sum()
+    }
+}
+
+fn host(id: SubscriptionId) -> String {
+    format!("{id}.example")
+}
+
+impl Post for Receivers {
+    fn post(
+        &self,
+        url: Url,
+        _: HeaderMap,
+        _: Bytes,
+        _: i64,
+    ) -> LocalBoxFuture<'_, Result<Response, TransportError>> {
+        let mut state = self.0.lock().unwrap();
+        let host = url.host_str().unwrap();
+        *state.requests.entry(host.to_owned()).or_default() += 1;
+        let answered = match state.answers.get(host).unwrap() {
+            Answer::Status(status) => Ok(Response {
+                status: *status,
+                retry_after: None,
+            }),
+            Answer::Error(error) => Err(*error),
+            Answer::Nothing => return std::future::pending().boxed_local(),
+            Answer::Panic => {
+                let panics = async { std::panic::resume_unwind(Box::new("a defect")) };
+                return panics.boxed_local();
+            }
+        };
+        std::future::ready(answered).boxed_local()
+    }
+}
+
+pub(crate) fn record(topic: &str, value: Vec<u8>, headers: &[(&str, &str)]) -> ProducerRecord {
+    let header = |(name, value): &(&str, &str)| {
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        ((*name).to_owned(), Some(value))
+    };
+    ProducerRecord {
+        topic: topic.into(),
+        partition: Some(3),
+        key: Some(Bytes::from_static(b"key")),
+        value: Some(value.into()),
+        headers: headers.iter().map(header).collect(),
+    }
+}

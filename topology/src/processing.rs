@@ -1,0 +1,195 @@
+//! How an asynchronous operator calls: in which order, how many at once, for how long, how often.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::named::Named;
+use crate::record::Position;
+
+/// How long the record of a call waits that is made again.
+#[derive(Clone, Copy, Debug)]
+pub struct CallAgain {
+    /// Between two calls.
+    pub every: Duration,
+    /// From the first result on. Checked before each wait.
+    pub at_most: Duration,
+    /// Records that may wait at once; the result of any further call is forwarded.
+    pub waiting: MaxInFlight,
+}
+
+type ValueAgain<V, W> = Arc<dyn Fn(&W) -> Option<V> + Send + Sync>;
+
+/// With which value a call is made again.
+pub(crate) struct Again<V, W> {
+    pub(crate) wait: CallAgain,
+    pub(crate) value: ValueAgain<V, W>,
+}
+
+impl<V, W> Clone for Again<V, W> {
+    fn clone(&self) -> Self {
+        Self {
+            wait: self.wait,
+            value: Arc::clone(&self.value),
+        }
+    }
+}
+
+impl<V, W> std::fmt::Debug for Again<V, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.wait.fmt(f)
+    }
+}
+
+pub(crate) type KeyOf<V> = Arc<dyn Fn(&V, &Position) -> u64 + Send + Sync>;
+pub(crate) type BoundOf<V> = Arc<dyn Fn(&V) -> Option<MaxInFlight> + Send + Sync>;
+
+/// Which calls of an asynchronous operator wait for each other.
+pub struct ProcessingOrder<V>(pub(crate) Option<KeyOf<V>>);
+
+impl<V> ProcessingOrder<V> {
+    /// None do.
+    pub fn unordered() -> Self {
+        Self(None)
+    }
+
+    /// Those of values with the same key, from records of the same partition: each begins when
+    /// the result of the one before was forwarded, in the order of the records.
+    pub fn key<K: Hash>(key: impl Fn(&V) -> K + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(move |value, position| {
+            hash(&(&*position.topic, position.partition, key(value)))
+        })))
+    }
+
+    /// Those of records of the same partition.
+    pub fn partition() -> Self {
+        Self::key(|_| ())
+    }
+}
+
+impl<V> Clone for ProcessingOrder<V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<V> std::fmt::Debug for ProcessingOrder<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let order = if self.0.is_some() {
+            "ordered"
+        } else {
+            "unordered"
+        };
+        f.debug_tuple("ProcessingOrder").field(&order).finish()
+    }
+}
+
+/// Two keys of one hash only wait for each other needlessly.
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// How an asynchronous operator calls: by default without a bound of its own, without a time
+/// limit, in any order, and once.
+pub struct Async<V, W> {
+    pub(crate) name: Named,
+    pub(crate) bound: BoundOf<V>,
+    pub(crate) order: ProcessingOrder<V>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) again: Option<Again<V, W>>,
+}
+
+impl<V, W> Async<V, W> {
+    /// Calls by an operator of this name.
+    pub fn named(name: Named) -> Self {
+        Self {
+            name,
+            bound: Arc::new(|_| None),
+            order: ProcessingOrder::unordered(),
+            timeout: None,
+            again: None,
+        }
+    }
+
+    /// Every call counts against `bound`.
+    #[must_use]
+    pub fn max_in_flight(self, bound: MaxInFlight) -> Self
+    where
+        V: 'static,
+    {
+        self.max_in_flight_by(move |_| Some(bound))
+    }
+
+    /// `bound` names the limit that a value's call counts against; with `None` it begins at once.
+    /// A call that waits for its turn when its partition is given up is dropped, and the record
+    /// runs again elsewhere.
+    #[must_use]
+    pub fn max_in_flight_by(
+        mut self,
+        bound: impl Fn(&V) -> Option<MaxInFlight> + Send + Sync + 'static,
+    ) -> Self {
+        self.bound = Arc::new(bound);
+        self
+    }
+
+    /// Which calls wait for each other.
+    #[must_use]
+    pub fn ordering(mut self, order: ProcessingOrder<V>) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// How long a call may take. One that takes longer is dropped, and counts as failed.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Makes a call again whose result says only that something was away: one of which `value`
+    /// makes a value to call with. Its record waits meanwhile, as `wait` says; then, or as soon as
+    /// its partition is given up, the last result is forwarded.
+    #[must_use]
+    pub fn call_again(
+        mut self,
+        wait: CallAgain,
+        value: impl Fn(&W) -> Option<V> + Send + Sync + 'static,
+    ) -> Self {
+        let value = Arc::new(value);
+        self.again = Some(Again { wait, value });
+        self
+    }
+}
+
+impl<V, W> std::fmt::Debug for Async<V, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Async")
+            .field("name", &self.name)
+            .field("order", &self.order)
+            .field("timeout", &self.timeout)
+            .field("call_again", &self.again)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A bound on asynchronous calls in flight in the instance, divided over its workers (at least
+/// one each). Operators given clones of one share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxInFlight {
+    pub(crate) id: usize,
+    pub(crate) limit: usize,
+}
+
+impl MaxInFlight {
+    /// At most `limit` calls at once.
+    pub fn new(limit: usize) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            limit: limit.max(1),
+        }
+    }
+}
