@@ -8,7 +8,7 @@ use super::harness::{Database, On, soak_seconds};
 use group::Group;
 
 /// A killed member's partitions move when its session has timed out (10 s) and the others, which
-/// learn of it with a heartbeat (3 s), have joined anew.
+/// learn of it with a heartbeat (1 s), have joined anew.
 const PAUSE: Duration = Duration::from_secs(30);
 const COOPERATIVE: (&str, &str) = ("kafka.assignor", "cooperative-sticky");
 const EAGER: (&str, &str) = ("kafka.assignor", "range");
