@@ -200,6 +200,9 @@ async fn lose_kafka(kafka: &Log, broker: &Broker, away: Duration, claim: &str) {
     broker.goes();
     let gone = Instant::now();
     let back = load.during(outage(&service, broker, away, &posted)).await;
+    let goal = receiver.distinct() + 1_000;
+    let more = until("more arrived", || receiver.distinct() > goal);
+    load.during(more).await;
     let headers = [("webhook-id", "posted")];
     eventually("the same event is taken", BOUND, || async {
         let (status, _) = service.post("/ingestion", &headers, posted.clone()).await;
