@@ -44,7 +44,7 @@ impl Load {
         };
         let under_way = Cell::new(true);
         let mut ticks = tokio::time::interval(Duration::from_millis(50));
-        let produced = async {
+        let sending = async {
             while under_way.get() {
                 ticks.tick().await;
                 let numbers = self.sent.len()..self.sent.len() + self.chunk;
@@ -57,6 +57,6 @@ impl Load {
             under_way.set(false);
             result
         };
-        tokio::join!(produced, changed).1
+        tokio::join!(sending, changed).1
     }
 }
