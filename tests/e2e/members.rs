@@ -104,6 +104,12 @@ async fn play(
             Change::Join => group.join(every).await,
             Change::Leave => group.leave(every).await,
             Change::Die => {
+                group.settle().await;
+                assert_eq!(
+                    group.again(),
+                    0,
+                    "a member that comes or goes repeats nothing"
+                );
                 let pause = group.die().await;
                 assert!(pause < PAUSE, "a pause of {pause:?}");
             }

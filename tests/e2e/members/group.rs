@@ -176,6 +176,12 @@ impl Group {
         .await;
     }
 
+    /// How many requests were more than needed, once all is settled.
+    pub(super) fn again(&self) -> usize {
+        let events = self.load.sent.len();
+        self.receiver.total() - events - 2 * events / 5
+    }
+
     pub(super) fn figures(&self) -> Figures {
         let events = self.load.sent.len();
         let arrivals = self.receiver.arrivals();
@@ -193,7 +199,7 @@ impl Group {
             events,
             changes: self.changes.len(),
             lost: missing(&self.load.sent, &self.receiver.ids()).0,
-            again: arrivals.len() - events - 2 * events / 5,
+            again: self.again(),
             bound: self.bound,
             pauses: pauses.collect(),
             note: match kept {
