@@ -70,3 +70,40 @@ apt_install() {
   say "installing $*"
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy "$@"; } >&2
 }
+
+# What `provide` started, to be stopped at the end: `trap stop_started EXIT`.
+started=()
+
+stop_started() {
+  local server
+  for server in "${started[@]}"; do
+    "$root/scripts/$server" stop || say "scripts/$server stop failed"
+  done
+}
+
+# provide VARIABLE SERVER: sets the variable, unless it is set, to what `scripts/SERVER start` prints.
+provide() {
+  local address was_running=no
+  if [[ -z ${!1:-} ]]; then
+    ! running "$servers/$2" || was_running=yes
+    if address=$("scripts/$2" start); then
+      [[ $was_running == yes ]] || started+=("$2")
+      export "$1=$address"
+    elif [[ ${CI:-} == true && $1 != MYSQL_URL ]]; then
+      die "scripts/$2 start failed, and under CI=true nothing may be skipped"
+    else
+      say "skipped: what needs $1: scripts/$2 start failed, and it is not set"
+      return 0
+    fi
+  fi
+  say "$1=${!1}"
+}
+
+# was_started SERVER: whether `provide` started it.
+was_started() {
+  local server
+  for server in "${started[@]}"; do
+    [[ $server != "$1" ]] || return 0
+  done
+  return 1
+}

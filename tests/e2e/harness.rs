@@ -2,10 +2,14 @@
 //! It must not assert anything about deliveries: that is for the tests.
 
 mod api;
+mod broker;
 mod collector;
 mod database;
 mod events;
+mod figures;
+mod held;
 mod letters;
+mod load;
 mod log;
 mod offsets;
 mod producer;
@@ -17,11 +21,17 @@ mod service;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use tokio::time::MissedTickBehavior;
+
+pub(crate) use broker::Broker;
 pub(crate) use collector::{Collector, attribute};
 pub(crate) use database::Database;
 pub(crate) use events::{Sent, body, event, ids, missing, produce_all, subscribe_all};
+pub(crate) use figures::Figures;
 pub(crate) use letters::{DeadLetter, DeadLetters};
+pub(crate) use load::Load;
 pub(crate) use log::{Log, On};
+pub(crate) use offsets::Commits;
 pub(crate) use producer::{Producer, TopicProducer};
 pub(crate) use proxy::Proxy;
 pub(crate) use python::Python;
@@ -45,6 +55,11 @@ fn provided(variable: &str) -> Option<String> {
     found
 }
 
+/// How long a long form goes on.
+pub(crate) fn soak_seconds() -> usize {
+    std::env::var("SOAK_SECONDS").map_or(300, |text| text.parse().unwrap())
+}
+
 /// Asks again and again until `condition` gives something; panics with `what` when `bound` is up.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
@@ -53,6 +68,8 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
 ) -> T {
     let deadline = Instant::now() + bound;
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    // A condition that takes long to ask for does not keep its task from everything else.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if let Some(found) = condition().await {

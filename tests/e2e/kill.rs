@@ -1,103 +1,176 @@
 //! A process that is killed loses nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::harness::{
-    Log, On, Receiver, Sent, Service, ids, missing, produce_all, subscribe_all, until,
+    Commits, Figures, Load, Log, On, Receiver, Service, missing, produce_all, soak_seconds,
+    subscribe_all, until,
 };
 
-const EVENTS: usize = 20_000;
 /// `delivery.concurrency`: what may be at the receiver when the process is killed.
 const CONCURRENCY: usize = 64;
+/// What a commit may be behind: it is made every 20 ms, and more rarely, up to this, the more is
+/// complete above the oldest open event.
+const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
-/// Three times SIGKILL during 20,000 events. What the group had committed is never sent again,
-/// the rest once more for each kill at most; and the rest is what was at the receiver, and what
-/// it had got since the last commit.
+/// When the process is killed, and under which load.
+struct Plan {
+    kills: usize,
+    /// The time between two kills, if progress does not take longer.
+    every: Duration,
+    /// Events that arrive between two kills, at least.
+    progress: usize,
+    /// Events that are there before the first process.
+    backlog: usize,
+    /// Events that come every 50 ms.
+    chunk: usize,
+}
+
+/// Three times SIGKILL during 20,000 events. What the group had committed, and what the commit
+/// said was complete above that, is never sent again; the rest once more for each kill, at most.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_the_process_is_killed() {
+    let plan = Plan {
+        kills: 3,
+        every: Duration::ZERO,
+        progress: 4_000,
+        backlog: 20_000,
+        chunk: 0,
+    };
     for on in On::BOTH {
         if let Some(log) = on.alone().await {
-            println!("{on:?}:");
-            kill(&log).await;
+            kill(&log, &plan, &format!("kill, {on:?}")).await;
         }
     }
 }
 
-async fn kill(log: &Log) {
+/// SIGKILL every 4 seconds, while events keep coming.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/soak runs it"]
+async fn soak_nothing_is_lost_when_the_process_is_killed_again_and_again() {
+    const EVERY: Duration = Duration::from_secs(4);
+    let plan = Plan {
+        kills: soak_seconds() / 4,
+        every: EVERY,
+        progress: 500,
+        backlog: 0,
+        chunk: 50,
+    };
+    if let Some(log) = On::Kafka.alone().await {
+        kill(&log, &plan, "kill").await;
+    }
+}
+
+async fn kill(log: &Log, plan: &Plan, claim: &str) {
     let mut service = Service::start(log, "kill", &[("roles", "api")]).await;
     let receiver = Receiver::start().await;
     let subscriptions = subscribe_all(&service, &receiver, 5).await;
-    let sent = produce_all(&service.producer(), &subscriptions, 0..EVENTS).await;
+    let mut load = if plan.backlog > 0 {
+        Load::of(produce_all(&service.producer(), &subscriptions, 0..plan.backlog).await)
+    } else {
+        Load::on(&service, subscriptions, plan.chunk)
+    };
     service.stop().await;
     service.set("roles", "api,deliver,retry");
     service.spawn();
     let letters = service.dead_letters();
 
-    let mut allowed: HashMap<&str, usize> = HashMap::new();
-    let (mut bound, mut progress) = (0, 0);
-    for goal in [4_000, 8_000, 12_000] {
-        until("progress between kills", || receiver.distinct() >= goal).await;
-        service.kill();
-        let killed = Instant::now();
-        let committed = service.committed().await;
-        let up_to: i64 = committed.iter().sum();
+    let mut kills: Vec<Kill> = Vec::new();
+    for _ in 0..plan.kills {
+        let goal = receiver.distinct() + plan.progress;
+        let next = tokio::time::Instant::now() + plan.every;
+        load.during(async {
+            until("progress between kills", || receiver.distinct() >= goal).await;
+            tokio::time::sleep_until(next).await;
+        })
+        .await;
+        let kill = load.during(Kill::of(&mut service, &receiver)).await;
+        let before = kills.last().map_or(0, |kill| kill.commits.complete());
         assert!(
-            up_to > progress,
+            kill.commits.complete() > before,
             "nothing was committed since the last kill"
         );
-        progress = up_to;
-        let open = sent.iter().filter(|sent| is_open(sent, &committed));
-        let open: HashSet<&str> = open.map(|sent| sent.id.as_str()).collect();
-        for id in &open {
-            *allowed.entry(id).or_default() += 1;
-        }
-        let (again, behind) = uncommitted(&receiver, &open, killed);
-        bound += CONCURRENCY + again;
-        let before = receiver.total();
-        service.spawn();
-        let spawned = Instant::now();
-        until("deliveries after the kill", || receiver.total() > before).await;
-        println!(
-            "killed at {before} requests: {again} not committed, the oldest for {behind:?}; \
-             the next came {:?} after the restart",
-            spawned.elapsed()
-        );
+        kills.push(kill);
     }
-    until("every event arrived", || receiver.distinct() >= EVENTS).await;
-
-    let requests = receiver.received("/");
-    let lost = missing(&sent, &ids(&requests));
-    assert_eq!(lost.0, 0, "{lost:?}");
-    let mut times: HashMap<&str, usize> = HashMap::new();
-    for request in &requests {
-        *times.entry(request.id()).or_default() += 1;
-    }
-    for (id, times) in times {
-        let again = allowed.get(id).copied().unwrap_or_default();
-        assert!(
-            times <= 1 + again,
-            "{id} came {times} times, was open at {again} kills"
-        );
-    }
-    let twice = requests.len() - EVENTS;
-    println!("{twice} of {EVENTS} events came again after 3 kills; the bound is {bound}");
-    assert!(twice <= bound, "{twice} came again, more than {bound}");
+    let events = load.sent.len();
+    until("every event arrived", || receiver.distinct() >= events).await;
+    audit(&receiver, &load, &kills).hold(claim);
     assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
     service.ready().await;
     service.stop().await;
 }
 
-/// How many of the open events the receiver had got, and how long before the kill the first.
-fn uncommitted(receiver: &Receiver, open: &HashSet<&str>, killed: Instant) -> (usize, Duration) {
-    let mut requests = receiver.received("/");
-    requests.retain(|request| open.contains(request.id()));
-    let first = requests.iter().map(|request| request.arrived).min();
-    let behind = first.map_or(Duration::ZERO, |first| killed - first);
-    (ids(&requests).len(), behind)
+/// A kill, and the process after it.
+struct Kill {
+    killed: Instant,
+    spawned: Instant,
+    commits: Commits,
+    /// From the start of the next process to its first delivery.
+    pause: Duration,
 }
 
-fn is_open(sent: &Sent, committed: &[i64]) -> bool {
-    let partition = usize::try_from(sent.partition).unwrap();
-    sent.offset >= committed[partition]
+impl Kill {
+    async fn of(service: &mut Service, receiver: &Receiver) -> Self {
+        service.kill();
+        let killed = Instant::now();
+        let commits = service.committed().await;
+        let before = receiver.total();
+        service.spawn();
+        let spawned = Instant::now();
+        until("deliveries after the kill", || receiver.total() > before).await;
+        Self {
+            killed,
+            spawned,
+            commits,
+            pause: spawned.elapsed(),
+        }
+    }
+}
+
+/// Holds every event to the commits: only what had arrived and was open at a kill comes again
+/// after it. And the commits to their promise: of what had arrived, only what was in flight or
+/// came within a commit interval is open.
+fn audit(receiver: &Receiver, load: &Load, kills: &[Kill]) -> Figures {
+    let arrivals = receiver.arrivals();
+    let mut times: HashMap<&str, Vec<Instant>> = HashMap::new();
+    for (id, arrived) in &arrivals {
+        times.entry(id).or_default().push(*arrived);
+    }
+    let (mut open, mut oldest) = (0, Duration::ZERO);
+    for sent in &load.sent {
+        let times = times.get(sent.id.as_str()).map_or(&[][..], Vec::as_slice);
+        let Some(first) = times.first() else {
+            continue;
+        };
+        let at_risk = |kill: &&Kill| *first < kill.spawned && kill.commits.is_open(sent);
+        let mut allowed = 0;
+        for kill in kills.iter().filter(at_risk) {
+            allowed += 1;
+            oldest = oldest.max(kill.killed.saturating_duration_since(*first));
+        }
+        open += allowed;
+        let id = &sent.id;
+        assert!(
+            times.len() <= 1 + allowed,
+            "{id} came {} times; it had come and was open at {allowed} kills",
+            times.len()
+        );
+    }
+    let bound = kills.iter().map(|kill| {
+        let recent = |at: &Instant| *at < kill.spawned && *at + COMMIT_INTERVAL_MAX >= kill.killed;
+        CONCURRENCY + arrivals.iter().filter(|(_, at)| recent(at)).count()
+    });
+    let bound: usize = bound.sum();
+    assert!(open <= bound, "{open} had come and were not committed");
+    let events = load.sent.len();
+    Figures {
+        events,
+        changes: kills.len(),
+        lost: missing(&load.sent, &receiver.ids()).0,
+        again: arrivals.len() - events,
+        bound: open,
+        pauses: kills.iter().map(|kill| kill.pause).collect(),
+        note: format!("what came last may be open: {bound}; the oldest was for {oldest:.3?}"),
+    }
 }

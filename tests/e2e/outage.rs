@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::harness::{
-    Answer, BOUND, Collector, Database, DeadLetter, Log, On, Producer, Proxy, Receiver, Service,
-    body, event, eventually, ids, missing, produce_all, subscribe_all, until,
+    Answer, BOUND, Broker, Collector, Database, DeadLetter, Figures, Load, Log, On, Producer,
+    Receiver, Service, body, event, eventually, ids, missing, produce_all, subscribe_all, until,
 };
+
+/// What a commit may be behind.
+const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 const PARKING: [(&str, &str); 2] = [
     ("retry.park_schedule", "300ms,600ms,1s"),
@@ -150,16 +153,30 @@ async fn start_without(log: &Log, database: &Database) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_kafka_is_away() {
     const AWAY: Duration = Duration::from_secs(12);
-    const EVENTS: usize = 4_000;
-    let Some(kafka) = On::Kafka.beside_others().await else {
-        return;
-    };
-    let proxy = Proxy::of_kafka(kafka.address()).await;
+    if let Some(kafka) = On::Kafka.beside_others().await {
+        let broker = Broker::behind_a_proxy(&kafka).await;
+        lose_kafka(&kafka, &broker, AWAY, "outage, cut").await;
+    }
+}
+
+/// The broker is stopped for a minute.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/soak runs it"]
+async fn soak_nothing_is_lost_while_kafka_is_stopped() {
+    const AWAY: Duration = Duration::from_secs(60);
+    if let Some(kafka) = On::Kafka.alone().await {
+        let broker = Broker::itself(&kafka).await;
+        lose_kafka(&kafka, &broker, AWAY, "outage").await;
+    }
+}
+
+/// `broker` is away at first.
+async fn lose_kafka(kafka: &Log, broker: &Broker, away: Duration, claim: &str) {
     let settings = [
-        ("kafka.bootstrap_servers", proxy.address.as_str()),
+        ("kafka.bootstrap_servers", broker.address()),
         ("ingestion.timeout", "1s"),
     ];
-    let mut service = Service::prepare(&kafka, "kafka-away", &settings);
+    let mut service = Service::prepare(kafka, "kafka-away", &settings);
     service.spawn();
     until("it says what it waits for", || {
         service.said().contains("waiting for the log")
@@ -169,48 +186,61 @@ async fn nothing_is_lost_while_kafka_is_away() {
     assert_eq!(status, 503, "{document}");
     assert_eq!(document["checks"]["log"], "waiting", "{document}");
 
-    proxy.mend();
+    broker.comes_back();
     service.ready().await;
     let letters = service.dead_letters();
     let receiver = Receiver::start().await;
     let subscriptions = subscribe_all(&service, &receiver, 3).await;
-    let producer = service.producer();
-    let mut sent = produce_all(&producer, &subscriptions, 0..EVENTS / 2).await;
-    until("some arrived", || receiver.distinct() > 100).await;
-
-    proxy.cut();
-    let cut = Instant::now();
-    sent.extend(produce_all(&producer, &subscriptions, EVENTS / 2..EVENTS).await);
     let posted = String::from_utf8(event(&subscriptions[0], "1")).unwrap();
+    let mut load = Load::on(&service, subscriptions, 20);
+    let some = until("some arrived", || receiver.distinct() > 1_000);
+    load.during(some).await;
+
+    broker.goes();
+    let gone = Instant::now();
+    let back = load.during(outage(&service, broker, away, &posted)).await;
+    let goal = receiver.distinct() + 1_000;
+    let more = until("more arrived", || receiver.distinct() > goal);
+    load.during(more).await;
     let headers = [("webhook-id", "posted")];
-    let (status, document) = service.post("/ingestion", &headers, posted.clone()).await;
-    assert_eq!(
-        (status, &document["id"]),
-        (503, &json!("posted")),
-        "{document}"
-    );
-    tokio::time::sleep(AWAY.saturating_sub(cut.elapsed())).await;
-    let during = receiver.total();
-    proxy.mend();
-    let mended = Instant::now();
-    until("the next request", || receiver.total() > during).await;
-    println!(
-        "the next request came {:?} after Kafka was back",
-        mended.elapsed()
-    );
     eventually("the same event is taken", BOUND, || async {
         let (status, _) = service.post("/ingestion", &headers, posted.clone()).await;
         (status == 202).then_some(())
     })
     .await;
-    until("every event arrived", || receiver.distinct() > EVENTS).await;
+    let events = load.sent.len();
+    until("every event arrived", || receiver.distinct() > events).await;
 
-    let lost = missing(&sent, &ids(&receiver.received("/")));
-    assert_eq!(lost.0, 0, "{lost:?}");
-    let twice = receiver.total() - receiver.distinct();
-    println!("{twice} of {EVENTS} events came again; Kafka was away for {AWAY:?}");
+    let arrivals = receiver.arrivals();
+    let again = arrivals.len() - receiver.distinct();
+    let uncommitted = |at: &Instant| *at + COMMIT_INTERVAL_MAX >= gone && *at < back;
+    let bound = arrivals.iter().filter(|(_, at)| uncommitted(at)).count();
+    let next = arrivals.iter().map(|(_, at)| *at).find(|at| *at >= back);
+    let figures = Figures {
+        events,
+        changes: 1,
+        lost: missing(&load.sent, &receiver.ids()).0,
+        again,
+        bound,
+        pauses: next.map(|next| next - back).into_iter().collect(),
+        note: format!("away for {away:?}; the pause is from its return on"),
+    };
+    figures.hold(claim);
     assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
     service.stop().await;
+}
+
+/// What is posted meanwhile is refused in time; when the broker was back.
+async fn outage(service: &Service, broker: &Broker, away: Duration, posted: &str) -> Instant {
+    let next = tokio::time::Instant::now() + away;
+    let headers = [("webhook-id", "posted")];
+    let answer = service.post("/ingestion", &headers, posted.to_owned());
+    let (status, document) = answer.await;
+    assert_eq!(status, 503, "{document}");
+    assert_eq!(document["id"], "posted", "{document}");
+    tokio::time::sleep_until(next).await;
+    broker.comes_back();
+    Instant::now()
 }
 
 /// The first try is late enough that every receiver was attempted before the first last try.

@@ -236,6 +236,8 @@ fn member_config(config: &KafkaConfig, group: &str) -> ClientConfig {
         GroupProtocol::Classic(assignor) => {
             client.set("partition.assignment.strategy", assignor.name());
             default(&mut client, "session.timeout.ms", "10000");
+            // A member learns with a heartbeat that partitions are to move.
+            default(&mut client, "heartbeat.interval.ms", "1000");
         }
         // Refuses both settings: they are the broker's.
         GroupProtocol::Consumer => drop(client.set("group.protocol", "consumer")),

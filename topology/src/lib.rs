@@ -87,6 +87,8 @@ pub use metrics::{
 pub use mutation::Mutation;
 pub use named::{Consumed, Named, Produced};
 pub use offsets::InvalidOffsetMap;
+#[cfg(feature = "test-util")]
+pub use offsets::complete_above;
 pub use outage::{Attempted, OutageConfig, OutageConfigError, OutageGuard, Standing};
 pub use partitioner::partition_of;
 pub use processing::{Async, CallAgain, MaxInFlight, ProcessingOrder};

@@ -8,6 +8,8 @@ mod map;
 use std::ops::Range;
 
 use crate::mutation::Mutation;
+#[cfg(feature = "test-util")]
+use crate::seam::Committed;
 use bits::BitRing;
 
 pub use map::InvalidOffsetMap;
@@ -22,6 +24,19 @@ pub(crate) enum Registered {
     Complete,
     /// It is not above what was read before: the topic was made anew, or the log lost records.
     WentBack,
+}
+
+/// The ranges above a committed offset that the metadata beside it says are complete, for tests
+/// that look at what a group has committed.
+///
+/// # Errors
+/// Where the metadata is not this engine's.
+#[cfg(feature = "test-util")]
+pub fn complete_above(committed: &Committed) -> Result<Vec<Range<i64>>, InvalidOffsetMap> {
+    if committed.metadata.is_empty() {
+        return Ok(Vec::new());
+    }
+    decode(committed.offset, &committed.metadata)
 }
 
 /// Tracks the offsets of one assigned partition.

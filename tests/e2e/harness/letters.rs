@@ -73,8 +73,10 @@ impl DeadLetters {
         let shared = Arc::clone(&letters);
         let reader = tokio::spawn(async move {
             loop {
-                let message = consumer.recv().await.unwrap();
-                shared.lock().unwrap().push(DeadLetter::from(&message));
+                // An error says that the broker is away.
+                if let Ok(message) = consumer.recv().await {
+                    shared.lock().unwrap().push(DeadLetter::from(&message));
+                }
             }
         });
         Self { letters, reader }

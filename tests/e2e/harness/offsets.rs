@@ -1,31 +1,79 @@
-//! What the service's group has committed, looked up while the service does not run.
+//! What the service's group has committed: the offsets, and what the metadata beside them says.
+
+use std::ops::Range;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use sqlx::{Connection, SqliteConnection};
+use topology::complete_above;
+use topology::seam::Committed;
 
 use super::log::client;
-use super::{BOUND, Service};
+use super::{BOUND, Sent, Service};
 
-const EMBEDDED: &str = "SELECT o.offset FROM offsets o \
+const EMBEDDED: &str = "SELECT o.offset, coalesce(o.metadata, x'') FROM offsets o \
      JOIN partitions p ON p.id = o.partition_id JOIN topics t ON t.id = p.topic_id \
      WHERE o.group_id = ? AND t.name = ? ORDER BY p.number";
 
-impl Service {
-    /// The offset of the payload topic's partitions from which the next process goes on.
-    pub(crate) async fn committed(&self) -> Vec<i64> {
-        let (group, topic) = (&self.name, self.topic("payload"));
-        if let Some(kafka) = &self.kafka {
-            return committed_to(kafka, group, &topic);
-        }
-        let file = format!("sqlite:{}", self.data().join("log.db").display());
-        let mut connection = SqliteConnection::connect(&file).await.unwrap();
-        let committed = sqlx::query_scalar(EMBEDDED).bind(group).bind(topic);
-        committed.fetch_all(&mut connection).await.unwrap()
+/// What need not be run again, partition by partition.
+#[derive(Debug)]
+pub(crate) struct Commits(Vec<Commit>);
+
+#[derive(Debug)]
+struct Commit {
+    offset: i64,
+    complete: Vec<Range<i64>>,
+}
+
+impl Commits {
+    /// Whether the next process runs this event.
+    pub(crate) fn is_open(&self, sent: &Sent) -> bool {
+        let commit = &self.0[usize::try_from(sent.partition).unwrap()];
+        let is_complete = |range: &Range<i64>| range.contains(&sent.offset);
+        sent.offset >= commit.offset && !commit.complete.iter().any(is_complete)
+    }
+
+    /// How many events need not be run again.
+    pub(crate) fn complete(&self) -> i64 {
+        let above = |commit: &Commit| -> i64 {
+            let ranges = commit.complete.iter();
+            ranges.map(|range| range.end - range.start).sum()
+        };
+        let commits = self.0.iter();
+        commits.map(|commit| commit.offset + above(commit)).sum()
     }
 }
 
-fn committed_to(kafka: &str, group: &str, topic: &str) -> Vec<i64> {
+impl From<Vec<Committed>> for Commits {
+    fn from(committed: Vec<Committed>) -> Self {
+        let commits = committed.iter().map(|committed| Commit {
+            offset: committed.offset,
+            complete: complete_above(committed).unwrap(),
+        });
+        Self(commits.collect())
+    }
+}
+
+impl Service {
+    /// From where on the next owners of the payload topic's partitions go on.
+    pub(crate) async fn committed(&self) -> Commits {
+        let (group, topic) = (&self.name, self.topic("payload"));
+        if let Some(kafka) = &self.kafka {
+            return committed_to(kafka, group, &topic).into();
+        }
+        let file = format!("sqlite:{}", self.data().join("log.db").display());
+        let mut connection = SqliteConnection::connect(&file).await.unwrap();
+        let committed = sqlx::query_as(EMBEDDED).bind(group).bind(topic);
+        let rows: Vec<(i64, Vec<u8>)> = committed.fetch_all(&mut connection).await.unwrap();
+        let committed = rows.into_iter().map(|(offset, metadata)| Committed {
+            offset,
+            metadata: String::from_utf8(metadata).unwrap(),
+        });
+        committed.collect::<Vec<_>>().into()
+    }
+}
+
+fn committed_to(kafka: &str, group: &str, topic: &str) -> Vec<Committed> {
     let mut config = client(kafka);
     config.set("group.id", group);
     let consumer: BaseConsumer = config.create().unwrap();
@@ -35,17 +83,17 @@ fn committed_to(kafka: &str, group: &str, topic: &str) -> Vec<i64> {
         list.add_partition(topic, partition.id());
     }
     let committed = consumer.committed_offsets(list, BOUND).unwrap();
-    let mut offsets: Vec<_> = committed.elements();
-    offsets.sort_by_key(rdkafka::topic_partition_list::TopicPartitionListElem::partition);
-    let offset = |offset| {
-        if let Offset::Offset(offset) = offset {
-            offset
-        } else {
-            0
-        }
-    };
-    offsets
-        .iter()
-        .map(|element| offset(element.offset()))
-        .collect()
+    let mut elements = committed.elements();
+    elements.sort_by_key(rdkafka::topic_partition_list::TopicPartitionListElem::partition);
+    let committed = elements.iter().map(|element| match element.offset() {
+        Offset::Offset(offset) => Committed {
+            offset,
+            metadata: element.metadata().to_owned(),
+        },
+        _ => Committed {
+            offset: 0,
+            metadata: String::new(),
+        },
+    });
+    committed.collect()
 }

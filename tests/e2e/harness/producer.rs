@@ -45,6 +45,7 @@ impl TopicProducer {
         let mut config = client(address);
         config.set("compression.type", codec);
         config.set("linger.ms", "5");
+        config.set("reconnect.backoff.max.ms", "200");
         // What is too large is the broker's to say.
         config.set("message.max.bytes", "100000000");
         let producer = config.create().unwrap();

@@ -103,6 +103,15 @@ impl Receiver {
             .collect()
     }
 
+    /// The event of each request so far and when it came, in order of arrival.
+    pub(crate) fn arrivals(&self) -> Vec<(String, Instant)> {
+        let state = self.state.lock().unwrap();
+        let received = state.received.iter();
+        received
+            .map(|request| (request.id().to_owned(), request.arrived))
+            .collect()
+    }
+
     /// The ids of the events that came so far.
     pub(crate) fn ids(&self) -> HashSet<String> {
         let state = self.state.lock().unwrap();

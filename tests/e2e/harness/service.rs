@@ -226,6 +226,11 @@ impl Service {
         })
     }
 
+    /// Where its API is; no two instances are there.
+    pub(crate) fn at(&self) -> &str {
+        &self.address
+    }
+
     pub(super) fn data(&self) -> &Path {
         self.data.path()
     }

@@ -108,7 +108,11 @@ impl Member {
                 tracing::error!(?partition, "an assigned partition has no queue");
             }
         }
-        tracing::info!(partitions = queues.len(), "assigned");
+        tracing::info!(
+            partitions = queues.len(),
+            which = which(partitions),
+            "assigned"
+        );
         lock(&self.assigned).extend(partitions.iter().cloned());
         self.assigned_more
             .store(!partitions.is_empty(), Ordering::Release);
@@ -122,7 +126,12 @@ impl Member {
         } else {
             Drain::For(self.drain())
         };
-        tracing::info!(partitions = partitions.len(), lost, "revoked");
+        tracing::info!(
+            partitions = partitions.len(),
+            which = which(partitions),
+            lost,
+            "revoked"
+        );
         let committable = lock(&self.listener).revoked(partitions, drain);
         lock(&self.assigned).retain(|held| !partitions.contains(held));
         commit_last(committable, |offsets| self.commit(offsets));
@@ -131,6 +140,18 @@ impl Member {
 
 fn of(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().map(offsets::partition_of).collect()
+}
+
+/// `topic/0,1,2`, as a group has one topic.
+fn which(partitions: &[TopicPartition]) -> String {
+    let Some(first) = partitions.first() else {
+        return String::new();
+    };
+    let numbers: Vec<_> = partitions
+        .iter()
+        .map(|partition| partition.partition.to_string())
+        .collect();
+    format!("{}/{}", first.topic, numbers.join(","))
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -19,6 +19,7 @@ pub(super) struct KafkaSource {
     /// `None` once it is being dropped.
     consumer: Option<Arc<BaseConsumer<Member>>>,
     topic: String,
+    is_static: bool,
     leaves: bool,
     deleted: Deleted,
 }
@@ -49,6 +50,7 @@ impl KafkaSource {
         let source = Self {
             consumer: Some(consumer),
             topic: topic.to_owned(),
+            is_static: config.group_instance_id.is_some(),
             leaves: config.leave_on_close || config.group_instance_id.is_none(),
             deleted: Deleted::default(),
         };
@@ -119,21 +121,34 @@ impl RecordSource for KafkaSource {
 
     fn leave(self: Box<Self>, drain: Duration) {
         const BROKER: Duration = Duration::from_secs(5);
-        const STEP: Duration = Duration::from_millis(100);
+        /// librdkafka tells nobody that it has left: it does so on a thread of its own once its
+        /// fetchers have stopped. A static member that is closed before that stays in the group
+        /// until its session ends, and its partitions are nobody's for so long.
+        const LEAVING: Duration = Duration::from_millis(300);
         let (consumer, member) = (self.consumer(), self.consumer().context());
         member.drain_for(drain);
         if self.leaves {
             consumer.unsubscribe();
-            let deadline = Instant::now() + drain + BROKER;
-            while !member.assigned().is_empty() && Instant::now() < deadline {
-                if let Some(Err(error)) = consumer.poll(STEP) {
-                    tracing::debug!(%error, "while leaving the group");
-                }
+            serve(consumer, drain + BROKER, || member.assigned().is_empty());
+            if self.is_static {
+                serve(consumer, LEAVING, || false);
             }
         } else {
             member.revoke(consumer, &member.assigned());
         }
         member.drain_for(Duration::ZERO);
+    }
+}
+
+/// Serves the group until `is_over`, at most for `limit`.
+fn serve(consumer: &BaseConsumer<Member>, limit: Duration, is_over: impl Fn() -> bool) {
+    const STEP: Duration = Duration::from_millis(100);
+    let deadline = Instant::now() + limit;
+    while !is_over() && Instant::now() < deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(Err(error)) = consumer.poll(STEP.min(left)) {
+            tracing::debug!(%error, "while leaving the group");
+        }
     }
 }
 
