@@ -30,7 +30,8 @@ port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 wait_for_port() {
   local tries
   for ((tries = 0; tries < 300; tries++)); do
-    running "$1" || break
+    # For its first second the process may still be the shell that becomes the server.
+    running "$1" || ((tries < 5)) || break
     port_open "$2" && return
     sleep 0.2
   done
