@@ -344,7 +344,12 @@ impl Schedule {
             let Some(owner) = self.history.owner(partition) else {
                 continue;
             };
-            let lowest = self.history.lowest_open(partition);
+            // A record that runs is open, though an earlier run of it may have ended meanwhile.
+            let runs = pending.iter().filter_map(|(part, epoch)| {
+                let is_owners = part.id.partition == partition && *epoch == owner.epoch;
+                is_owners.then_some(part.id.offset)
+            });
+            let lowest = runs.fold(self.history.lowest_open(partition), i64::min);
             let next = owner.highest_begun().map_or(lowest, |highest| highest + 1);
             let items = self.history.items(partition);
             // What is known to be complete may have been adopted, which only the engine knows.
