@@ -4,6 +4,10 @@
 /// One defect; most were found in other engines, whose issue numbers (of the Parallel Consumer)
 /// are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "test-util"),
+    expect(unreachable_pub, reason = "exported with the feature")
+)]
 pub enum Mutation {
     /// The commit goes up to the highest offset that was read (#826).
     CommitHighestSeen,
