@@ -47,8 +47,9 @@ impl InFlight {
         self.children.borrow().keys().cloned().collect()
     }
 
-    pub(crate) fn relocate(&self) {
-        self.is_relocated.set(true);
+    /// `false` when that was done before.
+    pub(crate) fn relocate(&self) -> bool {
+        !self.is_relocated.replace(true)
     }
 }
 
@@ -147,6 +148,13 @@ impl Lease {
             _ => (self.path.child(number), None),
         };
         Some(Self::of(Rc::clone(&self.shared), path, again))
+    }
+
+    /// Whether this leads to a part that runs again, and is not yet it.
+    pub(crate) fn leads_on(&self) -> bool {
+        self.again
+            .as_ref()
+            .is_some_and(|again| !again.to.is_empty())
     }
 
     /// What operator `node` held for this part when it failed.

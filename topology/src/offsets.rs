@@ -51,8 +51,8 @@ pub(crate) struct OffsetTracker {
     /// Raised by everything that changes what would be committed.
     version: u64,
     has_read: bool,
-    /// The lowest offset that it ever told of.
-    start: Option<i64>,
+    /// What was last committed, and is in the log.
+    committed: Option<i64>,
     map_bytes: usize,
 }
 
@@ -73,7 +73,7 @@ impl OffsetTracker {
                 next: offset,
             }),
             complete: BitRing::from(offset),
-            start: Some(offset),
+            committed: Some(offset),
             ..Self::default()
         };
         for range in complete {
@@ -108,6 +108,8 @@ impl OffsetTracker {
             return Registered::Open;
         };
         if offset < next {
+            // Nothing that is known under the old numbers may be committed under the new ones.
+            self.position = None;
             return Registered::WentBack;
         }
         self.position = Some(Position {
@@ -154,9 +156,14 @@ impl OffsetTracker {
         Some(self.complete.end().map_or(base, |end| end.max(base)))
     }
 
-    /// The lowest offset that it ever told of.
-    pub(crate) fn start(&self) -> Option<i64> {
-        self.start
+    /// What was last committed, and is in the log.
+    pub(crate) fn committed(&self) -> Option<i64> {
+        self.committed
+    }
+
+    /// The log has taken a commit.
+    pub(crate) fn was_committed(&mut self, offset: i64) {
+        self.committed = Some(offset);
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -192,9 +199,6 @@ impl OffsetTracker {
             next: offset + 1,
         });
         self.complete = BitRing::from(offset);
-        self.start = self
-            .start
-            .map_or(Some(offset), |start| Some(start.min(offset)));
         self.version += 1;
     }
 

@@ -404,7 +404,11 @@ fn one_record_that_holds_all_others_back_is_moved_on() {
         "three parts, and what the window allows"
     );
     calls.end(1, |word| Some(word.clone()));
-    for _ in 0..3 {
+    // The record is not moved again while that is being written.
+    for round in 0..5 {
+        if round == 1 {
+            driver.refuse_writes(4);
+        }
         while calls.pending().len() > 2 {
             calls.end(2, |word| Some(word.clone()));
             driver.settle();
@@ -424,4 +428,30 @@ fn one_record_that_holds_all_others_back_is_moved_on() {
         .metrics()
         .value("records-in-flight", MetricSubject::Source("in"));
     assert_eq!(in_flight, Some(0.0));
+}
+
+#[test]
+fn a_part_that_failed_and_is_not_made_any_more_goes_to_its_handler() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .flat_map_numbered_values(
+            move |value| {
+                let number = made.fetch_add(1, Ordering::Relaxed) as u128;
+                [(number + 5, value)]
+            },
+            Named::new("other"),
+        )
+        .map_values(
+            |value: String| -> String { std::panic::resume_unwind(Box::new(value)) },
+            Named::new("map"),
+        )
+        .to("out", to("out"));
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), to_dead_letter()).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.advance_wall_clock_time(Duration::from_millis(40));
+    let expected = "other /5 after 3: part /5 is not made any more";
+    assert_eq!(values(&driver.read_output("dead")), [expected]);
+    assert_eq!(driver.committed("in", 0), Some(1));
 }

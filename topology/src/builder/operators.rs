@@ -52,7 +52,7 @@ pub(crate) fn settle(
             drop(tokio::task::spawn_local(async move {
                 for record in records {
                     if !append(&context, record, &|| lease.is_held()).await {
-                        return;
+                        return lease.give_up();
                     }
                 }
                 lease.complete();
@@ -134,16 +134,25 @@ impl<V, W, I: IntoIterator<Item = (u128, W)>, F: Fn(V) -> I> Node<V> for FlatMap
         let Some((mut children, mut lease)) = made else {
             return;
         };
+        let mut found = false;
         loop {
             match guarded(&self.node, lease, || children.next()) {
                 None => return,
+                // What led to a part that failed is not made any more: whether it is done nobody knows.
+                Some((None, lease)) if lease.leads_on() && !found => {
+                    let error = format!("part {} is not made any more", lease.path());
+                    return lease.fail(&self.node.name, error, None);
+                }
                 Some((None, lease)) => return lease.complete(),
                 Some((Some((number, child)), parent)) => {
                     match parent.child(number) {
                         Some(part) if number == 1 && Mutation::DropChild.is_planted() => {
                             part.complete();
                         }
-                        Some(part) => self.next.process(child, part),
+                        Some(part) => {
+                            found = true;
+                            self.next.process(child, part);
+                        }
                         None => {}
                     }
                     lease = parent;

@@ -173,15 +173,18 @@ impl PartitionState {
     }
 
     /// Takes over what is complete in `before`, the partition's last assignment here, also what
-    /// ended only after it was given up; not if another member has gone beyond it meanwhile.
+    /// ended only after it was given up. Not if another member has gone beyond it meanwhile, or the
+    /// group's offset was set back: it comes back at what was last committed, or would have been.
     pub(crate) fn adopt_late(&self, before: &Self) {
         if Mutation::LateResultsDropped.is_planted() {
             return;
         }
         let (mut tracker, before_tracker) = (lock(&self.progress), lock(&before.progress));
-        let known = before_tracker.start().zip(before.given_up_at.get());
-        let committed = tracker.committable().zip(known);
-        if committed.is_some_and(|(at, (from, to))| (from..=to).contains(&at)) {
+        let Some((at, last)) = tracker.committable().zip(before.given_up_at.get()) else {
+            return;
+        };
+        let lowest = before_tracker.committed().unwrap_or(last);
+        if (lowest..=last).contains(&at) {
             tracker.adopt(&before_tracker);
         }
     }

@@ -183,6 +183,7 @@ impl Committer {
             let interval = self.stretched(committable.metadata.len());
             if let Some(entry) = self.partitions.get_mut(&committable.partition) {
                 entry.committed = *version;
+                lock(&entry.progress).was_committed(committable.offset);
                 entry.not_before = Some(now + interval);
             }
         }

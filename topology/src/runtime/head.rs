@@ -82,8 +82,10 @@ impl Guard {
         );
         state.budget().metrics.head_blocked.add(1);
         if let HeadOfLine::Relocate(relocate) = policy {
+            if !blocker.relocate() {
+                return;
+            }
             let records = relocate(blocker.record(), &children);
-            blocker.relocate();
             drop(tokio::task::spawn_local(move_on(
                 context.clone(),
                 blocker,

@@ -27,6 +27,8 @@ impl<V: 'static> Node<V> for SinkNode<V> {
         drop(tokio::task::spawn_local(async move {
             if append(&context, record, &|| lease.is_held()).await {
                 lease.complete();
+            } else {
+                lease.give_up();
             }
         }));
     }
