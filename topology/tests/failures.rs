@@ -404,17 +404,16 @@ fn one_record_that_holds_all_others_back_is_moved_on() {
         "three parts, and what the window allows"
     );
     calls.end(1, |word| Some(word.clone()));
-    // The record is not moved again while that is being written.
-    for round in 0..5 {
-        if round == 1 {
-            driver.refuse_writes(4);
-        }
+    // While a write is refused for longer than a second, the record is not moved again.
+    for refused in [5, 5, 5, 0, 0] {
         while calls.pending().len() > 2 {
             calls.end(2, |word| Some(word.clone()));
             driver.settle();
         }
-        driver.advance_wall_clock_time(Duration::from_millis(1_100));
+        driver.refuse_writes(refused);
+        driver.advance_wall_clock_time(Duration::from_millis(2_100));
     }
+    driver.advance_wall_clock_time(Duration::from_secs(20));
     assert_eq!(values(&driver.read_output("moved")), ["a b c: /0 /2"]);
     assert_eq!(driver.committed("in", 0), Some(61));
     driver.read_output("out");
