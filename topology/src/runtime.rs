@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
@@ -311,7 +311,6 @@ impl KafkaStreams {
     /// # Errors
     /// The threads that did not end, which are left behind.
     pub fn close(mut self, limit: Duration) -> Result<(), CloseError> {
-        let deadline = Instant::now() + limit;
         self.shared.states.become_state(State::PendingShutdown);
         *self
             .shared
@@ -323,12 +322,11 @@ impl KafkaStreams {
             let name = worker.thread.thread().name().unwrap_or_default().to_owned();
             self.threads.push((name, worker.thread));
         }
-        let left = deadline.saturating_duration_since(Instant::now());
         let running = self
             .running
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        let ended = running.recv_timeout(left);
+        let ended = running.recv_timeout(limit);
         let is_ended = matches!(ended, Err(RecvTimeoutError::Disconnected));
         let (ended, behind): (Vec<_>, Vec<_>) = self
             .threads

@@ -21,6 +21,7 @@ const RUNS: u8 = 2;
 const TRUNCATED: u8 = 8;
 /// Beyond the widest span that is ever written; bounds what a reader makes of a text.
 const SPAN_MAX: u64 = 1 << 24;
+const WORD_BITS: u64 = 64;
 const CHECK_BYTES: usize = 4;
 const VARINT_MAX: usize = 10;
 const CHECK: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
@@ -40,6 +41,11 @@ pub enum InvalidOffsetMap {
 pub(crate) fn encode(base: i64, complete: &[Range<i64>], limit: usize) -> String {
     let room = limit.saturating_sub(PREFIX.len()) / 4 * 3;
     let room = room.saturating_sub(1 + VARINT_MAX + CHECK_BYTES);
+    let widest = base.saturating_add_unsigned(SPAN_MAX);
+    let within = complete.iter().filter(|range| range.start < widest);
+    let cut: Vec<_> = within.map(|r| r.start..r.end.min(widest)).collect();
+    let is_cut = complete.last().is_some_and(|last| last.end > widest);
+    let complete = &cut;
     let whole = complete.last().map_or(0, |last| distance(base, last.end));
     let runs = Runs::fitting(base, complete, room);
     let runs_are_all = runs.span == whole && runs.bytes.len() <= Bitmap::len(whole);
@@ -62,7 +68,7 @@ pub(crate) fn encode(base: i64, complete: &[Range<i64>], limit: usize) -> String
     if span == 0 {
         return String::new();
     }
-    let truncated = if span < whole { TRUNCATED } else { 0 };
+    let truncated = if span < whole || is_cut { TRUNCATED } else { 0 };
     let mut bytes = vec![form | truncated];
     put_varint(&mut bytes, span);
     bytes.extend(payload);
@@ -87,7 +93,8 @@ pub(crate) fn decode(base: i64, text: &str) -> Result<Vec<Range<i64>>, InvalidOf
     }
     let (flags, rest) = body.split_first().ok_or(SHORT)?;
     let (span, payload) = take_varint(rest).ok_or(SHORT)?;
-    if span > SPAN_MAX || base.checked_add_unsigned(span).is_none() {
+    // Bits are looked at in words, beyond the last of the span too.
+    if span > SPAN_MAX || base.checked_add_unsigned(span + WORD_BITS).is_none() {
         return Err(InvalidOffsetMap::Damaged("its span is too wide"));
     }
     match flags & !TRUNCATED {

@@ -204,6 +204,22 @@ fn the_text_is_what_the_documentation_says() {
 }
 
 #[test]
+fn a_span_wider_than_is_read_is_cut_when_it_is_written() {
+    let far = 1 << 40;
+    let told = decode(0, &encode(0, &[5..far, far + 1..far + 2], 4_096)).unwrap();
+    assert_eq!(told.first().map(|range| range.start), Some(5));
+    assert!(told.iter().all(|range| range.end < far));
+}
+
+#[test]
+fn an_offset_at_the_end_of_all_is_refused_without_a_panic() {
+    for distance in 0..200 {
+        let base = i64::MAX - distance;
+        drop(decode(base, &map::sealed(base, vec![1, 9, 0xff, 0x01])));
+    }
+}
+
+#[test]
 fn foreign_metadata_is_told_from_damaged() {
     assert_eq!(decode(0, "AgAAAAAAAAAA"), Err(InvalidOffsetMap::Foreign));
     assert!(matches!(

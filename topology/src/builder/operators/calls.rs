@@ -40,7 +40,8 @@ pub(crate) struct Calls<V, W, C> {
 /// The wait of a record whose call is made again.
 struct Wait {
     _permit: OwnedSemaphorePermit,
-    until: Instant,
+    /// `None`: without an end.
+    until: Option<Instant>,
 }
 
 /// The turn of a key, passed on when it is dropped.
@@ -126,7 +127,9 @@ where
 
     /// The turn ends after the result was forwarded, or stays with a part that failed.
     async fn run(self: Rc<Self>, value: V, lease: Lease, turn: Option<Turn>) {
-        let Some(ended) = self.outcome(value, &lease).await else {
+        let outcome = AssertUnwindSafe(self.outcome(value, &lease)).catch_unwind();
+        let ended = outcome.await;
+        let Some(ended) = ended.unwrap_or_else(|payload| Some(Err(panicked(&*payload)))) else {
             return;
         };
         if lease.is_relocated() {
@@ -148,10 +151,7 @@ where
         loop {
             let mut permit = None;
             if let Some(bound) = (self.bound)(&value) {
-                permit = self.permit(bound).await;
-                if !lease.may_start() {
-                    return None;
-                }
+                permit = Some(self.permit(bound, lease).await?);
             }
             if !lease.is_held() {
                 return None;
@@ -167,7 +167,11 @@ where
         }
     }
 
-    async fn permit(&self, bound: MaxInFlight) -> Option<OwnedSemaphorePermit> {
+    /// `None`: the partition is given up, and waits for no call that has not begun.
+    async fn permit(&self, bound: MaxInFlight, lease: &Lease) -> Option<OwnedSemaphorePermit> {
+        if !lease.may_start() {
+            return None;
+        }
         let permits = self.context.semaphore(bound);
         // Whoever waits already is served first: while somebody does none is free.
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
@@ -175,21 +179,22 @@ where
             return Some(permit);
         }
         let began = Instant::now();
-        let permit = permits.acquire_owned().await.ok();
+        let permit = tokio::select! {
+            biased;
+            () = lease.given_up() => None,
+            permit = permits.acquire_owned() => permit.ok(),
+        };
         self.node.credit_wait.took(began.elapsed());
-        permit
+        permit.filter(|_| lease.may_start())
     }
 
     async fn call_once(&self, value: V) -> Result<W, String> {
-        let call = AssertUnwindSafe(async { (self.call)(value).await }).catch_unwind();
-        let ended = match self.timeout {
-            None => call.await,
-            Some(limit) => match tokio::time::timeout(limit, call).await {
-                Ok(ended) => ended,
-                Err(_) => return Err(format!("took longer than {limit:?}")),
-            },
+        let call = (self.call)(value);
+        let Some(limit) = self.timeout else {
+            return Ok(call.await);
         };
-        ended.map_err(|payload| panicked(&*payload))
+        let ended = tokio::time::timeout(limit, call).await;
+        ended.map_err(|elapsed| format!("took longer than {limit:?}: {elapsed}"))
     }
 
     fn value_again(&self, ended: &Result<W, String>) -> Option<V> {
@@ -210,10 +215,10 @@ where
             let permit = self.context.semaphore(waiting).try_acquire_owned();
             *wait = permit.ok().map(|permit| Wait {
                 _permit: permit,
-                until: Instant::now() + at_most,
+                until: Instant::now().checked_add(at_most),
             });
         }
-        let is_over = |wait: &Wait| Instant::now() >= wait.until;
+        let is_over = |wait: &Wait| wait.until.is_some_and(|until| Instant::now() >= until);
         if !lease.may_start() || wait.as_ref().is_none_or(is_over) {
             return false;
         }

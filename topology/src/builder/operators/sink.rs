@@ -1,5 +1,6 @@
 //! Writes to the log, until it has acknowledged.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,13 @@ pub(crate) async fn append(
             return true;
         };
         tracing::warn!(topic = &*record.topic, %error, "a write failed");
-        match (context.handlers.production)(&record, &error) {
+        let handler = || (context.handlers.production)(&record, &error);
+        let Ok(response) = catch_unwind(AssertUnwindSafe(handler)) else {
+            let reason = "the production handler panicked".to_owned();
+            context.fail(StreamsError::Thread(reason));
+            return false;
+        };
+        match response {
             ProductionResponse::Retry => {}
             ProductionResponse::Replace(other) => record = other,
             ProductionResponse::Fail => {

@@ -2,16 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+mod waits;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use topology::seam::Drain;
 use topology::{
-    Async, CallAgain, Consumed, ConsumedRecord, DriverConfig, ErrorContext, ExceptionHandlers,
-    HeadOfLine, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder, Produced,
-    ProducerRecord, ProductionResponse, Response, StreamsBuilder, StreamsError, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, DriverConfig, ErrorContext, ExceptionHandlers, HeadOfLine,
+    MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder, Produced, ProducerRecord,
+    ProductionResponse, Response, StreamsBuilder, StreamsError, TopologyTestDriver,
 };
 
 fn text(record: &ConsumedRecord) -> String {
@@ -310,73 +311,6 @@ fn what_the_log_refuses_is_sent_until_it_is_taken_or_replaced() {
     assert!(driver.read_output("out").is_empty());
 }
 
-/// Calls that find something away until the third second of virtual time.
-fn away(at_most: Duration) -> topology::Topology {
-    let builder = StreamsBuilder::new();
-    let wait = CallAgain {
-        every: Duration::from_secs(1),
-        at_most,
-        waiting: MaxInFlight::new(1),
-    };
-    let supplier = |_: &topology::WorkerContext| {
-        let since = tokio::time::Instant::now();
-        move |value: String| async move {
-            if since.elapsed() < Duration::from_secs(3) {
-                Err(value)
-            } else {
-                Ok(value)
-            }
-        }
-    };
-    builder
-        .stream("in", Consumed::with(text, Named::new("in")))
-        .process_values_async(
-            supplier,
-            Async::named(Named::new("call")).call_again(wait, |result: &Result<_, String>| {
-                result.as_ref().err().cloned()
-            }),
-        )
-        .map_values(|result| format!("{result:?}"), Named::new("show"))
-        .to("out", to("out"));
-    builder.build().unwrap()
-}
-
-#[test]
-fn a_call_whose_other_side_is_away_is_made_again_until_it_is_back_or_its_time_is_up() {
-    let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
-    driver.pipe_input(&record("in", "a"));
-    driver.advance_wall_clock_time(Duration::from_millis(2_500));
-    assert!(driver.read_output("out").is_empty());
-    driver.advance_wall_clock_time(Duration::from_millis(1_000));
-    assert_eq!(values(&driver.read_output("out")), ["Ok(\"a\")"]);
-
-    let driver = TopologyTestDriver::new(away(Duration::from_secs(1)), 1, 0).unwrap();
-    driver.pipe_input(&record("in", "a"));
-    driver.advance_wall_clock_time(Duration::from_millis(1_500));
-    assert_eq!(values(&driver.read_output("out")), ["Err(\"a\")"]);
-}
-
-#[test]
-fn no_more_records_wait_for_what_is_away_than_may() {
-    let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
-    driver.pipe_input(&record("in", "a"));
-    driver.pipe_input(&record("in", "b"));
-    driver.settle();
-    assert_eq!(values(&driver.read_output("out")), ["Err(\"b\")"]);
-}
-
-#[test]
-fn a_record_that_waits_is_let_go_as_soon_as_its_partition_is_given_up() {
-    let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
-    driver.pipe_input(&record("in", "a"));
-    driver.settle();
-    let begun_ms = driver.now_ms();
-    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(5))));
-    assert!(driver.now_ms() - begun_ms < 10);
-    assert_eq!(values(&driver.read_output("out")), ["Err(\"a\")"]);
-    assert_eq!(driver.committed("in", 0), Some(1));
-}
-
 #[test]
 fn one_record_that_holds_all_others_back_is_moved_on() {
     let calls = PendingCalls::<String, String>::seeded(0);
@@ -451,6 +385,29 @@ fn a_part_that_failed_and_is_not_made_any_more_goes_to_its_handler() {
     driver.pipe_input(&record("in", "a"));
     driver.advance_wall_clock_time(Duration::from_millis(40));
     let expected = "other /5 after 3: part /5 is not made any more";
+    assert_eq!(values(&driver.read_output("dead")), [expected]);
+    assert_eq!(driver.committed("in", 0), Some(1));
+}
+
+#[test]
+fn a_panic_in_the_choice_of_a_bound_is_its_records_alone() {
+    let calls = PendingCalls::<String, String>::seeded(0);
+    let builder = StreamsBuilder::new();
+    let bound = MaxInFlight::new(1);
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(
+            calls.supplier(),
+            Async::named(Named::new("call")).max_in_flight_by(move |value| {
+                assert!(value != "bad", "no bound");
+                Some(bound)
+            }),
+        )
+        .to("out", to("out"));
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), to_dead_letter()).unwrap();
+    driver.pipe_input(&record("in", "bad"));
+    driver.advance_wall_clock_time(Duration::from_millis(40));
+    let expected = "call  after 3: panicked: no bound";
     assert_eq!(values(&driver.read_output("dead")), [expected]);
     assert_eq!(driver.committed("in", 0), Some(1));
 }

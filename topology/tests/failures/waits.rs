@@ -1,0 +1,104 @@
+//! What waits: for what is away, or for its turn.
+
+use std::time::Duration;
+
+use topology::seam::Drain;
+use topology::{
+    Async, CallAgain, Consumed, MaxInFlight, Named, PendingCalls, ProducerRecord, StreamsBuilder,
+    TopologyTestDriver,
+};
+
+use super::{record, text, to, values};
+
+/// Calls that find something away until the third second of virtual time.
+fn away(at_most: Duration) -> topology::Topology {
+    let builder = StreamsBuilder::new();
+    let wait = CallAgain {
+        every: Duration::from_secs(1),
+        at_most,
+        waiting: MaxInFlight::new(1),
+    };
+    let supplier = |_: &topology::WorkerContext| {
+        let since = tokio::time::Instant::now();
+        move |value: String| async move {
+            if since.elapsed() < Duration::from_secs(3) {
+                Err(value)
+            } else {
+                Ok(value)
+            }
+        }
+    };
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(
+            supplier,
+            Async::named(Named::new("call")).call_again(wait, |result: &Result<_, String>| {
+                result.as_ref().err().cloned()
+            }),
+        )
+        .map_values(|result| format!("{result:?}"), Named::new("show"))
+        .to("out", to("out"));
+    builder.build().unwrap()
+}
+
+#[test]
+fn a_call_whose_other_side_is_away_is_made_again_until_it_is_back_or_its_time_is_up() {
+    let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.advance_wall_clock_time(Duration::from_millis(2_500));
+    assert!(driver.read_output("out").is_empty());
+    driver.advance_wall_clock_time(Duration::from_millis(1_000));
+    assert_eq!(values(&driver.read_output("out")), ["Ok(\"a\")"]);
+
+    let driver = TopologyTestDriver::new(away(Duration::from_secs(1)), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.advance_wall_clock_time(Duration::from_millis(1_500));
+    assert_eq!(values(&driver.read_output("out")), ["Err(\"a\")"]);
+}
+
+#[test]
+fn no_more_records_wait_for_what_is_away_than_may() {
+    let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.pipe_input(&record("in", "b"));
+    driver.settle();
+    assert_eq!(values(&driver.read_output("out")), ["Err(\"b\")"]);
+}
+
+#[test]
+fn a_record_that_waits_is_let_go_as_soon_as_its_partition_is_given_up() {
+    let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.settle();
+    let begun_ms = driver.now_ms();
+    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(5))));
+    assert!(driver.now_ms() - begun_ms < 10);
+    assert_eq!(values(&driver.read_output("out")), ["Err(\"a\")"]);
+    assert_eq!(driver.committed("in", 0), Some(1));
+}
+
+#[test]
+fn a_call_that_has_not_begun_does_not_hold_its_partition() {
+    let calls = PendingCalls::<String, String>::seeded(0);
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(
+            calls.supplier(),
+            Async::named(Named::new("call")).max_in_flight(MaxInFlight::new(1)),
+        )
+        .to("out", to("out"));
+    let driver = TopologyTestDriver::new(builder.build().unwrap(), 2, 0).unwrap();
+    driver.pipe_input(&record("in", "begun"));
+    driver.settle();
+    driver.pipe_input(&ProducerRecord {
+        partition: Some(1),
+        ..record("in", "waits")
+    });
+    driver.settle();
+    let begun_ms = driver.now_ms();
+    let waits = driver.partitions().pop().unwrap();
+    assert!(driver.revoke(0, &[waits], Drain::For(Duration::from_secs(5))));
+    assert!(driver.now_ms() - begun_ms < 10);
+    assert_eq!(calls.pending(), ["begun"]);
+}
