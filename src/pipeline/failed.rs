@@ -49,7 +49,8 @@ pub fn head_of_line(pipeline: &Arc<Pipeline>) -> HeadOfLine {
     let pipeline = Arc::clone(pipeline);
     HeadOfLine::Relocate(Arc::new(move |record, open| {
         let whole = [ChildPath::default()];
-        let parts = if open.is_empty() { &whole } else { open };
+        let is_whole = open.is_empty() || open.contains(&whole[0]);
+        let parts = if is_whole { &whole } else { open };
         let move_on = |part: &ChildPath| -> Option<ProducerRecord> {
             let parcel = parcels.of(record, part);
             let step = pipeline.park(parcel, Duration::ZERO, "head_of_line");

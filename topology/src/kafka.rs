@@ -92,6 +92,8 @@ pub const RESERVED: &[&str] = &[
     "auto.commit.interval.ms",
     "auto.offset.reset",
     "bootstrap.servers",
+    // librdkafka goes on after a batch that fails the check, as if it were not there.
+    "check.crcs",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.gapless.guarantee",

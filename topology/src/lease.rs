@@ -30,6 +30,8 @@ pub(crate) struct InFlight {
     is_incomplete: Cell<bool>,
     /// The record was moved on by the head-of-line guard: what still comes of it is dropped.
     is_relocated: Cell<bool>,
+    /// Leases whose part is being written.
+    writing: Cell<u32>,
     /// The numbered parts that are open, and how many leases are for each.
     children: RefCell<BTreeMap<ChildPath, u32>>,
 }
@@ -43,8 +45,17 @@ impl InFlight {
         &self.partition
     }
 
-    pub(crate) fn open_children(&self) -> Vec<ChildPath> {
-        self.children.borrow().keys().cloned().collect()
+    /// The parts that are open; among them the record itself, where more may come of it.
+    pub(crate) fn open_parts(&self) -> Vec<ChildPath> {
+        let children = self.children.borrow();
+        let whole = self.open.get() > children.values().sum();
+        let whole = whole.then(ChildPath::default);
+        whole.into_iter().chain(children.keys().cloned()).collect()
+    }
+
+    /// Whether the log may have, or get, what came of a part that is open still.
+    pub(crate) fn is_being_written(&self) -> bool {
+        self.writing.get() > 0
     }
 
     /// `false` when that was done before.
@@ -66,6 +77,7 @@ pub(crate) struct Lease {
     shared: Rc<InFlight>,
     path: ChildPath,
     again: Option<Box<Again>>,
+    is_writing: bool,
     is_released: bool,
 }
 
@@ -125,7 +137,11 @@ impl Lease {
         self.again.as_ref().map_or(0, |again| again.runs)
     }
 
-    /// A part of the same record that is not numbered by an operator: it runs again with this one.
+    /// A further lease of a record, which keeps it in flight.
+    pub(crate) fn beside(record: &Rc<InFlight>) -> Self {
+        Self::of(Rc::clone(record), ChildPath::default(), None)
+    }
+
     fn of(shared: Rc<InFlight>, path: ChildPath, again: Option<Box<Again>>) -> Self {
         shared.open.set(shared.open.get() + 1);
         shared.partition.part_begins();
@@ -137,7 +153,16 @@ impl Lease {
             shared,
             path,
             again,
+            is_writing: false,
             is_released: false,
+        }
+    }
+
+    /// What came of this part is being written, until the lease ends.
+    pub(crate) fn writes(&mut self) {
+        if !std::mem::replace(&mut self.is_writing, true) {
+            let writing = &self.shared.writing;
+            writing.set(writing.get() + 1);
         }
     }
 
@@ -233,6 +258,7 @@ impl Lease {
             shared: Rc::clone(&self.shared),
             path: std::mem::take(&mut self.path),
             again: self.again.take(),
+            is_writing: std::mem::take(&mut self.is_writing),
             is_released: false,
         };
         let failure = Failure {
@@ -255,6 +281,9 @@ impl Lease {
                     children.remove(&self.path);
                 }
             }
+        }
+        if self.is_writing {
+            shared.writing.set(shared.writing.get().saturating_sub(1));
         }
         let is_closed = shared.partition.phase() == Phase::Closed;
         let is_wrong = is_closed && Mutation::StaleResultCounts.is_planted();

@@ -206,6 +206,9 @@ impl OffsetTracker {
         self.version += 1;
         if let Some(at) = &mut self.position {
             at.base = self.complete.drop_leading(at.base);
+            if self.complete.is_empty() {
+                self.map_bytes = 0;
+            }
         }
     }
 }

@@ -55,7 +55,9 @@ impl<V> ProcessingOrder<V> {
     }
 
     /// Those of values with the same key, from records of the same partition: each begins when
-    /// the result of the one before was forwarded, in the order of the records.
+    /// the result of the one before was forwarded, in the order in which the values come here: that of
+    /// the records, unless an operator before this one is asynchronous. A part that runs again for a
+    /// failure after this operator comes behind later ones.
     pub fn key<K: Hash>(key: impl Fn(&V) -> K + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(move |value, position| {
             hash(&(&*position.topic, position.partition, key(value)))

@@ -39,7 +39,7 @@ pub(crate) use pulse::Pulse;
 pub use state::{State, StateListener};
 pub(crate) use worker::Worker;
 #[cfg(feature = "test-util")]
-pub(crate) use worker::{Command, Limits, Returned};
+pub(crate) use worker::{COMMANDS, Command, Limits, Returned};
 
 /// Milliseconds since the epoch, real or virtual.
 pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -188,7 +188,8 @@ impl Shared {
     }
 }
 
-/// A running topology.
+/// A running topology. Dropped without [`close`](Self::close), its threads run on until the process
+/// ends.
 #[derive(Debug)]
 pub struct KafkaStreams {
     shared: Arc<Shared>,

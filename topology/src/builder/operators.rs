@@ -40,7 +40,7 @@ fn panicked(payload: &(dyn Any + Send)) -> String {
 /// Does with a part of a record what a handler answered.
 pub(crate) fn settle(
     context: &WorkerContext,
-    (lease, held): (Lease, Option<Held>),
+    (mut lease, held): (Lease, Option<Held>),
     (node, error): (&str, &str),
     response: Response,
 ) {
@@ -49,13 +49,13 @@ pub(crate) fn settle(
             tracing::warn!(node, error, part = %lease.path(), position = ?lease.record().position, records = records.len(), "a part of a record was taken by its handler");
             lease.metrics().dropped.add(1);
             let context = context.clone();
+            lease.writes();
             drop(tokio::task::spawn_local(async move {
-                for record in records {
-                    if !append(&context, record, &|| lease.is_held()).await {
-                        return lease.give_up();
-                    }
+                if append(&context, records, &|| lease.is_held()).await {
+                    lease.complete();
+                } else {
+                    lease.give_up();
                 }
-                lease.complete();
                 drop(held);
             }));
         }

@@ -158,6 +158,7 @@ impl PartitionState {
         self.given_up_at.set(lock(&self.progress).committable());
         let open = self.records.get() as u64;
         self.budget.metrics.duplicates_possible.add(open);
+        self.opened.take();
     }
 
     /// Resolves when the partition begins to be given up; not if it has.
@@ -230,6 +231,7 @@ impl PartitionState {
             open: Cell::new(0),
             is_incomplete: Cell::new(false),
             is_relocated: Cell::new(false),
+            writing: Cell::new(0),
             children: RefCell::default(),
         });
         let mut opened = self.opened.borrow_mut();

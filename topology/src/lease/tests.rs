@@ -95,10 +95,39 @@ fn what_failed_is_run_again_alone() {
     assert!(again.child(7).is_none());
     let second = again.child(8).unwrap();
     again.complete();
-    assert_eq!(second.shared().open_children(), [second.path().clone()]);
+    assert_eq!(second.shared().open_parts(), [second.path().clone()]);
     assert_eq!(partition.committable(), Some(5));
     second.complete();
     assert_eq!(partition.committable(), Some(6));
+}
+
+#[test]
+fn a_record_of_which_more_may_come_is_an_open_part_itself() {
+    let partition = Partition::new();
+    let lease = partition.start(5);
+    let child = lease.child(7).unwrap();
+    let record = lease.shared();
+    assert_eq!(
+        record.open_parts(),
+        [ChildPath::default(), child.path().clone()]
+    );
+    lease.complete();
+    assert_eq!(record.open_parts(), [child.path().clone()]);
+    child.complete();
+    assert!(record.open_parts().is_empty());
+}
+
+#[test]
+fn a_record_is_being_written_until_the_lease_that_writes_ends() {
+    let partition = Partition::new();
+    let lease = partition.start(5);
+    let mut child = lease.child(7).unwrap();
+    child.writes();
+    let record = lease.shared();
+    assert!(record.is_being_written());
+    child.complete();
+    assert!(!record.is_being_written());
+    lease.complete();
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Committer {
         self.not_before = None;
     }
 
-    /// Gives a partition up; `false` where it is not assigned. What is to be committed of it is
+    /// Gives a partition up; `None` where it is not assigned. What is to be committed of it is
     /// told by [`last`](Self::last), once nothing runs on it any more.
     pub(crate) fn revoke(&mut self, partition: &TopicPartition) -> Option<Progress> {
         let progress = self.partitions.remove(partition)?.progress;

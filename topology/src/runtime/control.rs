@@ -81,8 +81,8 @@ impl Listener {
     }
 
     fn send(&self, partition: &TopicPartition, command: Command) {
-        if self.worker(partition).0.blocking_send(command).is_err() {
-            let reason = format!("the worker of {partition:?} is gone");
+        if self.worker(partition).0.try_send(command).is_err() {
+            let reason = format!("the worker of {partition:?} is gone, or hangs");
             self.shared.fail(StreamsError::Thread(reason));
         }
     }

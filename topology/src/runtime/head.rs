@@ -1,16 +1,18 @@
 //! The guard against one record that holds the commit of its partition back.
 
 use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::worker::Limits;
 use crate::builder::{WorkerContext, append};
-use crate::lease::{ChildPath, InFlight, PartitionState, Phase};
+use crate::lease::{ChildPath, Lease, PartitionState, Phase};
 use crate::record::{ConsumedRecord, ProducerRecord};
 
 /// How often a partition is looked at.
-const LOOK_MS: i64 = 1_000;
+const LOOK: Duration = Duration::from_secs(1);
 /// Of the room for open records, and of the offsets above the lowest open one, in percent.
 const NEARLY: usize = 90;
 const COMPLETE: usize = 98;
@@ -25,8 +27,10 @@ pub enum HeadOfLine {
     /// It is logged and counted.
     #[default]
     Warn,
-    /// The record is moved on: this answers what is to be written of it, given the parts of it
-    /// that are open. Once that is acknowledged the record counts as complete; what still comes of
+    /// The record is moved on, unless some of it is just being written: this answers what is to be
+    /// written of it, given the parts of it that are open. The empty path among them is the record
+    /// itself, of which more parts may come. Must not panic. Where
+    /// calls are ordered by key, the record loses its place in the order. Once that is acknowledged the record counts as complete; what still comes of
     /// it is dropped.
     Relocate(Relocate),
 }
@@ -43,25 +47,22 @@ impl fmt::Debug for HeadOfLine {
 /// When a partition was last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
-    looked_ms: Option<i64>,
+    looked: Option<Instant>,
 }
 
 impl Guard {
-    /// To be called when a partition has no room for another record.
+    /// To be called in each round; looks once a second.
     pub(super) fn look(
         &mut self,
         state: &PartitionState,
         limits: Limits,
-        now_ms: i64,
+        now: Instant,
         (context, policy): (&WorkerContext, &HeadOfLine),
     ) {
-        if self
-            .looked_ms
-            .is_some_and(|looked| now_ms - looked < LOOK_MS)
-        {
+        if self.looked.is_some_and(|looked| now < looked + LOOK) {
             return;
         }
-        self.looked_ms = Some(now_ms);
+        self.looked = Some(now);
         let (span, map_bytes) = state.span_and_map_bytes();
         let nearly =
             |taken: usize, room: usize| taken.saturating_mul(100) >= room.saturating_mul(NEARLY);
@@ -73,7 +74,7 @@ impl Guard {
         let Some(blocker) = state.blocker() else {
             return;
         };
-        let (position, children) = (&blocker.record().position, blocker.open_children());
+        let (position, children) = (&blocker.record().position, blocker.open_parts());
         tracing::warn!(
             ?position,
             span,
@@ -81,27 +82,28 @@ impl Guard {
             "one record holds the commit of its partition back"
         );
         state.budget().metrics.head_blocked.add(1);
-        if let HeadOfLine::Relocate(relocate) = policy {
-            if !blocker.relocate() {
-                return;
-            }
+        if let HeadOfLine::Relocate(relocate) = policy
+            && !blocker.is_being_written()
+            && blocker.relocate()
+        {
             let records = relocate(blocker.record(), &children);
+            let lease = Lease::beside(&blocker);
             drop(tokio::task::spawn_local(move_on(
                 context.clone(),
-                blocker,
+                lease,
                 records,
             )));
         }
     }
 }
 
-/// Writes what is left of the record, then counts it as complete.
-async fn move_on(context: WorkerContext, blocker: Rc<InFlight>, records: Vec<ProducerRecord>) {
-    let state = Rc::clone(blocker.partition());
-    for record in records {
-        if !append(&context, record, &|| state.phase() != Phase::Closed).await {
-            return;
-        }
+/// Writes what is left of the record, then counts it as complete; its partition, when it drains,
+/// waits for that too.
+async fn move_on(context: WorkerContext, lease: Lease, records: Vec<ProducerRecord>) {
+    let record = lease.shared();
+    let state = record.partition();
+    if append(&context, records, &|| state.phase() != Phase::Closed).await {
+        state.relocated(record.record().position.offset);
     }
-    state.relocated(blocker.record().position.offset);
+    lease.give_up();
 }

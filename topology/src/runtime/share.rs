@@ -22,8 +22,10 @@ impl Share {
 
     /// Leaves what is reserved for the other tasks.
     pub(super) fn take(&mut self, state: &PartitionState) {
-        self.reserved_parts -= self.parts.saturating_sub(state.parts());
-        self.reserved_bytes -= self.bytes.saturating_sub(state.bytes());
+        let unused = self.parts.saturating_sub(state.parts());
+        self.reserved_parts = self.reserved_parts.saturating_sub(unused);
+        let unused = self.bytes.saturating_sub(state.bytes());
+        self.reserved_bytes = self.reserved_bytes.saturating_sub(unused);
     }
 
     pub(super) fn room(&self, limits: Limits) -> Room {

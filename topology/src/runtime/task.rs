@@ -88,31 +88,27 @@ impl Task {
         }
     }
 
-    /// Reads and starts what there is room for. `false` when the partition's open records, rather
-    /// than the budget, leave no room.
+    /// Reads and starts what there is room for.
     pub(super) fn poll(
         &mut self,
         source: &Source,
         room: Room,
         now_ms: i64,
         round: &mut Round,
-    ) -> Result<bool, StreamsError> {
+    ) -> Result<(), StreamsError> {
         self.waits_for = WaitsFor::Time;
         while round.left > 0 {
             if self.state.records() > 0 {
                 let (span, map_bytes) = self.state.span_and_map_bytes();
-                if span >= room.window || map_bytes > room.map_bytes {
+                let is_full = span >= room.window || map_bytes > room.map_bytes;
+                if is_full || !self.is_within(source, room) {
                     self.waits_for = WaitsFor::Room;
-                    return Ok(false);
-                }
-                if !self.is_within(source, room) {
-                    self.waits_for = WaitsFor::Room;
-                    return Ok(true);
+                    return Ok(());
                 }
             }
             let Some(Held { record, due_ms }) = self.next(source) else {
                 self.waits_for = WaitsFor::Records;
-                return Ok(true);
+                return Ok(());
             };
             if due_ms > now_ms && !Mutation::Early.is_planted() {
                 self.held = Some(Held { record, due_ms });
@@ -120,12 +116,12 @@ impl Task {
                     .next_due_ms
                     .map_or(due_ms, |earlier| earlier.min(due_ms));
                 round.next_due_ms = Some(earliest);
-                return Ok(true);
+                return Ok(());
             }
             round.left -= 1;
             self.start(source, record)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Counts the time since the last round as spent on what this waited for then.

@@ -38,8 +38,8 @@ pub(crate) struct Limits {
 
 /// The longest a worker sleeps: finds records whose wake-up was lost, and steps of the wall clock.
 const TICK: Duration = Duration::from_secs(1);
-/// One command a partition at a rebalance; a fuller channel makes the control thread wait.
-const COMMANDS: usize = 64;
+/// One command a partition at a rebalance. A worker that leaves so many lying hangs.
+pub(crate) const COMMANDS: usize = 4_096;
 
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -189,7 +189,7 @@ impl Worker {
             if let Some(error) = self.context.take_failure() {
                 return Err(error);
             }
-            let round = self.poll_round((self.clock)())?;
+            let round = self.poll_round((self.clock)(), began)?;
             let metrics = &self.context.metrics;
             metrics.polled(began.elapsed(), round.records() as u64);
             if round.is_full() {
@@ -311,7 +311,7 @@ impl Worker {
     }
 
     /// Gives every partition its turn, beginning with another one each time.
-    fn poll_round(&mut self, now_ms: i64) -> Result<Round, StreamsError> {
+    fn poll_round(&mut self, now_ms: i64, now: Instant) -> Result<Round, StreamsError> {
         let mut round = Round::new();
         let count = self.tasks.len();
         let mut shares = self.shares();
@@ -330,10 +330,9 @@ impl Worker {
             };
             share.take(&task.state);
             let room = share.room(self.limits);
-            if !task.poll(source, room, now_ms, &mut round)? {
-                let how = (&self.context, &self.head_of_line);
-                task.guard.look(&task.state, self.limits, now_ms, how);
-            }
+            task.poll(source, room, now_ms, &mut round)?;
+            let how = (&self.context, &self.head_of_line);
+            task.guard.look(&task.state, self.limits, now, how);
             share.reserve(&task.state);
         }
         Ok(round)
@@ -367,6 +366,10 @@ impl Drop for Worker {
         for task in &self.tasks {
             task.state.close();
             self.context.metrics.task_closed();
+        }
+        // They hold what holds them.
+        for source in &self.sources {
+            while source.budget.next_failure().is_some() {}
         }
     }
 }

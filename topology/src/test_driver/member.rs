@@ -18,7 +18,8 @@ use crate::metrics::{GroupMetrics, StreamsMetrics};
 use crate::offsets::OffsetTracker;
 use crate::record::TopicPartition;
 use crate::runtime::{
-    Clock, Command, Committer, InvalidOffsetMetadata, Pulse, Returned, StreamsError, Worker, resume,
+    COMMANDS, Clock, Command, Committer, InvalidOffsetMetadata, Pulse, Returned, StreamsError,
+    Worker, resume,
 };
 use crate::seam::Drain;
 
@@ -62,7 +63,7 @@ impl Member {
             metrics.worker(number),
         );
         let how = (limits(config), config.head_of_line.clone());
-        let (commands, receiver) = mpsc::channel(64);
+        let (commands, receiver) = mpsc::channel(COMMANDS);
         let topology = Arc::clone(topology);
         let (interval, metadata_max) = (config.commit_interval, config.offset_metadata_max);
         let committer = |(source, metrics): (&SourceEntry, &Arc<GroupMetrics>)| {

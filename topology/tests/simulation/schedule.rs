@@ -6,8 +6,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use topology::seam::Drain;
 use topology::{
-    Async, Consumed, MetricSubject, Named, PendingCalls, ProcessingOrder, Produced, StreamsBuilder,
-    Topology, TopologyTestDriver,
+    Async, Consumed, HeadOfLine, MetricSubject, Named, PendingCalls, ProcessingOrder, Produced,
+    StreamsBuilder, Topology, TopologyTestDriver,
 };
 
 use crate::history::History;
@@ -114,6 +114,16 @@ impl Schedule {
             told.handled(&part(context.record, context.part));
             handler(context)
         });
+        // A record that is moved on has no place in the order of its key any more.
+        if let HeadOfLine::Relocate(relocate) = plan.driver.head_of_line.clone() {
+            let told = history.clone();
+            let relocate = std::sync::Arc::new(move |record: &_, open: &[_]| {
+                open.iter()
+                    .for_each(|path| told.handled(&part(record, path)));
+                relocate(record, open)
+            });
+            plan.driver.head_of_line = HeadOfLine::Relocate(relocate);
+        }
         let calls = PendingCalls::seeded(seed);
         for partition in 0..i32::try_from(plan.driver.partitions).unwrap() {
             history.assigned(partition, 0, None, &[]);

@@ -21,12 +21,13 @@ pub(crate) struct SinkNode<V> {
 impl<V: 'static> Node<V> for SinkNode<V> {
     fn process(&self, value: V, lease: Lease) {
         self.node.processed.add(1);
-        let Some((record, lease)) = guarded(&self.node, lease, || (self.encode)(value)) else {
+        let Some((record, mut lease)) = guarded(&self.node, lease, || (self.encode)(value)) else {
             return;
         };
+        lease.writes();
         let context = self.context.clone();
         drop(tokio::task::spawn_local(async move {
-            if append(&context, record, &|| lease.is_held()).await {
+            if append(&context, [record], &|| lease.is_held()).await {
                 lease.complete();
             } else {
                 lease.give_up();
@@ -35,10 +36,23 @@ impl<V: 'static> Node<V> for SinkNode<V> {
     }
 }
 
-/// Appends until acknowledged, for as long as the record's origin `is_held`. What is appended is
-/// small work that has been decided, so it is also written while the partition drains. `false`: it
-/// was not written, and what it was written for must not complete.
+/// Appends all, each until acknowledged, for as long as the record that they come of `is_held`. What
+/// is appended is small work that has been decided, so it is also written while the partition
+/// drains. `false`: not all was written, and what it was written for must not complete.
 pub(crate) async fn append(
+    context: &WorkerContext,
+    records: impl IntoIterator<Item = ProducerRecord>,
+    is_held: &impl Fn() -> bool,
+) -> bool {
+    for record in records {
+        if !append_one(context, record, is_held).await {
+            return false;
+        }
+    }
+    true
+}
+
+async fn append_one(
     context: &WorkerContext,
     mut record: ProducerRecord,
     is_held: &impl Fn() -> bool,
