@@ -3,6 +3,7 @@
 mod admin;
 mod close;
 mod committer;
+mod fetcher;
 mod lag;
 mod member;
 mod offsets;
@@ -150,8 +151,11 @@ impl Log for KafkaLog {
         topic: &str,
         listener: Box<dyn RebalanceListener>,
     ) -> Result<Box<dyn RecordSource>, SourceError> {
-        let client = member_config(&self.config, group);
-        let source = KafkaSource::subscribe(&client, topic, listener, &self.config)?;
+        let (member, fetch) = (
+            member_config(&self.config, group),
+            consumer_config(&self.config, group),
+        );
+        let source = KafkaSource::subscribe((&member, &fetch), topic, listener, &self.config)?;
         Ok(Box::new(source))
     }
 

@@ -1,5 +1,5 @@
-//! What a member of a group does while the group rebalances. Partitions are split into queues of
-//! their own inside the assignment callback, so no record ever comes through the main queue.
+//! What a member of a group does while the group rebalances. It fetches nothing itself: what is
+//! assigned to it is paused, and read by a [`Fetcher`].
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,8 +10,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::{ClientContext, TopicPartitionList};
 
 use super::committer::Committer;
+use super::fetcher::Fetcher;
 use super::offsets;
-use super::queue::KafkaQueue;
 use crate::record::TopicPartition;
 use crate::seam::{
     Assigned, CommitError, Committable, Drain, RebalanceListener, SourceError, commit_last,
@@ -20,6 +20,7 @@ use crate::seam::{
 /// The context of a consumer.
 pub(super) struct Member {
     listener: Mutex<Box<dyn RebalanceListener>>,
+    fetcher: Fetcher,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
     committer: Mutex<Committer>,
     assigned: Mutex<BTreeSet<TopicPartition>>,
@@ -38,16 +39,25 @@ impl ConsumerContext for Member {
             Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
         }
     }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance
+            && let Err(error) = consumer.pause(partitions)
+        {
+            tracing::warn!(%error, "what is assigned is fetched twice");
+        }
+    }
 }
 
 impl Member {
     pub(super) fn new(
         listener: Box<dyn RebalanceListener>,
-        committer: Committer,
+        (fetcher, committer): (Fetcher, Committer),
         drain: Duration,
     ) -> Self {
         Self {
             listener: Mutex::new(listener),
+            fetcher,
             consumer: OnceLock::new(),
             committer: Mutex::new(committer),
             assigned: Mutex::default(),
@@ -59,6 +69,10 @@ impl Member {
     /// Tells of the consumer that this is the context of.
     pub(super) fn is_of(&self, consumer: Weak<BaseConsumer<Self>>) {
         self.consumer.get_or_init(|| consumer);
+    }
+
+    pub(super) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
     }
 
     /// `None` while it is being dropped.
@@ -95,19 +109,15 @@ impl Member {
             return;
         };
         let mut committed = offsets::committed(&consumer, partitions);
-        let mut queues = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            let split = consumer.split_partition_queue(&partition.topic, partition.partition);
-            if let Some(queue) = split {
-                let partition = partition.clone();
-                queues.push(Assigned {
-                    committed: committed.remove(&partition),
-                    queue: Box::new(KafkaQueue { partition, queue }),
-                });
-            } else {
-                tracing::error!(?partition, "an assigned partition has no queue");
-            }
-        }
+        let queues = partitions.iter().filter_map(|partition| {
+            let committed = committed.remove(partition);
+            let queue = self.fetcher.start(partition, committed.as_ref())?;
+            Some(Assigned {
+                queue: Box::new(queue),
+                committed,
+            })
+        });
+        let queues: Vec<_> = queues.collect();
         tracing::info!(
             partitions = queues.len(),
             which = which(partitions),
@@ -133,6 +143,7 @@ impl Member {
             "revoked"
         );
         let committable = lock(&self.listener).revoked(partitions, drain);
+        self.fetcher.stop(partitions);
         lock(&self.assigned).retain(|held| !partitions.contains(held));
         commit_last(committable, |offsets| self.commit(offsets));
     }

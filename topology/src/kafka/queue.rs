@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rdkafka::consumer::DefaultConsumerContext;
 use rdkafka::consumer::base_consumer::PartitionQueue as SplitQueue;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 
-use super::member::Member;
 use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
 use crate::seam::{PartitionQueue, SourceError};
 
 pub(super) struct KafkaQueue {
     pub(super) partition: TopicPartition,
-    pub(super) queue: SplitQueue<Member>,
+    pub(super) queue: SplitQueue<DefaultConsumerContext>,
 }
 
 impl PartitionQueue for KafkaQueue {

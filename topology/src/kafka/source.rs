@@ -10,6 +10,7 @@ use rdkafka::{ClientConfig, Offset};
 
 use super::close::drop_within;
 use super::committer::Committer;
+use super::fetcher::Fetcher;
 use super::lag::{known, log_offsets, records_lag};
 use super::member::Member;
 use super::{KafkaConfig, fatal, source_error, transient};
@@ -34,16 +35,17 @@ struct Deleted {
 
 impl KafkaSource {
     pub(super) fn subscribe(
-        client: &ClientConfig,
+        (member, fetch): (&ClientConfig, &ClientConfig),
         topic: &str,
         listener: Box<dyn RebalanceListener>,
         config: &KafkaConfig,
     ) -> Result<Self, SourceError> {
         let thread = |error: std::io::Error| SourceError::Fatal(error.to_string());
         let committer = Committer::spawn(topic).map_err(thread)?;
-        let member = Member::new(listener, committer, config.rebalance_drain);
-        let consumer: BaseConsumer<Member> = client
-            .create_with_context(member)
+        let fetcher = Fetcher::new(fetch).map_err(|error| fatal(&error))?;
+        let context = Member::new(listener, (fetcher, committer), config.rebalance_drain);
+        let consumer: BaseConsumer<Member> = member
+            .create_with_context(context)
             .map_err(|error| fatal(&error))?;
         let consumer = Arc::new(consumer);
         consumer.context().is_of(Arc::downgrade(&consumer));
@@ -94,9 +96,8 @@ impl KafkaSource {
 impl RecordSource for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError> {
         let served = match self.consumer().poll(wait) {
-            None => Ok(()),
-            // Running it here would break its order and its ownership; a restart reads it again.
-            Some(Ok(_)) => Err(SourceError::Fatal("a record came on the main queue".into())),
+            // What was fetched before the pause is the fetcher's to read.
+            None | Some(Ok(_)) => self.consumer().context().fetcher().poll(),
             Some(Err(error)) => Err(source_error(self.consumer(), &error)),
         };
         if self.consumer().context().was_assigned_more()
@@ -160,7 +161,7 @@ impl Drop for KafkaSource {
             return;
         };
         let (topic, limit) = (&self.topic, consumer.context().drain() + CLOSE);
-        if Arc::strong_count(&consumer) > 1 {
+        if Arc::strong_count(&consumer) > 1 || consumer.context().fetcher().is_held() {
             tracing::warn!(
                 topic,
                 "a queue or a commit outlives its consumer, and closes it"

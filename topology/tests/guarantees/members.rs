@@ -80,13 +80,12 @@ fn joins(running: &mut Running<'_>) {
     });
     let history = stand.application().history.clone();
     let (moving, kept): (Vec<_>, Vec<_>) = at.iter().partition(|at| history.revoked(0, at).0 > 0);
-    // Written while a call that is held keeps the others from being given up. librdkafka fetches
-    // nothing until they are, not even of what is kept.
+    // Written, read and done while a call that is held keeps the others from being given up.
     let kept_numbers: Vec<_> = kept.iter().map(|at| at.partition).collect();
     let sent = stand.send(&flow(&kept_numbers));
+    stand.until(|application| sent.iter().all(|at| application.history.ended_at(at) == 2));
     assert!(moving.iter().all(|at| history.revoked(0, at).1 == 0));
     stand.application().open_gate();
-    stand.until(|application| sent.iter().all(|at| application.history.ended_at(at) == 2));
     stand.until(|application| application.history.assigned(1).len() == all.len() / 2);
     stand.send(&flow(&all));
     stand.finishes();

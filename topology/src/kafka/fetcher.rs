@@ -1,0 +1,101 @@
+//! Fetches what is assigned to a member, with a client of its own. From the start of a rebalance
+//! until a member has given up what moves, which a drain may hold up for seconds, librdkafka
+//! pauses all that is assigned to it, what it keeps as well, and throws away what it had fetched.
+//! A client without a group knows no rebalance.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::queue::KafkaQueue;
+use super::{fatal, source_error};
+use crate::record::TopicPartition;
+use crate::seam::{Committed, SourceError};
+
+pub(super) struct Fetcher {
+    client: Arc<BaseConsumer>,
+    /// What left a partition unread, until it is told.
+    failure: Mutex<Option<SourceError>>,
+}
+
+impl Fetcher {
+    pub(super) fn new(config: &ClientConfig) -> KafkaResult<Self> {
+        Ok(Self {
+            client: Arc::new(config.create()?),
+            failure: Mutex::default(),
+        })
+    }
+
+    /// Fetches a partition from now on, from what the group has committed of it; where that is
+    /// unknown, the client asks the group's coordinator until it answers.
+    pub(super) fn start(
+        &self,
+        partition: &TopicPartition,
+        committed: Option<&Committed>,
+    ) -> Option<KafkaQueue> {
+        let TopicPartition {
+            topic,
+            partition: number,
+        } = partition;
+        let from = committed.map_or(Offset::Stored, |at| Offset::Offset(at.offset));
+        let queue = self.client.split_partition_queue(topic, *number);
+        let mut list = TopicPartitionList::with_capacity(1);
+        let started = list
+            .add_partition_offset(topic, *number, from)
+            .and_then(|()| self.client.incremental_assign(&list));
+        match (started, queue) {
+            (Ok(()), Some(queue)) => Some(KafkaQueue {
+                partition: partition.clone(),
+                queue,
+            }),
+            (Ok(()), None) => {
+                self.failed(SourceError::Fatal(format!("{partition:?} has no queue")));
+                None
+            }
+            (Err(error), _) => {
+                self.failed(fatal(&error));
+                None
+            }
+        }
+    }
+
+    /// Fetches these no more, and forgets what was fetched of them.
+    pub(super) fn stop(&self, partitions: &[TopicPartition]) {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for TopicPartition { topic, partition } in partitions {
+            list.add_partition(topic, *partition);
+        }
+        if let Err(error) = self.client.incremental_unassign(&list) {
+            tracing::warn!(%error, "partitions that were given up may still be fetched");
+        }
+    }
+
+    /// Serves the client, without waiting, and tells what failed.
+    pub(super) fn poll(&self) -> Result<(), SourceError> {
+        if let Some(error) = self.lock().take() {
+            return Err(error);
+        }
+        match self.client.poll(Duration::ZERO) {
+            None => Ok(()),
+            // Running it here would break its order and its ownership; a restart reads it again.
+            Some(Ok(_)) => Err(SourceError::Fatal("a record came on the main queue".into())),
+            Some(Err(error)) => Err(source_error(&self.client, &error)),
+        }
+    }
+
+    /// Whether a queue holds the client.
+    pub(super) fn is_held(&self) -> bool {
+        Arc::strong_count(&self.client) > 1
+    }
+
+    fn failed(&self, error: SourceError) {
+        self.lock().get_or_insert(error);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<SourceError>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
