@@ -118,8 +118,9 @@ impl Schedule {
         if let HeadOfLine::Relocate(relocate) = plan.driver.head_of_line.clone() {
             let told = history.clone();
             let relocate = std::sync::Arc::new(move |record: &_, open: &[_]| {
-                open.iter()
-                    .for_each(|path| told.handled(&part(record, path)));
+                for path in open {
+                    told.handled(&part(record, path));
+                }
                 relocate(record, open)
             });
             plan.driver.head_of_line = HeadOfLine::Relocate(relocate);
