@@ -34,7 +34,8 @@ pub struct StreamsConfig {
     pub max_in_flight_bytes: usize,
     /// How far reading may run ahead of the lowest open offset of a partition, in offsets.
     pub window: usize,
-    /// How often offsets are committed while they change; up to a second as the offset map grows.
+    /// How often offsets are committed while they change, at least 1 ms: the longer the offset map
+    /// the more rarely, up to a second apart.
     pub commit_interval: Duration,
     /// The longest offset map, in bytes: what the log takes as commit metadata, which for Kafka is
     /// the broker's `offset.metadata.max.bytes` (4,096 by default). 0: no map, and more repeats.
@@ -53,6 +54,11 @@ pub struct StreamsConfig {
 }
 
 impl StreamsConfig {
+    pub(super) fn commit_interval(&self) -> Duration {
+        const MIN: Duration = Duration::from_millis(1);
+        self.commit_interval.max(MIN)
+    }
+
     /// What one worker may hold.
     pub(crate) fn limits(&self) -> Limits {
         let workers = self.workers.max(1);

@@ -57,7 +57,7 @@ impl Listener {
             .map(|w| (w.commands.clone(), Arc::clone(&w.wake)))
             .collect();
         let metadata_max = config.offset_metadata_max;
-        let committer = Committer::new(config.commit_interval, metadata_max, metrics);
+        let committer = Committer::new(config.commit_interval(), metadata_max, metrics);
         Self {
             source,
             workers,
@@ -223,7 +223,7 @@ impl Control {
         Self {
             source,
             committer,
-            commit_interval: config.commit_interval,
+            commit_interval: config.commit_interval(),
             lag_interval: config.lag_interval,
             shared,
             metrics,
