@@ -43,8 +43,12 @@ pub(super) async fn run(
     health.stops();
     tracing::info!("stopping: what is in flight may end");
     let closed = tokio::task::spawn_blocking(move || streams.close(SHUTDOWN));
-    if let Err(error) = closed.await.context("the topology's end")? {
-        tracing::error!(%error, "what was not committed runs again");
+    match closed.await.context("the topology's end")? {
+        Ok(abandoned) if abandoned.is_empty() => {}
+        Ok(abandoned) => {
+            tracing::warn!(?abandoned, "stopped with records in flight: they run again")
+        }
+        Err(error) => tracing::error!(%error, "what was not committed runs again"),
     }
     ended
 }

@@ -94,8 +94,8 @@ pub use partitioner::partition_of;
 pub use processing::{Async, CallAgain, MaxInFlight, ProcessingOrder};
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
 pub use runtime::{
-    CloseError, HeadOfLine, InvalidOffsetMetadata, KafkaStreams, StartError, State, StateListener,
-    StreamsConfig, StreamsError,
+    Abandoned, CloseError, HeadOfLine, InvalidOffsetMetadata, KafkaStreams, StartError, State,
+    StateListener, StreamsConfig, StreamsError,
 };
 #[cfg(feature = "test-util")]
 pub use test_driver::{Call, DriverConfig, PendingCalls, TopologyTestDriver, Written};

@@ -102,14 +102,25 @@ pub enum StreamsError {
     Thread(String),
 }
 
+/// A partition that was given up with records in flight: they run again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// How many records were in flight.
+    pub records: usize,
+}
+
 /// The topology was not closed in time. What was not committed runs again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not closed within {deadline:?}: left behind {threads:?}")]
+#[error("not closed within {deadline:?}: left behind {threads:?}, given up {abandoned:?}")]
 pub struct CloseError {
     /// The time there was.
     pub deadline: Duration,
-    /// The threads that did not end.
+    /// The threads that did not end; what was in flight on them is not told of.
     pub threads: Vec<String>,
+    /// What the others gave up.
+    pub abandoned: Vec<Abandoned>,
 }
 
 /// What the threads share.
@@ -124,7 +135,7 @@ pub(crate) struct Shared {
     failure: Mutex<Option<StreamsError>>,
     failed: Notify,
     pulses: Mutex<Vec<Arc<Pulse>>>,
-    abandoned: Mutex<Vec<(TopicPartition, usize)>>,
+    abandoned: Mutex<Vec<Abandoned>>,
 }
 
 impl Shared {
@@ -166,11 +177,12 @@ impl Shared {
     /// A partition was given up with records in flight.
     fn abandoned(&self, partition: &TopicPartition, records: usize) {
         if self.stop.load(Ordering::Acquire) {
-            self.abandoned_lock().push((partition.clone(), records));
+            let partition = partition.clone();
+            self.abandoned_lock().push(Abandoned { partition, records });
         }
     }
 
-    fn abandoned_lock(&self) -> MutexGuard<'_, Vec<(TopicPartition, usize)>> {
+    fn abandoned_lock(&self) -> MutexGuard<'_, Vec<Abandoned>> {
         self.abandoned
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -289,7 +301,8 @@ impl KafkaStreams {
     }
 
     /// Resolves when the topology can not go on. While it is awaited, a thread that says nothing
-    /// for 60 s counts as failed: Kafka would not notice, for reading keeps the membership alive.
+    /// for 60 s counts as failed: Kafka would not notice a worker, for its membership is the
+    /// control thread's.
     /// Cancel-safe.
     pub async fn failed(&self) -> StreamsError {
         const WATCH: Duration = Duration::from_secs(1);
@@ -307,11 +320,12 @@ impl KafkaStreams {
 
     /// Stops reading, lets what is in flight end, commits and leaves the groups. Blocks its
     /// thread, and returns within `limit` and a second, whatever the log does. What is in flight
-    /// has all but a tenth of it, which is kept for the last commit.
+    /// has all but a tenth of it, which is kept for the last commit. Answers what was given up in
+    /// flight.
     ///
     /// # Errors
     /// The threads that did not end, which are left behind.
-    pub fn close(mut self, limit: Duration) -> Result<(), CloseError> {
+    pub fn close(mut self, limit: Duration) -> Result<Vec<Abandoned>, CloseError> {
         self.shared.states.become_state(State::PendingShutdown);
         *self
             .shared
@@ -338,27 +352,18 @@ impl KafkaStreams {
                 tracing::error!(name, "a thread had panicked");
             }
         }
-        self.tell_abandoned();
+        let abandoned = std::mem::take(&mut *self.shared.abandoned_lock());
         self.shared.states.become_state(State::NotRunning);
         self.shared.states.become_state(State::Error);
         if behind.is_empty() {
-            return Ok(());
+            return Ok(abandoned);
         }
         let threads = behind.into_iter().map(|(name, _)| name).collect();
         Err(CloseError {
             deadline: limit,
             threads,
+            abandoned,
         })
-    }
-
-    fn tell_abandoned(&self) {
-        for (partition, records) in self.shared.abandoned_lock().drain(..) {
-            tracing::warn!(
-                ?partition,
-                records,
-                "closed with records in flight: they run again"
-            );
-        }
     }
 }
 

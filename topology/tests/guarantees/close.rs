@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use topology::State;
+use topology::{Abandoned, State};
 
 use crate::application::Fate::{Counted, Endless, Stuck};
 use crate::application::Work;
@@ -36,7 +36,7 @@ fn the_states_of_a_topology_come_one_after_the_other_and_a_listener_is_told() {
 }
 
 #[test]
-fn a_call_that_never_ends_does_not_keep_it_from_closing() {
+fn a_call_that_never_ends_does_not_keep_it_from_closing_and_is_told_of() {
     const LIMIT: Duration = Duration::from_secs(3);
     on_each_log(|subject| {
         let mut running = Running::new(subject, 2, &How::UNORDERED);
@@ -45,8 +45,15 @@ fn a_call_that_never_ends_does_not_keep_it_from_closing() {
         let sent = stand.send(&[Work::of(&0, &[Endless]), Work::of(&1, &[Endless])]);
         stand.until(|application| application.history.begun() == sent.len());
         let began = Instant::now();
-        stand.stop(LIMIT).unwrap();
+        let abandoned = running.stop_member(0, LIMIT).unwrap();
         assert!(began.elapsed() < LIMIT + GRACE, "{:?}", began.elapsed());
+        let records: usize = abandoned.iter().map(|given_up| given_up.records).sum();
+        assert_eq!(records, sent.len(), "{abandoned:?}");
+        for at in &sent {
+            let is_of = |given_up: &Abandoned| given_up.partition.partition == at.partition;
+            assert!(abandoned.iter().any(is_of), "{abandoned:?}");
+        }
+        let stand: &mut dyn Stand = &mut running;
         stand.keeps_always();
     });
 }

@@ -8,8 +8,8 @@ use futures::future::join_all;
 use topology::kafka::{GroupProtocol, KafkaConfig, KafkaLog};
 use topology::seam::Log;
 use topology::{
-    CloseError, KafkaStreams, Position, State, StateListener, StreamsConfig, StreamsError,
-    TopicPartition, TopicSpec,
+    Abandoned, CloseError, KafkaStreams, Position, State, StateListener, StreamsConfig,
+    StreamsError, TopicPartition, TopicSpec,
 };
 
 use crate::application::{Application, Work};
@@ -103,7 +103,11 @@ impl<'a> Running<'a> {
         self.members.insert(member, streams.unwrap());
     }
 
-    pub(crate) fn stop_member(&mut self, member: usize, limit: Duration) -> Result<(), CloseError> {
+    pub(crate) fn stop_member(
+        &mut self,
+        member: usize,
+        limit: Duration,
+    ) -> Result<Vec<Abandoned>, CloseError> {
         self.members.remove(&member).unwrap().close(limit)
     }
 }
@@ -122,7 +126,7 @@ impl Stand for Running<'_> {
     }
 
     fn stop(&mut self, limit: Duration) -> Result<(), CloseError> {
-        self.stop_member(0, limit)
+        self.stop_member(0, limit).map(drop)
     }
 
     fn send(&mut self, works: &[Work]) -> Vec<Position> {
