@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use topology::seam::{Committable, Drain};
 use topology::{
     Async, Consumed, ConsumedRecord, MaxInFlight, MetricSubject, Named, Produced, ProducerRecord,
-    StreamsBuilder, Topology, TopologyTestDriver,
+    StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
 };
 
 const START_MS: i64 = 1_000_000;
@@ -88,6 +89,30 @@ fn a_fanned_out_record_completes_with_its_last_child() {
     driver.advance_wall_clock_time(Duration::from_millis(200));
     assert_eq!(driver.committed("in", 0), Some(1));
     assert_eq!(driver.read_output("long").len(), 1);
+}
+
+#[test]
+fn what_the_group_set_back_while_the_partition_was_away_is_read_again() {
+    let driver = TopologyTestDriver::new(waits(), 1, START_MS).unwrap();
+    for _ in 0..3 {
+        driver.pipe_input(&record("in", "100"));
+    }
+    driver.advance_wall_clock_time(Duration::from_millis(200));
+    assert_eq!(driver.committed("in", 0), Some(3));
+    let (partitions, drain) = (driver.partitions(), Drain::For(Duration::from_secs(1)));
+    assert!(driver.revoke(0, &partitions, drain));
+    let set_back = |partition: &TopicPartition| Committable {
+        partition: partition.clone(),
+        offset: 1,
+        metadata: String::new(),
+    };
+    let set_back: Vec<_> = partitions.iter().map(set_back).collect();
+    driver.commit_foreign(&set_back).unwrap();
+    driver.read_output("long");
+    driver.assign(0, &partitions);
+    driver.advance_wall_clock_time(Duration::from_millis(200));
+    assert_eq!(driver.read_output("long").len(), 2);
+    assert_eq!(driver.committed("in", 0), Some(3));
 }
 
 #[test]

@@ -57,6 +57,14 @@ fn a_call_whose_other_side_is_away_is_made_again_until_it_is_back_or_its_time_is
 }
 
 #[test]
+fn a_record_may_wait_without_an_end() {
+    let driver = TopologyTestDriver::new(away(Duration::MAX), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.advance_wall_clock_time(Duration::from_millis(3_500));
+    assert_eq!(values(&driver.read_output("out")), ["Ok(\"a\")"]);
+}
+
+#[test]
 fn no_more_records_wait_for_what_is_away_than_may() {
     let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
     driver.pipe_input(&record("in", "a"));
