@@ -1,6 +1,7 @@
 //! What becomes of records that the engine can not get done: the code that handles them panics, or
 //! they hold all others' commit back. It must not know how either is found out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,11 +61,14 @@ pub fn head_of_line(pipeline: &Arc<Pipeline>) -> HeadOfLine {
     }))
 }
 
-/// Reads records as the topology does.
+type Read = Box<dyn Fn(&ConsumedRecord) -> Parcel + Send + Sync>;
+
+/// Reads records as the topology does, which may be what panicked.
 struct Parcels {
     payload: String,
-    event: Box<dyn Fn(&ConsumedRecord) -> Parcel + Send + Sync>,
-    parked: Box<dyn Fn(&ConsumedRecord) -> Parcel + Send + Sync>,
+    event: Read,
+    parked: Read,
+    unread: Read,
 }
 
 impl Parcels {
@@ -73,17 +77,16 @@ impl Parcels {
             payload: pipeline.topics.payload.clone(),
             event: Box::new(read::event(pipeline)),
             parked: Box::new(read::parked(pipeline)),
+            unread: Box::new(read::unread(pipeline)),
         }
     }
 
     /// The record, or its delivery to the subscription that the part is for.
     fn of(&self, record: &ConsumedRecord, part: &ChildPath) -> Parcel {
         let is_event = *record.position.topic == *self.payload;
-        let mut parcel = if is_event {
-            (self.event)(record)
-        } else {
-            (self.parked)(record)
-        };
+        let read = if is_event { &self.event } else { &self.parked };
+        let parcel = catch_unwind(AssertUnwindSafe(|| read(record)));
+        let mut parcel = parcel.unwrap_or_else(|_panic| (self.unread)(record));
         // The step that is for no subscription stands for the event itself.
         if let Some(number) = part.numbers().first().filter(|number| **number != 0) {
             let id = SubscriptionId::from_uuid(Uuid::from_u128(*number));
@@ -92,5 +95,74 @@ impl Parcels {
             parcel.meta.after = None;
         }
         parcel
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use topology::{Headers, Position};
+
+    use super::super::step::Content;
+    use super::*;
+    use crate::domain::headers::DeliveryHeaders;
+    use crate::domain::id::EventId;
+    use crate::telemetry::ActiveSpan;
+
+    fn parcel(record: &ConsumedRecord) -> Parcel {
+        Parcel {
+            value: record.value.clone(),
+            headers: record.headers.clone(),
+            meta: DeliveryHeaders {
+                kind: Kind::Event,
+                attempt: 0,
+                due_ms: 0,
+                delay_ms: 0,
+                hop: 0,
+                first_ms: 0,
+                event_id: EventId::parse("evt_1").unwrap(),
+                event_ms: 0,
+                key: None,
+                origin: record.position.clone(),
+                subscription_id: None,
+                after: None,
+                reason: String::new(),
+            },
+            content: Content::Early,
+            read_at: Instant::now(),
+            parked_before: false,
+            span: ActiveSpan::default(),
+        }
+    }
+
+    #[test]
+    fn a_record_whose_reading_panics_is_taken_as_it_is() {
+        let panics = || -> Read { Box::new(|_| std::panic::resume_unwind(Box::new("a defect"))) };
+        let parcels = Parcels {
+            payload: "in".to_owned(),
+            event: panics(),
+            parked: panics(),
+            unread: Box::new(parcel),
+        };
+        for topic in ["in", "retry"] {
+            let record = ConsumedRecord {
+                position: Position {
+                    topic: topic.into(),
+                    partition: 0,
+                    offset: 7,
+                },
+                timestamp_ms: 0,
+                key: None,
+                value: Some(Bytes::from_static(b"{")),
+                headers: Headers::new(),
+            };
+            let taken = parcels.of(&record, &ChildPath::default());
+            assert_eq!(
+                (taken.value, taken.meta.origin),
+                (record.value, record.position)
+            );
+        }
     }
 }

@@ -71,6 +71,14 @@ pub(super) fn parked(
     }
 }
 
+/// Takes a record as it is, where reading it panics.
+pub(super) fn unread(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(&ConsumedRecord) -> Parcel + Send + Sync + 'static {
+    let reader = Reader::new(pipeline);
+    move |record| reader.unread(record.clone())
+}
+
 /// When a record of `retry_sub` is looked at: when it is due, but no later than those of its tier
 /// are, so that neither a clock that is ahead nor a wait beyond the last tier holds the others.
 /// One of a newer version is parked as it is, so its own headers can not say when.
@@ -104,6 +112,16 @@ impl Reader {
     fn fresh(&self, record: ConsumedRecord, attempt: u8) -> Parcel {
         let (content, event_id) = self.content(&record);
         let content = self.too_large(&record).unwrap_or(content);
+        self.known_as(event_id, record, attempt, content)
+    }
+
+    fn known_as(
+        &self,
+        event_id: EventId,
+        record: ConsumedRecord,
+        attempt: u8,
+        content: Content,
+    ) -> Parcel {
         let now = self.clock.now_ms();
         let meta = DeliveryHeaders {
             kind: Kind::Event,
@@ -136,6 +154,13 @@ impl Reader {
         parcel(record.value, record.headers, meta, content)
     }
 
+    fn unread(&self, mut record: ConsumedRecord) -> Parcel {
+        strip(&mut record.headers);
+        let event_id = self.own_id(&record);
+        let content = Content::Unreadable("internal_error", "reading it panics".into());
+        self.known_as(event_id, record, 0, content)
+    }
+
     fn newer(&self, record: ConsumedRecord, version: &str) -> Parcel {
         tracing::error!(
             version,
@@ -154,19 +179,22 @@ impl Reader {
         }
     }
 
-    fn content(&self, record: &ConsumedRecord) -> (Content, EventId) {
+    fn own_id(&self, record: &ConsumedRecord) -> EventId {
         let Position {
             topic,
             partition,
             offset,
         } = &record.position;
         let time = record.timestamp_ms;
-        let own = || EventId::for_origin(self.namespace, topic, *partition, *offset, time);
+        EventId::for_origin(self.namespace, topic, *partition, *offset, time)
+    }
+
+    fn content(&self, record: &ConsumedRecord) -> (Content, EventId) {
         let raw = RawEvent {
             value: record.value.as_ref(),
             headers: &record.headers,
             origin: &record.position,
-            timestamp_ms: time,
+            timestamp_ms: record.timestamp_ms,
             namespace: self.namespace,
         };
         match decode(&raw) {
@@ -176,7 +204,7 @@ impl Reader {
             }
             Err(error) => {
                 let content = Content::Unreadable(error.reason(), error.to_string().into());
-                (content, own())
+                (content, self.own_id(record))
             }
         }
     }
@@ -217,5 +245,43 @@ impl Parcel {
     fn within(self, span: ActiveSpan) -> Self {
         span.set_with(attribute::MESSAGE_ID, || self.meta.event_id.to_string());
         Self { span, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_read_is_an_event_of_its_own_and_its_bytes_are_kept() {
+        let reader = Reader {
+            namespace: Uuid::NAMESPACE_OID,
+            record_bytes_max: 1_000,
+            clock: Clock::of(|| 5),
+            traces: Traces::default(),
+        };
+        let position = Position {
+            topic: "in".into(),
+            partition: 1,
+            offset: 7,
+        };
+        let record = ConsumedRecord {
+            position: position.clone(),
+            timestamp_ms: 3,
+            key: Some(Bytes::from_static(b"key")),
+            value: Some(Bytes::from_static(b"\xff")),
+            headers: vec![("wd-kind".into(), None), ("theirs".into(), None)],
+        };
+        let Parcel {
+            value,
+            headers,
+            meta,
+            ..
+        } = reader.unread(record.clone());
+        assert_eq!((&value, &meta.key), (&record.value, &record.key));
+        assert_eq!(headers, [("theirs".to_owned(), None)]);
+        assert_eq!((meta.origin, meta.kind), (position, Kind::Event));
+        assert_eq!((meta.event_ms, meta.first_ms), (3, 5));
+        assert_eq!(meta.event_id, reader.own_id(&record));
     }
 }
