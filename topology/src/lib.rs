@@ -74,9 +74,12 @@ pub mod seam;
 mod test_driver;
 mod topic;
 
-pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
+pub use builder::{
+    BranchedKStream, GlobalTable, KStream, Lookup, StreamsBuilder, Topology, WorkerContext,
+};
 pub use dead_letter::DeadLetter;
-pub use graph::{NodeDescription, NodeKind, Subtopology, TopologyDescription, TopologyError};
+pub use graph::{CallsDescription, NodeDescription, NodeKind, OrderDescription, Subtopology};
+pub use graph::{TopologyDescription, TopologyError};
 pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
 pub use lease::ChildPath;
 pub use metrics::{
