@@ -44,6 +44,12 @@
 //! what may be repeated is what was in flight and what completed within the last commit interval;
 //! nothing else, as long as the offset map fits into the commit.
 //!
+//! # Tables
+//!
+//! [`KStream::left_join`] looks the key of each value up in a [`GlobalTable`], which need not be in
+//! the log: a database behind a cache, say. What can not be looked up is an error to the join, never
+//! a key that is not there, and its record may wait until it can.
+//!
 //! # Who may block
 //!
 //! Operators run on worker threads: synchronous ones must not block, asynchronous calls yield.

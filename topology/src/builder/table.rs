@@ -41,6 +41,38 @@ type MakeGet<K, V, E> = Arc<dyn Fn(&WorkerContext) -> Rc<Get<K, V, E>> + Send + 
 ///
 /// Unlike that it is no copy of a topic but looked up for each value. So it needs no time to fill
 /// and no disk, but it may be slow, or not answer, and how old an answer may be is its own affair.
+///
+/// ```
+/// # use std::collections::HashMap;
+/// # use std::convert::Infallible;
+/// # use topology::{Async, Consumed, ConsumedRecord, Lookup, Named, StreamsBuilder};
+/// struct Prices(HashMap<String, u32>);
+///
+/// impl Lookup for Prices {
+///     type Key = String;
+///     type Value = u32;
+///     type Error = Infallible;
+///
+///     async fn get(&self, article: String) -> Result<Option<u32>, Infallible> {
+///         Ok(self.0.get(&article).copied())
+///     }
+/// }
+///
+/// let article = |record: &ConsumedRecord| format!("{:?}", record.key);
+/// let builder = StreamsBuilder::new();
+/// let prices = builder.global_table(Named::new("prices"), |_| Prices(HashMap::new()));
+/// builder
+///     .stream("orders", Consumed::with(article, Named::new("orders")))
+///     .left_join(
+///         &prices,
+///         |article| Some(article.clone()),
+///         |article, price| (article, price),
+///         Async::named(Named::new("join-prices")),
+///     )
+///     .for_each(|(article, price)| println!("{article}: {price:?}"), Named::new("show"));
+/// println!("{}", builder.build()?.describe().to_mermaid());
+/// # Ok::<(), topology::TopologyError>(())
+/// ```
 pub struct GlobalTable<K, V, E> {
     builder: StreamsBuilder,
     table: GraphTable,
@@ -73,12 +105,13 @@ impl StreamsBuilder {
 }
 
 impl<V: 'static> KStream<V> {
-    /// Joins each value with what `table` has for its key, as a call made as `how` says: of its
-    /// bound, in its order, within its time.
+    /// Joins each value with what `table` has for its key, by one asynchronous call, as of
+    /// [`process_values_async`](Self::process_values_async): `how` says in which order, how many
+    /// at once, for how long and how often.
     ///
-    /// `joiner` gets what was [looked up](Lookup::get), an error apart from nothing found; with
-    /// [`Async::call_again`] the value waits for a table that can not tell. A value without a key
-    /// is joined with nothing and not looked up, but waits for its turn as any other.
+    /// `joiner` gets what [`get`](Lookup::get) answered, so an error is told from nothing found;
+    /// with [`Async::call_again`] a value can wait for a table that can not tell. A value without
+    /// a key is joined with nothing and not looked up, but waits for its turn as any other.
     pub fn left_join<K: 'static, T: 'static, E: 'static, W: 'static>(
         self,
         table: &GlobalTable<K, T, E>,
