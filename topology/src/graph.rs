@@ -106,7 +106,7 @@ impl Graph {
     }
 
     /// Adds a table. In Kafka Streams it is a store, a source and a processor, each of which takes
-    /// a number, and has its name from the last.
+    /// a number; its generated name is that of the last.
     pub(crate) fn add_table(&mut self, name: Named) -> GraphTable {
         let number = self.numbers + 2;
         self.numbers += 3;

@@ -32,8 +32,7 @@ pub trait Lookup {
     -> impl Future<Output = Result<Option<Self::Value>, Self::Error>>;
 }
 
-type Found<V, E> = Result<Option<V>, E>;
-type Get<K, V, E> = dyn Fn(K) -> LocalBoxFuture<'static, Found<V, E>>;
+type Get<K, V, E> = dyn Fn(K) -> LocalBoxFuture<'static, Result<Option<V>, E>>;
 type MakeGet<K, V, E> = Arc<dyn Fn(&WorkerContext) -> Rc<Get<K, V, E>> + Send + Sync>;
 
 /// A table that streams of its builder are [joined](KStream::left_join) with, whatever their

@@ -11,10 +11,10 @@ use super::{dot, mermaid};
 /// What a topology consists of.
 ///
 /// It displays in the text form of Kafka Streams' `TopologyDescription`: the same grammar, the same
-/// order of sub-topologies and nodes, and so the same text but for one thing. The names after `-->`
-/// and `<--` are sorted, where Kafka Streams has them in an order that depends on the hashes of the
-/// names. What reads that text reads names, not their order. A [table](crate::GlobalTable) is not
-/// in it, for Kafka Streams knows none that is no topic.
+/// order of sub-topologies and nodes, and so the same text but for two things. The names after
+/// `-->` and `<--` are sorted, where Kafka Streams has them in an order that depends on the hashes
+/// of the names; what reads that text reads names, not their order. And there is no sub-topology
+/// that fills a [table](crate::GlobalTable), which here is no topic; pictures and JSON have it.
 ///
 /// Text and JSON have all nodes. In the pictures, [`to_mermaid`](Self::to_mermaid) and
 /// [`to_dot`](Self::to_dot), a branch is an arrow with its label; topics and tables are cylinders,
