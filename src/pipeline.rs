@@ -3,6 +3,7 @@
 
 mod deliver;
 mod failed;
+mod fan_out;
 mod join;
 mod outage;
 mod read;
@@ -15,6 +16,7 @@ use topology::{Async, Consumed, KStream, MaxInFlight, Named, Produced, StreamsBu
 use topology::{Topology, TopologyError};
 
 pub use failed::{exception_handlers, head_of_line};
+use join::{Joined, SubscriptionTable};
 pub use outage::OutageWatch;
 pub use step::Pipeline;
 use step::{Parcel, Step};
@@ -22,20 +24,25 @@ use step::{Parcel, Step};
 /// Declares the topology. Its two sub-topologies meet only in the topic `retry_sub`.
 pub fn build(pipeline: &Arc<Pipeline>) -> Result<Topology, TopologyError> {
     let builder = StreamsBuilder::new();
+    // An instance that only serves the API looks nothing up.
+    if !pipeline.deliver && !pipeline.retry {
+        return builder.build();
+    }
+    let subscriptions = builder.global_table(Named::new("subscriptions"), join::table(pipeline));
     let first = MaxInFlight::new(pipeline.concurrency);
     let tries = MaxInFlight::new(pipeline.retry_concurrency);
     if pipeline.deliver {
         let read = read::event(pipeline);
         let events = Consumed::with(read, Named::new("webhook-payload"));
         let stream = builder.stream(&pipeline.topics.payload, events);
-        send(stream, pipeline, "", (first, tries));
+        send(stream, &subscriptions, pipeline, "", (first, tries));
     }
     if pipeline.retry {
         let read = read::parked(pipeline);
         let due =
             Consumed::with(read, Named::new("retry-sub")).not_before(read::look_at_ms(pipeline));
         let stream = builder.stream(&pipeline.topics.retry, due);
-        send(stream, pipeline, "retry-", (first, tries));
+        send(stream, &subscriptions, pipeline, "retry-", (first, tries));
     }
     builder.build()
 }
@@ -43,6 +50,7 @@ pub fn build(pipeline: &Arc<Pipeline>) -> Result<Topology, TopologyError> {
 /// Joins with the subscriptions as they are now, attempts, and branches by what came of it.
 fn send(
     stream: KStream<Parcel>,
+    subscriptions: &SubscriptionTable,
     pipeline: &Arc<Pipeline>,
     prefix: &str,
     bounds: (MaxInFlight, MaxInFlight),
@@ -61,11 +69,13 @@ fn send(
         (write::delivered(pipeline), write::unmatched(pipeline));
 
     stream
-        .process_values_async(
-            join::supplier(pipeline),
+        .left_join(
+            subscriptions,
+            join::wanted,
+            |parcel, found| Joined { parcel, found },
             join::calls(pipeline, named("join-subscriptions")),
         )
-        .flat_map_numbered_values(join::steps(pipeline), joined)
+        .flat_map_numbered_values(fan_out::steps(pipeline), joined)
         .process_values_async(
             deliver::supplier(pipeline),
             Async::named(named("deliver")).max_in_flight_by(move |step| match step {

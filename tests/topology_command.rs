@@ -48,3 +48,9 @@ fn it_is_the_topology_of_the_configured_roles_and_topics() {
     );
     assert!(!text.contains("Sub-topology: 1"));
 }
+
+#[test]
+fn an_instance_that_only_serves_the_api_has_an_empty_one() {
+    let api = ["--set", "roles=api", "--set", "log=kafka"];
+    assert_eq!(printed(&api), "Topologies:\n ");
+}

@@ -3,6 +3,7 @@
 
 mod branched;
 mod operators;
+mod table;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -25,6 +26,7 @@ use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
 
 pub use branched::BranchedKStream;
 pub(crate) use operators::{append, settle};
+pub use table::{GlobalTable, Lookup};
 
 /// What operators of one worker are made with.
 #[derive(Clone)]
@@ -39,8 +41,17 @@ pub struct WorkerContext {
     pub(crate) metrics: Arc<WorkerMetrics>,
     fatal: Rc<RefCell<Option<StreamsError>>>,
     permits: Rc<RefCell<HashMap<usize, Arc<Semaphore>>>>,
-    /// What follows each merge, for as long as one of the merged streams has it.
-    merged: Rc<RefCell<HashMap<usize, Box<dyn Any>>>>,
+    /// For as long as one of those that share it has it.
+    shared: Rc<RefCell<HashMap<Shared, Box<dyn Any>>>>,
+}
+
+/// What several nodes of one worker share, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Shared {
+    /// What follows a merge.
+    AfterMerge(usize),
+    /// A table.
+    Table(usize),
 }
 
 impl WorkerContext {
@@ -60,7 +71,7 @@ impl WorkerContext {
             metrics,
             fatal: Rc::default(),
             permits: Rc::default(),
-            merged: Rc::default(),
+            shared: Rc::default(),
         }
     }
 
@@ -86,18 +97,17 @@ impl WorkerContext {
         )
     }
 
-    /// The node after the merge `id`: made for the first of the merged streams, the same for the
-    /// others.
-    fn after_merge<V: 'static>(&self, id: usize, next: &SharedMake<V>) -> Rc<dyn Node<V>> {
-        let made = self.merged.borrow().get(&id).and_then(|made| {
-            let made = made.downcast_ref::<Weak<dyn Node<V>>>();
-            made.and_then(Weak::upgrade)
+    /// Made for the first of those that share it, the same for the others.
+    fn shared<T: ?Sized + 'static>(&self, key: Shared, make: impl FnOnce() -> Rc<T>) -> Rc<T> {
+        let known = self.shared.borrow().get(&key).and_then(|known| {
+            let known = known.downcast_ref::<Weak<T>>();
+            known.and_then(Weak::upgrade)
         });
-        made.unwrap_or_else(|| {
-            let node = instantiate(next, self);
-            let made = Box::new(Rc::downgrade(&node));
-            self.merged.borrow_mut().insert(id, made);
-            node
+        known.unwrap_or_else(|| {
+            let first = make();
+            let known = Box::new(Rc::downgrade(&first));
+            self.shared.borrow_mut().insert(key, known);
+            first
         })
     }
 }
@@ -160,6 +170,7 @@ impl StreamsBuilder {
     pub fn stream<V: 'static>(&self, topic: &str, consumed: Consumed<V>) -> KStream<V> {
         let kind = NodeKind::Source {
             topic: topic.to_owned(),
+            not_before: consumed.due_at.is_some(),
         };
         let mut declared = self.lock();
         let node = declared.graph.add(consumed.name, kind, &[]);
@@ -285,8 +296,8 @@ impl<V: 'static> KStream<V> {
         P: Fn(V) -> F + 'static,
         F: Future<Output = W> + 'static,
     {
-        let (name, kind) = (how.name.clone(), NodeKind::ProcessValuesAsync);
-        self.then(name, kind, move |context, node, next| {
+        let kind = NodeKind::ProcessValuesAsync(how.description());
+        self.then(how.name.clone(), kind, move |context, node, next| {
             Calls::node(node, supplier(context), (&how, context), next)
         })
     }
@@ -306,7 +317,9 @@ impl<V: 'static> KStream<V> {
         let (id, next) = (node.id, SharedMake::default());
         for stream in [self, other] {
             let after = Arc::clone(&next);
-            stream.lead_to(move |context| context.after_merge(id, &after));
+            stream.lead_to(move |context| {
+                context.shared(Shared::AfterMerge(id), || instantiate(&after, context))
+            });
         }
         Self {
             builder,
@@ -385,7 +398,7 @@ impl<V: 'static> KStream<V> {
             return graph.add(name, NodeKind::Merge, &[self.node.id, other.node.id]);
         }
         let node = graph.add(name, NodeKind::Merge, &[self.node.id]);
-        graph.refuse_foreign(&node);
+        graph.refuse(TopologyError::ForeignStream(node.name.to_string()));
         node
     }
 

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use crate::named::{Named, is_legal};
 
-pub use description::{NodeDescription, NodeKind, Subtopology, TopologyDescription};
+pub use description::{
+    CallsDescription, NodeDescription, NodeKind, OrderDescription, Subtopology, TopologyDescription,
+};
 
 /// A topology can not be built.
 ///
@@ -22,8 +24,8 @@ pub use description::{NodeDescription, NodeKind, Subtopology, TopologyDescriptio
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopologyError {
-    /// Two operators have one name.
-    #[error("two operators are named {0}; give each its own name")]
+    /// Two operators or tables have one name.
+    #[error("two operators or tables are named {0}; give each its own name")]
     DuplicateName(String),
     /// A name breaks the rules of [`Named::new`].
     #[error(
@@ -42,6 +44,12 @@ pub enum TopologyError {
     /// A stream was merged with one of another builder.
     #[error("{0} merges streams of two builders; declare both with one")]
     ForeignStream(String),
+    /// A stream was joined with a table of another builder.
+    #[error("{0} joins with a table of another builder; declare both with one")]
+    ForeignTable(String),
+    /// No stream is joined with a table.
+    #[error("no stream is joined with the table {0}; join one, or leave the table out")]
+    UnjoinedTable(String),
 }
 
 /// A node as its neighbours and its run-time code refer to it.
@@ -49,6 +57,19 @@ pub enum TopologyError {
 pub(crate) struct GraphNode {
     pub(crate) id: usize,
     pub(crate) name: Arc<str>,
+}
+
+/// A table as its handle and the joins with it refer to it.
+#[derive(Clone, Debug)]
+pub(crate) struct GraphTable {
+    pub(crate) id: usize,
+    pub(crate) name: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+struct TableEntry {
+    name: Arc<str>,
+    is_joined: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -67,19 +88,43 @@ struct NodeEntry {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     nodes: Vec<NodeEntry>,
-    foreign: Option<String>,
+    tables: Vec<TableEntry>,
+    /// What generated names are numbered by: how many numbers were taken, by named operators too.
+    numbers: usize,
+    refused: Option<TopologyError>,
 }
 
 impl Graph {
-    /// Adds an operator. Its number is the count of those before it, named or not, as in Kafka
-    /// Streams.
+    /// Adds an operator.
     pub(crate) fn add(&mut self, name: Named, kind: NodeKind, parents: &[usize]) -> GraphNode {
-        let number = self.nodes.len();
+        let number = self.numbers;
         let name = name.0.unwrap_or_else(|| {
             let prefix = kind.prefix();
             format!("{prefix}{number:010}")
         });
         self.insert(name, kind, parents)
+    }
+
+    /// Adds a table. In Kafka Streams it is a store, a source and a processor, each of which takes
+    /// a number; its generated name is that of the last.
+    pub(crate) fn add_table(&mut self, name: Named) -> GraphTable {
+        let number = self.numbers + 2;
+        self.numbers += 3;
+        let generated = || format!("KTABLE-SOURCE-{number:010}");
+        let (id, name) = (self.tables.len(), name.0.unwrap_or_else(generated).into());
+        self.tables.push(TableEntry {
+            name: Arc::clone(&name),
+            is_joined: false,
+        });
+        GraphTable { id, name }
+    }
+
+    /// Notes that `node` is a join with a table; `None`: of another builder.
+    pub(crate) fn join(&mut self, node: &GraphNode, table: Option<&GraphTable>) {
+        match table.and_then(|table| self.tables.get_mut(table.id)) {
+            Some(table) => table.is_joined = true,
+            None => self.refuse(TopologyError::ForeignTable(node.name.to_string())),
+        }
     }
 
     /// Adds a branch, named after its split and `suffix`, or its number where that is empty. The
@@ -127,6 +172,7 @@ impl Graph {
             .filter(|node| connected.contains(&node.first));
         joined.for_each(|node| node.first = first);
         let name: Arc<str> = name.into();
+        self.numbers += 1;
         self.nodes.push(NodeEntry {
             name: Arc::clone(&name),
             is_open: !kind.is_terminal(),
@@ -138,24 +184,19 @@ impl Graph {
         GraphNode { id, name }
     }
 
-    /// Remembers, for `validate`, that `node` merges a stream of another builder.
-    pub(crate) fn refuse_foreign(&mut self, node: &GraphNode) {
-        self.foreign.get_or_insert_with(|| node.name.to_string());
+    /// Remembers the first error that is known when an operator is added, for `validate`.
+    pub(crate) fn refuse(&mut self, error: TopologyError) {
+        self.refused.get_or_insert(error);
     }
 
     pub(crate) fn validate(&self) -> Result<(), TopologyError> {
-        if let Some(node) = &self.foreign {
-            return Err(TopologyError::ForeignStream(node.clone()));
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
         }
         let (mut names, mut topics) = (BTreeSet::new(), BTreeSet::new());
         for node in &self.nodes {
-            if !is_legal(&node.name) {
-                return Err(TopologyError::IllegalName(node.name.to_string()));
-            }
-            if !names.insert(&node.name) {
-                return Err(TopologyError::DuplicateName(node.name.to_string()));
-            }
-            if let NodeKind::Source { topic } = &node.kind
+            check_name(&node.name, &mut names)?;
+            if let NodeKind::Source { topic, .. } = &node.kind
                 && !topics.insert(topic)
             {
                 return Err(TopologyError::DuplicateSource(topic.clone()));
@@ -166,6 +207,12 @@ impl Graph {
                     NodeKind::Split => TopologyError::NoDefaultBranch(name),
                     _ => TopologyError::Dangling(name),
                 });
+            }
+        }
+        for table in &self.tables {
+            check_name(&table.name, &mut names)?;
+            if !table.is_joined {
+                return Err(TopologyError::UnjoinedTable(table.name.to_string()));
             }
         }
         Ok(())
@@ -223,4 +270,14 @@ impl Graph {
         names.sort();
         names
     }
+}
+
+fn check_name<'a>(name: &'a str, names: &mut BTreeSet<&'a str>) -> Result<(), TopologyError> {
+    if !is_legal(name) {
+        return Err(TopologyError::IllegalName(name.to_owned()));
+    }
+    if !names.insert(name) {
+        return Err(TopologyError::DuplicateName(name.to_owned()));
+    }
+    Ok(())
 }

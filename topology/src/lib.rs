@@ -44,6 +44,12 @@
 //! what may be repeated is what was in flight and what completed within the last commit interval;
 //! nothing else, as long as the offset map fits into the commit.
 //!
+//! # Tables
+//!
+//! [`KStream::left_join`] looks the key of each value up in a [`GlobalTable`], which need not be in
+//! the log: a database behind a cache, say. What can not be looked up is an error to the join, never
+//! a key that is not there, and its record may wait until it can.
+//!
 //! # Who may block
 //!
 //! Operators run on worker threads: synchronous ones must not block, asynchronous calls yield.
@@ -74,9 +80,12 @@ pub mod seam;
 mod test_driver;
 mod topic;
 
-pub use builder::{BranchedKStream, KStream, StreamsBuilder, Topology, WorkerContext};
+pub use builder::{
+    BranchedKStream, GlobalTable, KStream, Lookup, StreamsBuilder, Topology, WorkerContext,
+};
 pub use dead_letter::DeadLetter;
-pub use graph::{NodeDescription, NodeKind, Subtopology, TopologyDescription, TopologyError};
+pub use graph::{CallsDescription, NodeDescription, NodeKind, OrderDescription, Subtopology};
+pub use graph::{TopologyDescription, TopologyError};
 pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
 pub use lease::ChildPath;
 pub use metrics::{

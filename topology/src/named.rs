@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::record::{ConsumedRecord, ProducerRecord};
 
-/// The name of an operator, as `describe()` prints it.
+/// The name of an operator or a table, as `describe()` shows it.
 #[derive(Clone, Debug, Default)]
 pub struct Named(pub(crate) Option<String>);
 
@@ -19,8 +19,9 @@ impl Named {
 
     /// A name made as in Kafka Streams: what the operator is, and its number in the builder in ten
     /// digits, as in `KSTREAM-MAPVALUES-0000000001`. Operators with a name of their own have a
-    /// number too. The numbers after an operator change when it is inserted, and the names with
-    /// them; metrics, handlers and people go by names, so give them to all that is to stay.
+    /// number too, and a table has three, for what it consists of there. The numbers after an
+    /// operator change when it is inserted, and the names with them; metrics, handlers and people
+    /// go by names, so give them to all that is to stay.
     pub fn generated() -> Self {
         Self::default()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::graph::{CallsDescription, OrderDescription};
 use crate::named::Named;
 use crate::record::Position;
 
@@ -46,12 +47,19 @@ pub(crate) type KeyOf<V> = Arc<dyn Fn(&V, &Position) -> u64 + Send + Sync>;
 pub(crate) type BoundOf<V> = Arc<dyn Fn(&V) -> Option<MaxInFlight> + Send + Sync>;
 
 /// Which calls of an asynchronous operator wait for each other.
-pub struct ProcessingOrder<V>(pub(crate) Option<KeyOf<V>>);
+pub struct ProcessingOrder<V> {
+    /// `None`: in any order.
+    pub(crate) key_of: Option<KeyOf<V>>,
+    described: OrderDescription,
+}
 
 impl<V> ProcessingOrder<V> {
     /// None do.
     pub fn unordered() -> Self {
-        Self(None)
+        Self {
+            key_of: None,
+            described: OrderDescription::Unordered,
+        }
     }
 
     /// Those of values with the same key, from records of the same partition: each begins when
@@ -59,31 +67,37 @@ impl<V> ProcessingOrder<V> {
     /// the records, unless an operator before this one is asynchronous. A part that runs again for a
     /// failure after this operator comes behind later ones.
     pub fn key<K: Hash>(key: impl Fn(&V) -> K + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(move |value, position| {
+        let key_of = move |value: &V, position: &Position| {
             hash(&(&*position.topic, position.partition, key(value)))
-        })))
+        };
+        Self {
+            key_of: Some(Arc::new(key_of)),
+            described: OrderDescription::Key,
+        }
     }
 
     /// Those of records of the same partition.
     pub fn partition() -> Self {
-        Self::key(|_| ())
+        Self {
+            described: OrderDescription::Partition,
+            ..Self::key(|_| ())
+        }
     }
 }
 
 impl<V> Clone for ProcessingOrder<V> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            key_of: self.key_of.clone(),
+            described: self.described,
+        }
     }
 }
 
 impl<V> std::fmt::Debug for ProcessingOrder<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let order = if self.0.is_some() {
-            "ordered"
-        } else {
-            "unordered"
-        };
-        f.debug_tuple("ProcessingOrder").field(&order).finish()
+        let order = &self.described;
+        f.debug_tuple("ProcessingOrder").field(order).finish()
     }
 }
 
@@ -99,6 +113,8 @@ fn hash(value: &impl Hash) -> u64 {
 pub struct Async<V, W> {
     pub(crate) name: Named,
     pub(crate) bound: BoundOf<V>,
+    /// Of the bound that holds for all calls, if it is known to be one.
+    limit: Option<usize>,
     pub(crate) order: ProcessingOrder<V>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) again: Option<Again<V, W>>,
@@ -110,6 +126,7 @@ impl<V, W> Async<V, W> {
         Self {
             name,
             bound: Arc::new(|_| None),
+            limit: None,
             order: ProcessingOrder::unordered(),
             timeout: None,
             again: None,
@@ -122,7 +139,10 @@ impl<V, W> Async<V, W> {
     where
         V: 'static,
     {
-        self.max_in_flight_by(move |_| Some(bound))
+        Self {
+            limit: Some(bound.limit),
+            ..self.max_in_flight_by(move |_| Some(bound))
+        }
     }
 
     /// `bound` names the limit that a value's call counts against; with `None` it begins at once.
@@ -134,6 +154,7 @@ impl<V, W> Async<V, W> {
         bound: impl Fn(&V) -> Option<MaxInFlight> + Send + Sync + 'static,
     ) -> Self {
         self.bound = Arc::new(bound);
+        self.limit = None;
         self
     }
 
@@ -163,6 +184,14 @@ impl<V, W> Async<V, W> {
         let value = Arc::new(value);
         self.again = Some(Again { wait, value });
         self
+    }
+
+    pub(crate) fn description(&self) -> CallsDescription {
+        CallsDescription {
+            max_in_flight: self.limit,
+            order: self.order.described,
+            timeout: self.timeout,
+        }
     }
 }
 

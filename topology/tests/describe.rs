@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+use std::convert::Infallible;
+use std::time::Duration;
+
+use serde_json::json;
 use topology::{
-    Async, Consumed, KStream, Named, NodeKind, Produced, ProducerRecord, StreamsBuilder,
-    TopologyDescription,
+    Async, Consumed, KStream, Lookup, MaxInFlight, Named, NodeKind, ProcessingOrder, Produced,
+    ProducerRecord, StreamsBuilder, TopologyDescription,
 };
 
 fn read(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
@@ -23,18 +27,44 @@ fn write(stream: KStream<()>, topic: &str, name: &str) {
     stream.to(topic, produced);
 }
 
-/// Orders are paid; what fails is tried again through a topic of its own.
+/// Nobody is a customer.
+struct Customers;
+
+impl Lookup for Customers {
+    type Key = ();
+    type Value = ();
+    type Error = Infallible;
+
+    async fn get(&self, (): ()) -> Result<Option<()>, Infallible> {
+        Ok(None)
+    }
+}
+
+/// Customers pay orders; what fails is tried again when it is due, through a topic of its own.
 fn orders() -> TopologyDescription {
     let builder = StreamsBuilder::new();
+    let customers = builder.global_table(Named::new("customers"), |_| Customers);
+    let bound = MaxInFlight::new(64);
     for (topic, prefix) in [("orders", ""), ("again", "again-")] {
-        let named = |name: &str| format!("{prefix}{name}");
-        let (again, count, total) = (named("to-again"), named("count"), named("total"));
-        read(&builder, topic, &named("read"))
-            .process_values_async(|_| |()| async {}, Async::named(Named::new(named("pay"))))
-            .split(Named::new(named("outcome")))
+        let named = |name: &str| Named::new(format!("{prefix}{name}"));
+        let (again, count, total) = (format!("{prefix}to-again"), named("count"), named("total"));
+        let consumed = Consumed::with(|_| (), named("read"));
+        let (consumed, calls) = match prefix {
+            "" => (consumed, Async::named(named("pay")).max_in_flight(bound)),
+            _ => (consumed.not_before(|_| None), Async::named(named("pay"))),
+        };
+        builder
+            .stream(topic, consumed)
+            .left_join(
+                &customers,
+                |()| None,
+                |(), _| (),
+                Async::named(named("customer")),
+            )
+            .process_values_async(|_| |()| async {}, calls.timeout(Duration::from_secs(15)))
+            .split(named("outcome"))
             .branch("-paid", Ok::<(), ()>, |paid| {
-                paid.map_values(|()| (), Named::new(total))
-                    .for_each(drop, Named::new(count));
+                paid.map_values(|()| (), total).for_each(drop, count);
             })
             .default_branch("-failed", |failed| write(failed, "again", &again));
     }
@@ -49,81 +79,95 @@ fn odd(topic: &str) -> TopologyDescription {
 }
 
 #[test]
-fn mermaid_shows_topics_calls_splits_and_links() {
+fn mermaid_shows_topics_tables_calls_splits_and_links() {
     let expected = r#"flowchart TB
-  n12[("again")]
-  n13[("orders")]
+  n14[("again")]
+  n15[("orders")]
+  n16[("customers")]
   subgraph sub0["Sub-topology: 0"]
     n0["read"]
-    n1{{"pay"}}
-    n2{"outcome"}
-    n3["total"]
-    n4["count"]
-    n5["to-again"]
+    n1{{"customer ⟨async⟩"}}
+    n2{{"pay ⟨async 64, ≤ 15s⟩"}}
+    n3{"outcome"}
+    n4["total"]
+    n5["count"]
+    n6["to-again"]
     n0 --> n1
     n1 --> n2
-    n2 -- "failed" --> n5
-    n2 -- "paid" --> n3
-    n3 --> n4
+    n2 --> n3
+    n3 -- "failed" --> n6
+    n3 -- "paid" --> n4
+    n4 --> n5
   end
   subgraph sub1["Sub-topology: 1"]
-    n6["again-read"]
-    n7{{"again-pay"}}
-    n8{"again-outcome"}
-    n9["again-total"]
-    n10["again-count"]
-    n11["again-to-again"]
-    n6 --> n7
+    n7["again-read ⟨due time⟩"]
+    n8{{"again-customer ⟨async⟩"}}
+    n9{{"again-pay ⟨async, ≤ 15s⟩"}}
+    n10{"again-outcome"}
+    n11["again-total"]
+    n12["again-count"]
+    n13["again-to-again"]
     n7 --> n8
-    n8 -- "failed" --> n11
-    n8 -- "paid" --> n9
+    n8 --> n9
     n9 --> n10
+    n10 -- "failed" --> n13
+    n10 -- "paid" --> n11
+    n11 --> n12
   end
-  n5 -.-> n12
-  n11 -.-> n12
-  n12 -.-> n6
-  n13 --> n0
+  n6 -.-> n14
+  n13 -.-> n14
+  n14 -.-> n7
+  n15 --> n0
+  n16 -.-> n1
+  n16 -.-> n8
 "#;
     assert_eq!(orders().to_mermaid(), expected);
 }
 
 #[test]
-fn dot_shows_topics_calls_splits_and_links() {
+fn dot_shows_topics_tables_calls_splits_and_links() {
     let expected = r#"digraph topology {
   rankdir=TB;
   node [shape=box];
-  n12 [label="again", shape=cylinder];
-  n13 [label="orders", shape=cylinder];
+  n14 [label="again", shape=cylinder];
+  n15 [label="orders", shape=cylinder];
+  n16 [label="customers", shape=cylinder];
   subgraph cluster_0 { label="Sub-topology: 0";
     n0 [label="read"];
-    n1 [label="pay", shape=hexagon];
-    n2 [label="outcome", shape=diamond];
-    n3 [label="total"];
-    n4 [label="count"];
-    n5 [label="to-again"];
+    n1 [label="customer ⟨async⟩", shape=hexagon];
+    n2 [label="pay ⟨async 64, ≤ 15s⟩", shape=hexagon];
+    n3 [label="outcome", shape=diamond];
+    n4 [label="total"];
+    n5 [label="count"];
+    n6 [label="to-again"];
     n0 -> n1;
     n1 -> n2;
-    n2 -> n5 [label="failed"];
-    n2 -> n3 [label="paid"];
-    n3 -> n4;
+    n2 -> n3;
+    n3 -> n6 [label="failed"];
+    n3 -> n4 [label="paid"];
+    n4 -> n5;
   }
   subgraph cluster_1 { label="Sub-topology: 1";
-    n6 [label="again-read"];
-    n7 [label="again-pay", shape=hexagon];
-    n8 [label="again-outcome", shape=diamond];
-    n9 [label="again-total"];
-    n10 [label="again-count"];
-    n11 [label="again-to-again"];
-    n6 -> n7;
+    n7 [label="again-read ⟨due time⟩"];
+    n8 [label="again-customer ⟨async⟩", shape=hexagon];
+    n9 [label="again-pay ⟨async, ≤ 15s⟩", shape=hexagon];
+    n10 [label="again-outcome", shape=diamond];
+    n11 [label="again-total"];
+    n12 [label="again-count"];
+    n13 [label="again-to-again"];
     n7 -> n8;
-    n8 -> n11 [label="failed"];
-    n8 -> n9 [label="paid"];
+    n8 -> n9;
     n9 -> n10;
+    n10 -> n13 [label="failed"];
+    n10 -> n11 [label="paid"];
+    n11 -> n12;
   }
-  n5 -> n12 [style=dotted];
-  n11 -> n12 [style=dotted];
-  n12 -> n6 [style=dotted];
-  n13 -> n0;
+  n6 -> n14 [style=dotted];
+  n13 -> n14 [style=dotted];
+  n14 -> n7 [style=dotted];
+  n15 -> n0;
+  n16 -> n1 [style=dotted];
+  n16 -> n8 [style=dotted];
 }
 "#;
     assert_eq!(orders().to_dot(), expected);
@@ -132,48 +176,107 @@ fn dot_shows_topics_calls_splits_and_links() {
 #[test]
 fn json_has_every_node_with_its_neighbours() {
     let builder = StreamsBuilder::new();
+    let customers = builder.global_table(Named::new("customers"), |_| Customers);
+    let how = Async::named(Named::new("join")).timeout(Duration::from_millis(1_500));
     read(&builder, "in", "read")
+        .left_join(&customers, |()| None, |(), _| (), how)
         .split(Named::new("kind"))
         .branch("-a", Ok::<(), ()>, |a| write(a, "out", "write"))
         .default_branch("", |rest| rest.for_each(drop, Named::new("count")));
     let json = builder.build().unwrap().describe().to_json();
     let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
     let node = |name: &str, kind: &str, predecessors: &[&str], successors: &[&str]| {
-        serde_json::json!({
+        json!({
             "name": name, "kind": kind, "predecessors": predecessors, "successors": successors,
         })
     };
-    let with = |mut node: serde_json::Value, member: &str, text: &str| {
-        node[member] = text.into();
+    let with = |mut node: serde_json::Value, members: serde_json::Value| {
+        let members = members.as_object().unwrap().clone();
+        node.as_object_mut().unwrap().extend(members);
         node
     };
     let nodes = [
-        with(node("read", "source", &[], &["kind"]), "topic", "in"),
-        node("kind", "split", &["read"], &["kind-a", "kind0"]),
+        with(
+            node("read", "source", &[], &["join"]),
+            json!({"topic": "in", "not_before": false}),
+        ),
+        with(
+            node("join", "left_join", &["read"], &["kind"]),
+            json!({"table": "customers", "order": "unordered", "timeout_ms": 1_500}),
+        ),
+        node("kind", "split", &["join"], &["kind-a", "kind0"]),
         with(
             node("kind-a", "branch", &["kind"], &["write"]),
-            "label",
-            "a",
+            json!({"label": "a"}),
         ),
         with(
             node("kind0", "branch", &["kind"], &["count"]),
-            "label",
-            "default",
+            json!({"label": "default"}),
         ),
         node("count", "for_each", &["kind0"], &[]),
-        with(node("write", "sink", &["kind-a"], &[]), "topic", "out"),
+        with(
+            node("write", "sink", &["kind-a"], &[]),
+            json!({"topic": "out"}),
+        ),
     ];
-    let subtopologies = serde_json::json!([{"id": 0, "nodes": nodes}]);
-    assert_eq!(parsed, serde_json::json!({"subtopologies": subtopologies}));
+    let subtopologies = json!([{"id": 0, "nodes": nodes}]);
+    assert_eq!(parsed, json!({"subtopologies": subtopologies}));
 }
 
 #[test]
-fn the_value_says_which_operators_are_asynchronous() {
+fn the_value_says_which_operators_are_asynchronous_and_how_they_call() {
     let described = orders();
     let nodes = described.subtopologies.iter().flat_map(|sub| &sub.nodes);
-    let asynchronous = nodes.filter(|node| node.kind == NodeKind::ProcessValuesAsync);
-    let names: Vec<&str> = asynchronous.map(|node| node.name.as_str()).collect();
-    assert_eq!(names, ["pay", "again-pay"]);
+    let asynchronous = nodes.filter_map(|node| match &node.kind {
+        NodeKind::ProcessValuesAsync(calls) => Some(format!("{}: {calls}", node.name)),
+        NodeKind::LeftJoin { table, calls } => Some(format!("{} {table}: {calls}", node.name)),
+        _ => None,
+    });
+    assert_eq!(
+        asynchronous.collect::<Vec<_>>(),
+        [
+            "customer customers: async",
+            "pay: async 64, ≤ 15s",
+            "again-customer customers: async",
+            "again-pay: async, ≤ 15s",
+        ]
+    );
+}
+
+#[test]
+fn only_a_bound_that_all_calls_count_against_is_told() {
+    let described = |how: fn(Async<(), ()>, MaxInFlight) -> Async<(), ()>| {
+        let builder = StreamsBuilder::new();
+        let calls = how(Async::named(Named::new("call")), MaxInFlight::new(8));
+        read(&builder, "in", "read")
+            .process_values_async(|_| |()| async {}, calls)
+            .for_each(drop, Named::new("end"));
+        let json = builder.build().unwrap().describe().to_json();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let call = &json["subtopologies"][0]["nodes"][1];
+        (call["max_in_flight"].as_u64(), call["order"].to_string())
+    };
+    assert_eq!(
+        described(|calls, bound| calls
+            .max_in_flight(bound)
+            .ordering(ProcessingOrder::partition())),
+        (Some(8), "\"partition\"".to_owned())
+    );
+    assert_eq!(
+        described(|calls, bound| calls.max_in_flight_by(move |()| Some(bound))),
+        (None, "\"unordered\"".to_owned())
+    );
+    let last_counts = |calls: Async<(), ()>, bound| {
+        let by_key = calls.ordering(ProcessingOrder::key(|()| 0));
+        by_key.max_in_flight(bound).max_in_flight_by(|()| None)
+    };
+    assert_eq!(described(last_counts), (None, "\"key\"".to_owned()));
+}
+
+#[test]
+fn a_table_is_not_in_the_text() {
+    let text = orders().to_string();
+    assert!(!text.contains("customers") && text.contains("Processor: customer (stores: [])\n"));
 }
 
 #[test]

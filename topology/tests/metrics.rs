@@ -4,6 +4,13 @@
     reason = "a test fails where what it reads is not as it must be"
 )]
 
+#[expect(
+    dead_code,
+    reason = "shared with the claims about failures, which ask for more"
+)]
+#[path = "failures/records.rs"]
+mod records;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +21,8 @@ use topology::{
     MaxInFlight, MetricDescription, MetricSubject, Named, PendingCalls, Produced, ProducerRecord,
     Response, StreamsBuilder, Topology, TopologyTestDriver,
 };
+
+use records::record;
 
 const SOURCE: MetricSubject<'_> = MetricSubject::Source("in");
 const TASK: MetricSubject<'_> = MetricSubject::Task("in", 0);
@@ -55,16 +64,6 @@ fn with(calls: &PendingCalls<String, String>, config: DriverConfig) -> TopologyT
         ..config
     };
     TopologyTestDriver::with(topology(calls), config).unwrap()
-}
-
-fn record(topic: &str, value: &str) -> ProducerRecord {
-    ProducerRecord {
-        topic: topic.into(),
-        partition: Some(0),
-        key: None,
-        value: Some(value.to_owned().into()),
-        headers: Vec::new(),
-    }
 }
 
 fn pipe(driver: &TopologyTestDriver, values: &[&str]) {

@@ -2,31 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+#[expect(
+    dead_code,
+    reason = "shared with the claims about failures, which ask for more"
+)]
+#[path = "failures/records.rs"]
+mod records;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use topology::seam::{Committable, Drain};
 use topology::{
-    Async, Consumed, ConsumedRecord, MaxInFlight, MetricSubject, Named, Produced, ProducerRecord,
+    Async, Consumed, ConsumedRecord, MaxInFlight, MetricSubject, Named, ProducerRecord,
     StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
 };
 
+use records::{record, text, to};
+
 const START_MS: i64 = 1_000_000;
-
-fn text(record: &ConsumedRecord) -> String {
-    String::from_utf8(record.value.clone().unwrap_or_default().to_vec()).unwrap()
-}
-
-fn record(topic: &str, value: &str) -> ProducerRecord {
-    ProducerRecord {
-        topic: topic.into(),
-        partition: Some(0),
-        key: None,
-        value: Some(Bytes::copy_from_slice(value.as_bytes())),
-        headers: Vec::new(),
-    }
-}
 
 /// Each value is a list of waits in milliseconds; each of them waits and is then written.
 fn waits() -> Topology {
@@ -58,10 +52,7 @@ fn waits() -> Topology {
                 }
             },
             |long| {
-                long.to(
-                    "long",
-                    Produced::with(|v: String| record("long", &v), Named::new("long")),
-                );
+                long.to("long", to("long"));
             },
         )
         .default_branch("-short", |short| short.for_each(drop, Named::new("forget")));
@@ -141,10 +132,7 @@ fn a_record_that_is_not_due_waits_at_the_head_of_its_partition_and_is_never_earl
             "in",
             Consumed::with(text, Named::new("in")).not_before(due_at),
         )
-        .to(
-            "out",
-            Produced::with(|value: String| record("out", &value), Named::new("out")),
-        );
+        .to("out", to("out"));
     let driver = TopologyTestDriver::new(builder.build().unwrap(), 2, START_MS).unwrap();
     driver.pipe_input(&record("in", &(START_MS + 5_000).to_string()));
     driver.pipe_input(&record("in", "0"));
@@ -170,10 +158,7 @@ fn a_shared_value_reaches_every_worker_operator() {
     builder
         .stream("in", Consumed::with(text, Named::new("in")))
         .map_values(move |v| v.repeat(*factor), Named::new("repeat"))
-        .to(
-            "out",
-            Produced::with(|v: String| record("out", &v), Named::new("out")),
-        );
+        .to("out", to("out"));
     let driver = TopologyTestDriver::new(builder.build().unwrap(), 1, START_MS).unwrap();
     driver.pipe_input(&record("in", "x"));
     driver.advance_wall_clock_time(Duration::from_millis(1));

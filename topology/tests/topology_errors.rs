@@ -1,9 +1,36 @@
 //! Every mistake in a declaration is an error of `build`, which names it.
 
-use topology::{Consumed, KStream, Named, Produced, ProducerRecord, StreamsBuilder, TopologyError};
+use topology::{
+    Async, Consumed, GlobalTable, KStream, Lookup, Named, Produced, ProducerRecord, StreamsBuilder,
+    TopologyError,
+};
 
 fn read(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
     builder.stream(topic, Consumed::with(|_| (), Named::new(name)))
+}
+
+/// A table of nothing.
+struct Nothing;
+
+impl Lookup for Nothing {
+    type Key = ();
+    type Value = ();
+    type Error = ();
+
+    async fn get(&self, (): ()) -> Result<Option<()>, ()> {
+        Ok(None)
+    }
+}
+
+fn table(builder: &StreamsBuilder, name: &str) -> GlobalTable<(), (), ()> {
+    builder.global_table(Named::new(name), |_| Nothing)
+}
+
+fn join(stream: KStream<()>, table: &GlobalTable<(), (), ()>, name: &str) {
+    let how = Async::named(Named::new(name));
+    stream
+        .left_join(table, |()| None, |(), _| (), how)
+        .for_each(drop, Named::new(format!("after-{name}")));
 }
 
 #[track_caller]
@@ -111,6 +138,42 @@ fn streams_of_two_builders_are_not_merged() {
 }
 
 #[test]
+fn a_table_has_a_legal_name_that_nothing_else_has() {
+    for (name, error) in [
+        ("in", TopologyError::DuplicateName("in".into())),
+        ("other", TopologyError::DuplicateName("other".into())),
+        ("a b", TopologyError::IllegalName("a b".into())),
+    ] {
+        check(error, |builder| {
+            let (other, table) = (table(builder, "other"), table(builder, name));
+            join(read(builder, "in", "in"), &table, "join");
+            join(read(builder, "more", "more"), &other, "join-other");
+        });
+    }
+}
+
+#[test]
+fn a_table_is_joined_with_a_stream() {
+    let unjoined = TopologyError::UnjoinedTable("unused".into());
+    check(unjoined, |builder| {
+        drop(table(builder, "unused"));
+        join(read(builder, "in", "in"), &table(builder, "used"), "join");
+    });
+}
+
+#[test]
+fn a_stream_is_not_joined_with_a_table_of_another_builder() {
+    let other = StreamsBuilder::new();
+    check(TopologyError::ForeignTable("join".into()), |builder| {
+        let own = table(builder, "own");
+        join(read(builder, "in", "in"), &own, "join-own");
+        join(read(builder, "more", "more"), &table(&other, "own"), "join");
+    });
+    let unjoined = TopologyError::UnjoinedTable("own".into());
+    assert_eq!(other.build().err(), Some(unjoined));
+}
+
+#[test]
 fn a_topic_may_be_written_by_what_reads_it() {
     let builder = StreamsBuilder::new();
     let again = ProducerRecord {
@@ -130,7 +193,7 @@ fn a_message_says_what_to_do() {
     for (error, message) in [
         (
             TopologyError::DuplicateName("n".into()),
-            "two operators are named n; give each its own name",
+            "two operators or tables are named n; give each its own name",
         ),
         (
             TopologyError::IllegalName("a b".into()),
@@ -151,6 +214,14 @@ fn a_message_says_what_to_do() {
         (
             TopologyError::ForeignStream("n".into()),
             "n merges streams of two builders; declare both with one",
+        ),
+        (
+            TopologyError::ForeignTable("n".into()),
+            "n joins with a table of another builder; declare both with one",
+        ),
+        (
+            TopologyError::UnjoinedTable("n".into()),
+            "no stream is joined with the table n; join one, or leave the table out",
         ),
     ] {
         assert_eq!(error.to_string(), message);

@@ -1,8 +1,9 @@
 //! What a topology consists of, as a value, and its renderings.
 
 use std::fmt;
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::picture::Picture;
 use super::{dot, mermaid};
@@ -10,14 +11,16 @@ use super::{dot, mermaid};
 /// What a topology consists of.
 ///
 /// It displays in the text form of Kafka Streams' `TopologyDescription`: the same grammar, the same
-/// order of sub-topologies and nodes, and so the same text but for one thing. The names after `-->`
-/// and `<--` are sorted, where Kafka Streams has them in an order that depends on the hashes of the
-/// names. What reads that text reads names, not their order.
+/// order of sub-topologies and nodes, and so the same text but for two things. The names after
+/// `-->` and `<--` are sorted, where Kafka Streams has them in an order that depends on the hashes
+/// of the names; what reads that text reads names, not their order. And there is no sub-topology
+/// that fills a [table](crate::GlobalTable), which here is no topic; pictures and JSON have it.
 ///
 /// Text and JSON have all nodes. In the pictures, [`to_mermaid`](Self::to_mermaid) and
-/// [`to_dot`](Self::to_dot), a branch is an arrow with its label; topics are cylinders, splits
-/// diamonds and asynchronous operators hexagons. Arrows to and from a topic that the topology both
-/// writes and reads are dotted: they link sub-topologies, or one with itself.
+/// [`to_dot`](Self::to_dot), a branch is an arrow with its label; topics and tables are cylinders,
+/// splits diamonds and asynchronous operators hexagons, with what is known of their calls in
+/// angle brackets. Arrows from a table are dotted, and those to and from a topic that the topology
+/// both writes and reads: they link sub-topologies, or one with itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TopologyDescription {
@@ -59,13 +62,24 @@ pub enum NodeKind {
     Source {
         /// The topic.
         topic: String,
+        /// Whether records are held until they are due, by
+        /// [`Consumed::not_before`](crate::Consumed::not_before).
+        not_before: bool,
     },
     /// [`KStream::map_values`](crate::KStream::map_values).
     MapValues,
     /// [`KStream::flat_map_values`](crate::KStream::flat_map_values), numbered or not.
     FlatMapValues,
     /// [`KStream::process_values_async`](crate::KStream::process_values_async).
-    ProcessValuesAsync,
+    ProcessValuesAsync(CallsDescription),
+    /// [`KStream::left_join`](crate::KStream::left_join).
+    LeftJoin {
+        /// The table.
+        table: String,
+        /// How it is looked up.
+        #[serde(flatten)]
+        calls: CallsDescription,
+    },
     /// [`KStream::split`](crate::KStream::split).
     Split,
     /// A branch of a split.
@@ -85,6 +99,43 @@ pub enum NodeKind {
     },
 }
 
+/// How an [asynchronous](crate::Async) operator calls, as far as it is known before a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CallsDescription {
+    /// How many calls the instance makes at once; `None` without a bound, and where a value
+    /// decides which bound it counts against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<usize>,
+    /// Which calls wait for each other.
+    pub order: OrderDescription,
+    /// How long a call may take.
+    #[serde(
+        rename = "timeout_ms",
+        serialize_with = "as_millis",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub timeout: Option<Duration>,
+}
+
+/// Which [`ProcessingOrder`](crate::ProcessingOrder) calls are made in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OrderDescription {
+    /// Any.
+    Unordered,
+    /// That of records of one partition whose values have one key.
+    Key,
+    /// That of records of one partition.
+    Partition,
+}
+
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn as_millis<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_millis()).serialize(to)
+}
+
 impl NodeKind {
     /// What generated names begin with, in Kafka Streams too.
     pub(super) fn prefix(&self) -> &'static str {
@@ -92,11 +143,19 @@ impl NodeKind {
             Self::Source { .. } => "KSTREAM-SOURCE-",
             Self::MapValues => "KSTREAM-MAPVALUES-",
             Self::FlatMapValues => "KSTREAM-FLATMAPVALUES-",
-            Self::ProcessValuesAsync => "KSTREAM-PROCESSVALUES-",
+            Self::ProcessValuesAsync(_) => "KSTREAM-PROCESSVALUES-",
+            Self::LeftJoin { .. } => "KSTREAM-LEFTJOIN-",
             Self::Split | Self::Branch { .. } => "KSTREAM-BRANCH-",
             Self::Merge => "KSTREAM-MERGE-",
             Self::ForEach => "KSTREAM-FOREACH-",
             Self::Sink { .. } => "KSTREAM-SINK-",
+        }
+    }
+
+    pub(super) fn calls(&self) -> Option<&CallsDescription> {
+        match self {
+            Self::ProcessValuesAsync(calls) | Self::LeftJoin { calls, .. } => Some(calls),
+            _ => None,
         }
     }
 
@@ -119,7 +178,8 @@ impl TopologyDescription {
 
     /// JSON of this value's public members, indented: `{"subtopologies": [{"id": 0, "nodes":
     /// [{"name", "kind", "predecessors", "successors"}]}]}`. `kind` is the [`NodeKind`] in snake
-    /// case, whose members (`topic`, `label`) stand beside it. Members may be added to it.
+    /// case, whose members (`topic`, `label` and others) stand beside it, also those of its
+    /// [`CallsDescription`], the time limit as `timeout_ms`. Members may be added to it.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self)
             .unwrap_or_else(|error| unreachable!("strings and numbers are JSON: {error}"))
@@ -143,7 +203,7 @@ impl fmt::Display for NodeDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;
         match &self.kind {
-            NodeKind::Source { topic } => {
+            NodeKind::Source { topic, .. } => {
                 writeln!(f, "    Source: {name} (topics: [{topic}])")?;
                 writeln!(f, "      --> {}", listed(&self.successors))
             }
@@ -157,6 +217,25 @@ impl fmt::Display for NodeDescription {
                 writeln!(f, "      <-- {}", listed(&self.predecessors))
             }
         }
+    }
+}
+
+/// As in the pictures: `async 2048, by key, ≤ 15s`.
+impl fmt::Display for CallsDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("async")?;
+        if let Some(limit) = self.max_in_flight {
+            write!(f, " {limit}")?;
+        }
+        match self.order {
+            OrderDescription::Unordered => {}
+            OrderDescription::Key => f.write_str(", by key")?,
+            OrderDescription::Partition => f.write_str(", by partition")?,
+        }
+        let Some(limit) = self.timeout else {
+            return Ok(());
+        };
+        write!(f, ", ≤ {limit:?}")
     }
 }
 

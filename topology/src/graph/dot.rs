@@ -23,7 +23,8 @@ impl Syntax for Dot {
             Form::Diamond => ", shape=diamond",
             Form::Hexagon => ", shape=hexagon",
         };
-        format!("n{} [label={}{form}];", shape.id, quoted(shape.label))
+        let label = quoted(&format!("{}{}", shape.label, shape.note()));
+        format!("n{} [label={label}{form}];", shape.id)
     }
 
     fn arrow(arrow: &Arrow<'_>) -> String {

@@ -24,7 +24,8 @@ impl Syntax for Mermaid {
             Form::Diamond => ("{", "}"),
             Form::Hexagon => ("{{", "}}"),
         };
-        format!("n{}{open}\"{}\"{close}", shape.id, Label(shape.label))
+        let (label, note) = (Label(shape.label), shape.note());
+        format!("n{}{open}\"{label}{note}\"{close}", shape.id)
     }
 
     fn arrow(arrow: &Arrow<'_>) -> String {

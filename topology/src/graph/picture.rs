@@ -16,6 +16,16 @@ pub(super) struct Shape<'a> {
     pub(super) id: usize,
     pub(super) form: Form,
     pub(super) label: &'a str,
+    /// In words of ours.
+    note: Option<String>,
+}
+
+impl Shape<'_> {
+    /// What follows the label, and needs no escaping.
+    pub(super) fn note(&self) -> String {
+        let note = self.note.as_ref();
+        note.map(|note| format!(" ⟨{note}⟩")).unwrap_or_default()
+    }
 }
 
 pub(super) struct Arrow<'a> {
@@ -33,9 +43,10 @@ pub(super) struct Frame<'a> {
 }
 
 pub(super) struct Picture<'a> {
-    pub(super) topics: Vec<Shape<'a>>,
+    /// Topics and tables.
+    pub(super) cylinders: Vec<Shape<'a>>,
     pub(super) frames: Vec<Frame<'a>>,
-    /// Between topics and frames.
+    /// Between cylinders and frames.
     pub(super) links: Vec<Arrow<'a>>,
 }
 
@@ -48,7 +59,14 @@ pub(super) trait Syntax {
     fn arrow(arrow: &Arrow<'_>) -> String;
 }
 
-/// How the topology uses a topic.
+/// What lies outside the sub-topologies. A topic and a table may have one name.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Outside<'a> {
+    Topic(&'a str),
+    Table(&'a str),
+}
+
+/// How the topology uses it.
 #[derive(Default)]
 struct Usage {
     readers: Vec<usize>,
@@ -62,14 +80,23 @@ impl<'a> Picture<'a> {
         let ids: BTreeMap<&str, usize> = drawn.map(|node| node.name.as_str()).zip(0..).collect();
         let subtopologies = description.subtopologies.iter();
         let frames = subtopologies.map(|sub| Frame::of(sub, &ids)).collect();
-        let (mut topics, mut links) = (Vec::new(), Vec::new());
-        for (id, (label, usage)) in (ids.len()..).zip(topics_of(description, &ids)) {
-            let form = Form::Cylinder;
-            topics.push(Shape { id, form, label });
-            links.extend(usage.links(id));
+        let (mut cylinders, mut links) = (Vec::new(), Vec::new());
+        for (id, (outside, usage)) in (ids.len()..).zip(outside_of(description, &ids)) {
+            let (label, is_table) = match outside {
+                Outside::Topic(name) => (name, false),
+                Outside::Table(name) => (name, true),
+            };
+            cylinders.push(Shape {
+                id,
+                form: Form::Cylinder,
+                label,
+                note: None,
+            });
+            let dotted = is_table || usage.links_sub_topologies();
+            links.extend(usage.links(id, dotted));
         }
         Self {
-            topics,
+            cylinders,
             frames,
             links,
         }
@@ -77,7 +104,7 @@ impl<'a> Picture<'a> {
 
     /// The picture in a language, indented.
     pub(super) fn lines<S: Syntax>(&self) -> String {
-        let mut lines: Vec<String> = self.topics.iter().map(S::shape).collect();
+        let mut lines: Vec<String> = self.cylinders.iter().map(S::shape).collect();
         for frame in &self.frames {
             lines.push(S::begin(frame.id));
             let (shapes, arrows) = (frame.shapes.iter(), frame.arrows.iter());
@@ -91,35 +118,41 @@ impl<'a> Picture<'a> {
     }
 }
 
-fn topics_of<'a>(
+fn outside_of<'a>(
     description: &'a TopologyDescription,
     ids: &BTreeMap<&'a str, usize>,
-) -> BTreeMap<&'a str, Usage> {
-    let mut topics: BTreeMap<&str, Usage> = BTreeMap::new();
-    let nodes = description.subtopologies.iter().flat_map(|sub| &sub.nodes);
-    for node in nodes {
-        let id = ids.get(node.name.as_str()).copied();
-        match &node.kind {
-            NodeKind::Source { topic } => topics.entry(topic).or_default().readers.extend(id),
-            NodeKind::Sink { topic } => topics.entry(topic).or_default().writers.extend(id),
-            _ => {}
-        }
+) -> BTreeMap<Outside<'a>, Usage> {
+    let mut outside: BTreeMap<Outside<'_>, Usage> = BTreeMap::new();
+    for node in description.subtopologies.iter().flat_map(|sub| &sub.nodes) {
+        let (of, is_reader) = match &node.kind {
+            NodeKind::Source { topic, .. } => (Outside::Topic(topic), true),
+            NodeKind::Sink { topic } => (Outside::Topic(topic), false),
+            NodeKind::LeftJoin { table, .. } => (Outside::Table(table), true),
+            _ => continue,
+        };
+        let Usage { readers, writers } = outside.entry(of).or_default();
+        let users = if is_reader { readers } else { writers };
+        users.extend(ids.get(node.name.as_str()));
     }
-    topics
+    outside
 }
 
 impl Usage {
-    fn links(self, topic: usize) -> Vec<Arrow<'static>> {
-        let dotted = !self.readers.is_empty() && !self.writers.is_empty();
-        let arrow = |from, to| Arrow {
+    fn links_sub_topologies(&self) -> bool {
+        !self.readers.is_empty() && !self.writers.is_empty()
+    }
+
+    fn links(self, cylinder: usize, dotted: bool) -> impl Iterator<Item = Arrow<'static>> {
+        let arrow = move |from, to| Arrow {
             from,
             to,
             label: None,
             dotted,
         };
-        let written = self.writers.into_iter().map(|writer| arrow(writer, topic));
-        let read = self.readers.into_iter().map(|reader| arrow(topic, reader));
-        written.chain(read).collect()
+        let written = self.writers.into_iter();
+        let written = written.map(move |writer| arrow(writer, cylinder));
+        let read = self.readers.into_iter();
+        written.chain(read.map(move |reader| arrow(cylinder, reader)))
     }
 }
 
@@ -133,11 +166,11 @@ impl<'a> Frame<'a> {
             let Some(&from) = ids.get(node.name.as_str()) else {
                 continue;
             };
-            let (form, label) = (node.kind.form(), node.name.as_str());
             shapes.push(Shape {
                 id: from,
-                form,
-                label,
+                form: node.kind.form(),
+                label: node.name.as_str(),
+                note: node.kind.note(),
             });
             for next in node.successors.iter().filter_map(|name| nodes.get(&**name)) {
                 let (label, ends) = match &next.kind {
@@ -164,9 +197,16 @@ impl<'a> Frame<'a> {
 impl NodeKind {
     fn form(&self) -> Form {
         match self {
-            Self::ProcessValuesAsync => Form::Hexagon,
             Self::Split => Form::Diamond,
+            _ if self.calls().is_some() => Form::Hexagon,
             _ => Form::Box,
+        }
+    }
+
+    fn note(&self) -> Option<String> {
+        match self {
+            Self::Source { not_before, .. } => not_before.then(|| "due time".to_owned()),
+            _ => self.calls().map(ToString::to_string),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+mod records;
 mod stops;
 mod waits;
 
@@ -9,33 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use topology::{
     Async, Consumed, ConsumedRecord, DriverConfig, ErrorContext, ExceptionHandlers, HeadOfLine,
-    MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder, Produced, ProducerRecord,
-    ProductionResponse, Response, StreamsBuilder, StreamsError, TopologyTestDriver,
+    MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder, ProductionResponse, Response,
+    StreamsBuilder, StreamsError, TopologyTestDriver,
 };
 
-fn text(record: &ConsumedRecord) -> String {
-    String::from_utf8(record.value.clone().unwrap_or_default().to_vec()).unwrap()
-}
-
-fn record(topic: &str, value: &str) -> ProducerRecord {
-    ProducerRecord {
-        topic: topic.into(),
-        partition: Some(0),
-        key: None,
-        value: Some(Bytes::copy_from_slice(value.as_bytes())),
-        headers: Vec::new(),
-    }
-}
-
-fn to(topic: &'static str) -> Produced<String> {
-    Produced::with(
-        move |value: String| record(topic, &value),
-        Named::new(topic),
-    )
-}
+use records::{record, text, to, values};
 
 fn dead_letter(context: &ErrorContext<'_>) -> Response {
     let ErrorContext {
@@ -83,13 +64,6 @@ fn to_dead_letter() -> DriverConfig {
         processing: Arc::new(dead_letter),
         ..ExceptionHandlers::default()
     })
-}
-
-fn values(records: &[ProducerRecord]) -> Vec<String> {
-    let value = |record: &ProducerRecord| {
-        String::from_utf8_lossy(record.value.as_ref().unwrap()).into_owned()
-    };
-    records.iter().map(value).collect()
 }
 
 #[test]

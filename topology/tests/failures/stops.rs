@@ -9,7 +9,8 @@ use topology::{
     StreamsError, TopologyTestDriver,
 };
 
-use super::{record, text, to, with_handlers, words};
+use super::records::{record, text, to};
+use super::{with_handlers, words};
 
 #[test]
 fn a_handler_that_stops_the_topology_is_asked_once() {

@@ -8,7 +8,7 @@ use topology::{
     TopologyTestDriver,
 };
 
-use super::{record, text, to, values};
+use super::records::{record, text, to, values};
 
 /// Calls that find something away until the third second of virtual time.
 fn away(at_most: Duration) -> topology::Topology {

@@ -8,6 +8,7 @@ import java.util.function.Consumer;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.kstream.Branched;
 import org.apache.kafka.streams.kstream.Consumed;
+import org.apache.kafka.streams.kstream.GlobalKTable;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.Named;
 import org.apache.kafka.streams.kstream.Predicate;
@@ -27,6 +28,7 @@ public final class Describe {
         "generated", Describe::generated,
         "merged-sources", Describe::mergedSources,
         "irregular", Describe::irregular,
+        "looked-up", Describe::lookedUp,
         "empty", builder -> { });
 
     private static final Predicate<String, String> SOME = (key, value) -> true;
@@ -131,6 +133,18 @@ public final class Describe {
         for (int i = 0; i < 4; i++) {
             builder.<String, String>stream("in-" + i).mapValues(value -> value).to("left");
         }
+    }
+
+    /** A stream joined twice with a table that all instances have, whose numbers are generated too. */
+    private static void lookedUp(StreamsBuilder builder) {
+        KStream<String, String> stream = builder.<String, String>stream("in")
+            .mapValues(value -> value);
+        GlobalKTable<String, String> table = builder.globalTable("table");
+        stream
+            .leftJoin(table, (key, value) -> value, (value, found) -> value)
+            .leftJoin(table, (key, value) -> value, (value, found) -> value, Named.as("again"))
+            .mapValues(value -> value)
+            .to("out", Produced.as("write"));
     }
 
     /** Two hundred steps by a generator of numbers that main.rs has too. */

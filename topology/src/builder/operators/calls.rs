@@ -78,7 +78,7 @@ where
             node,
             call,
             bound: Arc::clone(&how.bound),
-            key_of: how.order.0.clone(),
+            key_of: how.order.key_of.clone(),
             timeout: how.timeout,
             again: how.again.clone(),
             context: context.clone(),
