@@ -46,7 +46,7 @@ pub(super) async fn run(
     match closed.await.context("the topology's end")? {
         Ok(abandoned) if abandoned.is_empty() => {}
         Ok(abandoned) => {
-            tracing::warn!(?abandoned, "stopped with records in flight: they run again")
+            tracing::warn!(?abandoned, "stopped with records in flight: they run again");
         }
         Err(error) => tracing::error!(%error, "what was not committed runs again"),
     }
