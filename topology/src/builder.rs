@@ -1,6 +1,7 @@
 //! Declares a topology: typed streams, wired per worker when the topology runs.
 //! Knows of no log and no thread; `runtime` gives it both.
 
+mod bounds;
 mod branched;
 mod operators;
 mod table;
@@ -12,7 +13,7 @@ use std::future::Future;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::graph::{Graph, GraphNode, NodeKind, TopologyDescription, TopologyError};
 use crate::handlers::ExceptionHandlers;
@@ -22,8 +23,10 @@ use crate::named::{Consumed, DueAt, Named, Produced};
 use crate::processing::{Async, MaxInFlight};
 use crate::runtime::StreamsError;
 use crate::seam::RecordSink;
+use bounds::Bound;
 use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
 
+pub(crate) use bounds::{InstanceBounds, WorkerBounds};
 pub use branched::BranchedKStream;
 pub(crate) use operators::{append, settle};
 pub use table::{GlobalTable, Lookup};
@@ -40,7 +43,7 @@ pub struct WorkerContext {
     pub(crate) wake: Arc<Notify>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     fatal: Rc<RefCell<Option<StreamsError>>>,
-    permits: Rc<RefCell<HashMap<usize, Arc<Semaphore>>>>,
+    pub(crate) bounds: Rc<WorkerBounds>,
     /// For as long as one of those that share it has it.
     shared: Rc<RefCell<HashMap<Shared, Box<dyn Any>>>>,
 }
@@ -56,7 +59,7 @@ enum Shared {
 
 impl WorkerContext {
     pub(crate) fn new(
-        (worker, workers): (usize, usize),
+        (worker, instance): (usize, Arc<InstanceBounds>),
         sink: Arc<dyn RecordSink>,
         handlers: ExceptionHandlers,
         wake: Arc<Notify>,
@@ -64,13 +67,13 @@ impl WorkerContext {
     ) -> Self {
         Self {
             worker,
-            workers,
+            workers: instance.workers(),
             sink,
             handlers,
             wake,
             metrics,
             fatal: Rc::default(),
-            permits: Rc::default(),
+            bounds: Rc::new(WorkerBounds::new(instance)),
             shared: Rc::default(),
         }
     }
@@ -85,16 +88,8 @@ impl WorkerContext {
         self.fatal.borrow_mut().take()
     }
 
-    pub(crate) fn semaphore(&self, bound: MaxInFlight) -> Arc<Semaphore> {
-        let share =
-            bound.limit / self.workers + usize::from(self.worker < bound.limit % self.workers);
-        let make = || Arc::new(Semaphore::new(share.max(1)));
-        Arc::clone(
-            self.permits
-                .borrow_mut()
-                .entry(bound.id)
-                .or_insert_with(make),
-        )
+    pub(crate) fn bound(&self, bound: MaxInFlight) -> Rc<Bound> {
+        self.bounds.of(bound)
     }
 
     /// Made for the first of those that share it, the same for the others.

@@ -175,7 +175,7 @@ impl SourceMetrics {
 }
 
 impl NodeMetrics {
-    fn new(name: Arc<str>) -> Self {
+    pub(crate) fn new(name: Arc<str>) -> Self {
         Self {
             name,
             processed: Counter::default(),

@@ -248,7 +248,9 @@ impl Worker {
                     let task = self.tasks.swap_remove(index);
                     self.context.metrics.task_closed();
                     self.given_up.insert(partition, Rc::clone(&task.state));
-                    drop(tokio::task::spawn_local(give_up(task, drain, done)));
+                    let bounds = Rc::clone(&self.context.bounds);
+                    let given_up = give_up(task, bounds, drain, done);
+                    drop(tokio::task::spawn_local(given_up));
                 }
             }
         }
@@ -368,6 +370,7 @@ impl Drop for Worker {
             self.context.metrics.task_closed();
         }
         // They hold what holds them.
+        self.context.bounds.drop_given_up();
         for source in &self.sources {
             while source.budget.next_failure().is_some() {}
         }
