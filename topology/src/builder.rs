@@ -20,10 +20,9 @@ use crate::handlers::ExceptionHandlers;
 use crate::lease::Lease;
 use crate::metrics::{NodeMetrics, WorkerMetrics};
 use crate::named::{Consumed, DueAt, Named, Produced};
-use crate::processing::{Async, MaxInFlight};
+use crate::processing::Async;
 use crate::runtime::StreamsError;
 use crate::seam::RecordSink;
-use bounds::Bound;
 use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
 
 pub(crate) use bounds::{InstanceBounds, WorkerBounds};
@@ -86,10 +85,6 @@ impl WorkerContext {
 
     pub(crate) fn take_failure(&self) -> Option<StreamsError> {
         self.fatal.borrow_mut().take()
-    }
-
-    pub(crate) fn bound(&self, bound: MaxInFlight) -> Rc<Bound> {
-        self.bounds.of(bound)
     }
 
     /// Made for the first of those that share it, the same for the others.

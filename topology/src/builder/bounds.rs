@@ -10,10 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use crate::lease::InFlight;
-use crate::metrics::NodeMetrics;
 use crate::processing::MaxInFlight;
 
 /// What the workers of an instance share of its bounds: the part of each that none is guaranteed.
@@ -85,39 +83,17 @@ impl WorkerBounds {
         // A call that is dropped may pass a turn or a permit on, and so come back here.
         let bounds: Vec<_> = self.bounds.borrow().values().cloned().collect();
         let given_up: Vec<_> = bounds.iter().flat_map(|bound| bound.given_up()).collect();
-        for waiting in given_up {
-            drop(waiting.leave());
-        }
+        drop(given_up);
     }
 }
 
 /// A call that was not made yet, or has not ended.
 pub(super) type Call = Pin<Box<dyn Future<Output = ()>>>;
 
-/// A call that waits for its permit.
+/// A call, for a part of `record`, that waits for its permit.
 pub(super) struct Waiting {
-    record: Rc<InFlight>,
-    node: Arc<NodeMetrics>,
-    since: Instant,
-    call: Call,
-}
-
-impl Waiting {
-    /// `call` is for a part of `record`, and of the operator `node`.
-    pub(super) fn new(record: Rc<InFlight>, node: Arc<NodeMetrics>, call: Call) -> Self {
-        let since = Instant::now();
-        Self {
-            record,
-            node,
-            since,
-            call,
-        }
-    }
-
-    fn leave(self) -> Call {
-        self.node.credit_wait.took(self.since.elapsed());
-        self.call
-    }
+    pub(super) record: Rc<InFlight>,
+    pub(super) call: Call,
 }
 
 /// One bound on one worker. While a call waits here, no permit of the worker's share is free, and
@@ -129,7 +105,8 @@ pub(crate) struct Bound {
     /// Serves the workers in the order in which they ask.
     spare: Option<Arc<Semaphore>>,
     borrowed: RefCell<Vec<OwnedSemaphorePermit>>,
-    /// First in, first out, whatever the operator; at most what the worker may have in flight.
+    /// First in, first out, whatever the operator. Each is a part in flight, of which there is a
+    /// limited number.
     waiting: RefCell<VecDeque<Waiting>>,
     is_asking: Cell<bool>,
 }
@@ -193,10 +170,8 @@ impl Bound {
     fn next(&self) -> Option<Call> {
         loop {
             let next = self.waiting.borrow_mut().pop_front()?;
-            let may_start = next.record.may_start();
-            let call = next.leave();
-            if may_start {
-                return Some(call);
+            if next.record.may_start() {
+                return Some(next.call);
             }
         }
     }
@@ -224,7 +199,7 @@ impl Bound {
         }));
     }
 
-    /// Waits in the line of the workers for as long as calls wait here.
+    /// Waits in the line of the workers, for one call after another, for as long as any waits here.
     fn ask(self: &Rc<Self>) {
         let Some(spare) = self.spare.clone() else {
             return;
@@ -253,7 +228,7 @@ impl Bound {
 #[derive(Debug)]
 pub(super) struct Permit {
     of: Rc<Bound>,
-    /// Whether it was when the call began.
+    /// Whether it was when it was taken; what is borrowed may have gone back since.
     is_borrowed: bool,
 }
 
@@ -306,7 +281,6 @@ pub(super) fn begin(permit: Option<Permit>, mut call: Call) {
 impl std::fmt::Debug for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Waiting")
-            .field("node", &self.node.name)
             .field("record", &self.record.record().position)
             .finish_non_exhaustive()
     }

@@ -175,7 +175,7 @@ impl SourceMetrics {
 }
 
 impl NodeMetrics {
-    pub(crate) fn new(name: Arc<str>) -> Self {
+    fn new(name: Arc<str>) -> Self {
         Self {
             name,
             processed: Counter::default(),

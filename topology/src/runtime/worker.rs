@@ -20,7 +20,7 @@ use super::task::{Round, Source, Task, give_up};
 use super::{Clock, Shared, StreamsError, now_ms};
 use crate::builder::{Topology, WorkerContext, settle};
 use crate::handlers::{ErrorContext, RUNS_MAX};
-use crate::lease::{Budget, Failure, PartitionState, Progress};
+use crate::lease::{Budget, Failure, PartitionState, Phase, Progress};
 use crate::metrics::{Roll, nanos};
 use crate::mutation::Mutation;
 use crate::record::TopicPartition;
@@ -368,6 +368,11 @@ impl Drop for Worker {
         for task in &self.tasks {
             task.state.close();
             self.context.metrics.task_closed();
+        }
+        // Of some, what gives them up may not have begun.
+        let given_up = self.given_up.values();
+        for state in given_up.filter(|state| state.phase() != Phase::Closed) {
+            state.close();
         }
         // They hold what holds them.
         self.context.bounds.drop_given_up();

@@ -14,7 +14,6 @@ use crate::lease::tests::Partition;
 struct Worker {
     bounds: WorkerBounds,
     partition: Partition,
-    node: Arc<NodeMetrics>,
     made: Cell<usize>,
     begun: Rc<RefCell<Vec<usize>>>,
     /// Those that have not ended. A call ends when what is here is dropped.
@@ -26,7 +25,6 @@ impl Worker {
         Self {
             bounds: WorkerBounds::new(Arc::clone(instance)),
             partition: Partition::new(),
-            node: Arc::new(NodeMetrics::new("call".into())),
             made: Cell::new(0),
             begun: Rc::default(),
             open: RefCell::default(),
@@ -56,8 +54,8 @@ impl Worker {
         if let Some(permit) = bound.try_acquire() {
             begin(Some(permit), call);
         } else {
-            let waiting = Waiting::new(Rc::clone(&record), Arc::clone(&self.node), call);
-            bound.wait(waiting);
+            let record = Rc::clone(&record);
+            bound.wait(Waiting { record, call });
         }
         record
     }

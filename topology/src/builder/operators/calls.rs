@@ -147,7 +147,7 @@ where
             Err(payload) => return self.fail(&*payload, part),
         };
         let Some(bound) = bound else {
-            let call = Box::pin(Rc::clone(self).run(value, part));
+            let call = Box::pin(Rc::clone(self).run(value, part, None));
             return match how {
                 Begin::Here => begin(None, call),
                 Begin::InTask => drop(tokio::task::spawn_local(call)),
@@ -156,31 +156,37 @@ where
         if !part.lease.may_start() {
             return;
         }
-        let bound = self.context.bound(bound);
+        let bound = self.context.bounds.of(bound);
         if how == Begin::Here
             && let Some(permit) = bound.try_acquire()
         {
             self.node.credit_wait.record(0);
-            return begin(Some(permit), Box::pin(Rc::clone(self).run(value, part)));
+            let call = Box::pin(Rc::clone(self).run(value, part, None));
+            return begin(Some(permit), call);
         }
         let record = part.lease.shared();
-        let call = Box::pin(Rc::clone(self).run(value, part));
-        bound.wait(Waiting::new(record, Arc::clone(&self.node), call));
+        let call = Box::pin(Rc::clone(self).run(value, part, Some(Instant::now())));
+        bound.wait(Waiting { record, call });
     }
 
-    async fn run(self: Rc<Self>, value: V, part: Part) {
+    /// `since` is when it began to wait for its permit, if it did.
+    async fn run(self: Rc<Self>, value: V, part: Part, since: Option<Instant>) {
         if !part.lease.is_held() {
             return;
         }
-        let ended = AssertUnwindSafe(self.call_once(value)).catch_unwind().await;
-        match ended {
+        let call = AssertUnwindSafe(self.call_once(value, since));
+        match call.catch_unwind().await {
             Ok(ended) => self.ended(ended, part),
             Err(payload) => self.fail(&*payload, part),
         }
     }
 
-    async fn call_once(&self, value: V) -> Result<W, String> {
+    async fn call_once(&self, value: V, since: Option<Instant>) -> Result<W, String> {
         let began = Instant::now();
+        if let Some(since) = since {
+            let waited = began.saturating_duration_since(since);
+            self.node.credit_wait.took(waited);
+        }
         let call = (self.call)(value);
         let ended = match self.timeout {
             None => Ok(call.await),
@@ -233,8 +239,8 @@ where
     /// Whether there is to be another call.
     fn may_wait(&self, again: &Again<V, W>, part: &mut Part) -> bool {
         if part.wait.is_none() {
-            let permit = self.context.bound(again.wait.waiting).try_acquire();
-            part.wait = permit.map(|permit| Wait {
+            let bound = self.context.bounds.of(again.wait.waiting);
+            part.wait = bound.try_acquire().map(|permit| Wait {
                 _permit: permit,
                 until: Instant::now().checked_add(again.wait.at_most),
             });
