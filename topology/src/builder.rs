@@ -1,6 +1,7 @@
 //! Declares a topology: typed streams, wired per worker when the topology runs.
 //! Knows of no log and no thread; `runtime` gives it both.
 
+mod bounds;
 mod branched;
 mod operators;
 
@@ -11,18 +12,19 @@ use std::future::Future;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::graph::{Graph, GraphNode, NodeKind, TopologyDescription, TopologyError};
 use crate::handlers::ExceptionHandlers;
 use crate::lease::Lease;
 use crate::metrics::{NodeMetrics, WorkerMetrics};
 use crate::named::{Consumed, DueAt, Named, Produced};
-use crate::processing::{Async, MaxInFlight};
+use crate::processing::Async;
 use crate::runtime::StreamsError;
 use crate::seam::RecordSink;
 use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
 
+pub(crate) use bounds::{InstanceBounds, WorkerBounds};
 pub use branched::BranchedKStream;
 pub(crate) use operators::{append, settle};
 
@@ -38,14 +40,14 @@ pub struct WorkerContext {
     pub(crate) wake: Arc<Notify>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     fatal: Rc<RefCell<Option<StreamsError>>>,
-    permits: Rc<RefCell<HashMap<usize, Arc<Semaphore>>>>,
+    pub(crate) bounds: Rc<WorkerBounds>,
     /// What follows each merge, for as long as one of the merged streams has it.
     merged: Rc<RefCell<HashMap<usize, Box<dyn Any>>>>,
 }
 
 impl WorkerContext {
     pub(crate) fn new(
-        (worker, workers): (usize, usize),
+        (worker, instance): (usize, Arc<InstanceBounds>),
         sink: Arc<dyn RecordSink>,
         handlers: ExceptionHandlers,
         wake: Arc<Notify>,
@@ -53,13 +55,13 @@ impl WorkerContext {
     ) -> Self {
         Self {
             worker,
-            workers,
+            workers: instance.workers(),
             sink,
             handlers,
             wake,
             metrics,
             fatal: Rc::default(),
-            permits: Rc::default(),
+            bounds: Rc::new(WorkerBounds::new(instance)),
             merged: Rc::default(),
         }
     }
@@ -72,18 +74,6 @@ impl WorkerContext {
 
     pub(crate) fn take_failure(&self) -> Option<StreamsError> {
         self.fatal.borrow_mut().take()
-    }
-
-    pub(crate) fn semaphore(&self, bound: MaxInFlight) -> Arc<Semaphore> {
-        let share =
-            bound.limit / self.workers + usize::from(self.worker < bound.limit % self.workers);
-        let make = || Arc::new(Semaphore::new(share.max(1)));
-        Arc::clone(
-            self.permits
-                .borrow_mut()
-                .entry(bound.id)
-                .or_insert_with(make),
-        )
     }
 
     /// The node after the merge `id`: made for the first of the merged streams, the same for the

@@ -58,6 +58,11 @@ impl InFlight {
         self.writing.get() > 0
     }
 
+    /// As [`Lease::may_start`].
+    pub(crate) fn may_start(&self) -> bool {
+        self.partition.phase() == Phase::Running && !self.is_relocated.get()
+    }
+
     /// `false` when that was done before.
     pub(crate) fn relocate(&self) -> bool {
         !self.is_relocated.replace(true)
@@ -232,7 +237,7 @@ impl Lease {
 
     /// Whether work may begin: `false` once the partition is being given up.
     pub(crate) fn may_start(&self) -> bool {
-        self.shared.partition.phase() == Phase::Running && !self.shared.is_relocated.get()
+        self.shared.may_start()
     }
 
     /// Whether the record was moved on: nothing that comes of it has an effect.
@@ -321,4 +326,4 @@ impl Drop for Lease {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

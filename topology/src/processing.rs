@@ -177,8 +177,15 @@ impl<V, W> std::fmt::Debug for Async<V, W> {
     }
 }
 
-/// A bound on asynchronous calls in flight in the instance, divided over its workers (at least
-/// one each). Operators given clones of one share it.
+/// A bound on asynchronous calls in flight in the instance. Operators given clones of one share it,
+/// and calls that wait begin in the order in which they came, whichever operator's they are.
+///
+/// Half of it is guaranteed to the workers in equal shares; any worker borrows of the rest, and
+/// those that wait for it get it one call each, in turn. So a worker that alone has work makes all
+/// calls but those that the others are guaranteed, and never are there more than the limit. A limit
+/// below two calls a worker guarantees nothing, and is lent as a whole.
+///
+/// A call that waits keeps its record in flight: as many wait as the budget of records allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxInFlight {
     pub(crate) id: usize,

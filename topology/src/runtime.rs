@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
-use crate::builder::{Topology, WorkerContext};
+use crate::builder::{InstanceBounds, Topology, WorkerContext};
 use crate::metrics::StreamsMetrics;
 use crate::offsets::InvalidOffsetMap;
 use crate::record::{Position, TopicPartition};
@@ -239,13 +239,14 @@ impl KafkaStreams {
         running: &Sender<Infallible>,
     ) -> Result<(), StartError> {
         self.shared.states.become_state(State::Rebalancing);
-        let count = config.workers.max(1);
-        for number in 0..count {
+        let bounds = InstanceBounds::of(config.workers);
+        for number in 0..bounds.workers() {
             let (topology, sink) = (Arc::clone(topology), log.sink());
+            let place = (number, Arc::clone(&bounds));
             let (metrics, config) = (self.shared.metrics.worker(number), config.clone());
             let make = move |wake| {
                 let handlers = config.exception_handlers.clone();
-                let context = WorkerContext::new((number, count), sink, handlers, wake, metrics);
+                let context = WorkerContext::new(place, sink, handlers, wake, metrics);
                 let how = (config.limits(), config.head_of_line.clone());
                 Worker::new(&topology, context, how, Worker::wall_clock())
             };

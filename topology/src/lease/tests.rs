@@ -7,13 +7,13 @@ use crate::metrics::SourceMetrics;
 use crate::offsets::OffsetTracker;
 use crate::record::Position;
 
-struct Partition {
-    state: Rc<PartitionState>,
+pub(crate) struct Partition {
+    pub(crate) state: Rc<PartitionState>,
     budget: Rc<Budget>,
 }
 
 impl Partition {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let metrics = Arc::new(SourceMetrics::default());
         let budget = Rc::new(Budget::new(Arc::default(), metrics));
         let progress = Arc::new(Mutex::new(OffsetTracker::default()));
@@ -21,7 +21,7 @@ impl Partition {
         Self { state, budget }
     }
 
-    fn start(&self, offset: i64) -> Lease {
+    pub(crate) fn start(&self, offset: i64) -> Lease {
         let record = ConsumedRecord {
             position: Position {
                 topic: "in".into(),

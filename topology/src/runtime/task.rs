@@ -11,7 +11,7 @@ use super::StreamsError;
 use super::head::Guard;
 use super::share::Room;
 use super::worker::Returned;
-use crate::builder::SourceNode;
+use crate::builder::{SourceNode, WorkerBounds};
 use crate::lease::{Budget, PartitionState, Started};
 use crate::metrics::WaitsFor;
 use crate::mutation::Mutation;
@@ -190,10 +190,16 @@ fn due_ms(source: &Source, record: &ConsumedRecord) -> Option<i64> {
 }
 
 /// Lets what is in flight end, then closes the partition and hands it back.
-pub(super) async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>) {
+pub(super) async fn give_up(
+    task: Task,
+    bounds: Rc<WorkerBounds>,
+    drain: Drain,
+    done: SyncSender<Returned>,
+) {
     let (state, began) = (&task.state, Instant::now());
     if let Drain::For(limit) = drain {
         state.drain();
+        bounds.drop_given_up();
         let limit = if Mutation::DrainWithoutDeadline.is_planted() {
             Duration::MAX
         } else {
@@ -209,6 +215,7 @@ pub(super) async fn give_up(task: Task, drain: Drain, done: SyncSender<Returned>
         }
     }
     state.close();
+    bounds.drop_given_up();
     state.budget().metrics.drained(began.elapsed());
     let open = state.records();
     let returned = Returned {

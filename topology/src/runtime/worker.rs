@@ -20,7 +20,7 @@ use super::task::{Round, Source, Task, give_up};
 use super::{Clock, Shared, StreamsError, now_ms};
 use crate::builder::{Topology, WorkerContext, settle};
 use crate::handlers::{ErrorContext, RUNS_MAX};
-use crate::lease::{Budget, Failure, PartitionState, Progress};
+use crate::lease::{Budget, Failure, PartitionState, Phase, Progress};
 use crate::metrics::{Roll, nanos};
 use crate::mutation::Mutation;
 use crate::record::TopicPartition;
@@ -248,7 +248,9 @@ impl Worker {
                     let task = self.tasks.swap_remove(index);
                     self.context.metrics.task_closed();
                     self.given_up.insert(partition, Rc::clone(&task.state));
-                    drop(tokio::task::spawn_local(give_up(task, drain, done)));
+                    let bounds = Rc::clone(&self.context.bounds);
+                    let given_up = give_up(task, bounds, drain, done);
+                    drop(tokio::task::spawn_local(given_up));
                 }
             }
         }
@@ -367,7 +369,13 @@ impl Drop for Worker {
             task.state.close();
             self.context.metrics.task_closed();
         }
+        // Of some, what gives them up may not have begun.
+        let given_up = self.given_up.values();
+        for state in given_up.filter(|state| state.phase() != Phase::Closed) {
+            state.close();
+        }
         // They hold what holds them.
+        self.context.bounds.drop_given_up();
         for source in &self.sources {
             while source.budget.next_failure().is_some() {}
         }

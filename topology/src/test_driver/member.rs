@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::memory::MemoryLog;
 use super::{DriverConfig, limits};
-use crate::builder::{SourceEntry, Topology, WorkerContext};
+use crate::builder::{InstanceBounds, SourceEntry, Topology, WorkerContext};
 use crate::guarantees::{History, committing, observe_sink};
 use crate::metrics::{GroupMetrics, StreamsMetrics};
 use crate::offsets::OffsetTracker;
@@ -56,7 +56,7 @@ impl Member {
         let handlers = config.exception_handlers.clone();
         let history = config.history.clone();
         let context = WorkerContext::new(
-            (0, 1),
+            (0, InstanceBounds::of(1)),
             observe_sink(log.sink(number), history.clone()),
             handlers,
             Arc::clone(&wake),

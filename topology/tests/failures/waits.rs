@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use topology::seam::Drain;
 use topology::{
-    Async, CallAgain, Consumed, MaxInFlight, Named, PendingCalls, ProducerRecord, StreamsBuilder,
-    TopologyTestDriver,
+    Async, CallAgain, Consumed, MaxInFlight, Named, PendingCalls, ProcessingOrder, ProducerRecord,
+    StreamsBuilder, TopologyTestDriver,
 };
 
-use super::{record, text, to, values};
+use super::{record, text, to, to_dead_letter, values};
 
 /// Calls that find something away until the third second of virtual time.
 fn away(at_most: Duration) -> topology::Topology {
@@ -101,4 +101,64 @@ fn a_call_that_has_not_begun_does_not_hold_its_partition() {
     assert!(driver.revoke(0, &[waits], Drain::For(Duration::from_secs(5))));
     assert!(driver.now_ms() - begun_ms < 10);
     assert_eq!(calls.pending(), ["begun"]);
+}
+
+#[test]
+fn a_call_that_panics_makes_room_for_those_that_wait() {
+    let calls = PendingCalls::<String, String>::seeded(0);
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(
+            calls.supplier(),
+            Async::named(Named::new("call")).max_in_flight(MaxInFlight::new(1)),
+        )
+        .to("out", to("out"));
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), to_dead_letter()).unwrap();
+    for value in ["bad", "good", "fine"] {
+        driver.pipe_input(&record("in", value));
+    }
+    let mut begun = Vec::new();
+    loop {
+        driver.settle();
+        let pending = calls.pending();
+        assert!(pending.len() <= 1);
+        let Some(value) = pending.first().cloned() else {
+            break;
+        };
+        calls.end(0, |value| (value != "bad").then(|| value.clone()));
+        begun.push(value);
+    }
+    assert_eq!(begun, ["bad", "good", "fine", "bad", "bad"]);
+    driver.advance_wall_clock_time(Duration::from_millis(40));
+    assert_eq!(values(&driver.read_output("out")), ["good", "fine"]);
+    assert_eq!(driver.committed("in", 0), Some(3));
+}
+
+#[test]
+fn a_call_that_waits_keeps_the_turn_of_its_key_and_passes_it_on() {
+    let calls = PendingCalls::<String, String>::seeded(0);
+    let bound = MaxInFlight::new(1);
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(
+            calls.supplier(),
+            Async::named(Named::new("call"))
+                .max_in_flight(bound)
+                .ordering(ProcessingOrder::key(|word: &String| word.chars().next())),
+        )
+        .to("out", to("out"));
+    let driver = TopologyTestDriver::new(builder.build().unwrap(), 1, 0).unwrap();
+    for value in ["a1", "b1", "b2", "a2", "c1"] {
+        driver.pipe_input(&record("in", value));
+    }
+    driver.settle();
+    let mut begun = Vec::new();
+    while let Some(value) = calls.pending().first().cloned() {
+        assert!(calls.end(0, |value| Some(value.clone())));
+        begun.push(value);
+        driver.settle();
+    }
+    assert_eq!(begun, ["a1", "b1", "c1", "a2", "b2"]);
 }

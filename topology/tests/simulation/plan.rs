@@ -27,11 +27,14 @@ pub(crate) struct Plan {
     pub(crate) keys: u8,
     pub(crate) has_due_times: bool,
     pub(crate) steps: usize,
+    /// How many calls a member makes at once.
+    pub(crate) max_in_flight: Option<usize>,
     pub(crate) driver: DriverConfig,
 }
 
 impl Plan {
-    pub(crate) fn of(random: &mut Rng) -> Self {
+    /// The plan of a seed, whose `random` it is.
+    pub(crate) fn of(seed: u64, random: &mut Rng) -> Self {
         let order = [
             Order::Unordered,
             Order::Unordered,
@@ -47,6 +50,13 @@ impl Plan {
             keys: random.u8(1..4),
             has_due_times: random.u8(..3) == 0,
             steps: random.usize(20..160),
+            // Not drawn, for that would make other schedules of the seeds that are kept.
+            max_in_flight: match seed % 12 {
+                3 => Some(1),
+                7 => Some(2),
+                11 => Some(4),
+                _ => None,
+            },
             driver: DriverConfig {
                 members: random.usize(1..3),
                 max_in_flight_records: random.usize(4..24),

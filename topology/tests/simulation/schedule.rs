@@ -6,8 +6,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use topology::seam::Drain;
 use topology::{
-    Async, Consumed, HeadOfLine, MetricSubject, Named, PendingCalls, ProcessingOrder, Produced,
-    StreamsBuilder, Topology, TopologyTestDriver,
+    Async, Consumed, HeadOfLine, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
+    Produced, StreamsBuilder, Topology, TopologyTestDriver,
 };
 
 use crate::history::History;
@@ -65,6 +65,10 @@ fn topology(plan: &Plan, history: &History, calls: &Calls) -> Topology {
         Order::Key => ProcessingOrder::key(|part: &Part| part.key),
         Order::Partition => ProcessingOrder::partition(),
     };
+    let mut how = Async::named(Named::new("work")).ordering(order);
+    if let Some(limit) = plan.max_in_flight {
+        how = how.max_in_flight(MaxInFlight::new(limit));
+    }
     let builder = StreamsBuilder::new();
     let (begun, counted, pending) = (history.clone(), history.clone(), calls.clone());
     let supplier = move |_: &topology::WorkerContext| {
@@ -81,7 +85,7 @@ fn topology(plan: &Plan, history: &History, calls: &Calls) -> Topology {
             Consumed::with(item, Named::new("in")).not_before(|record| Some(item(record).due_ms)),
         )
         .flat_map_values(|item| item.all_parts(), Named::new("parts"))
-        .process_values_async(supplier, Async::named(Named::new("work")).ordering(order))
+        .process_values_async(supplier, how)
         .split(Named::new("outcome"))
         .branch(
             "-delivered",
@@ -106,7 +110,7 @@ fn topology(plan: &Plan, history: &History, calls: &Calls) -> Topology {
 impl Schedule {
     fn new(seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
-        let mut plan = Plan::of(&mut random);
+        let mut plan = Plan::of(seed, &mut random);
         let history = History::new(plan.order);
         let handler = plan.driver.exception_handlers.processing.clone();
         let told = history.clone();
@@ -118,8 +122,9 @@ impl Schedule {
         if let HeadOfLine::Relocate(relocate) = plan.driver.head_of_line.clone() {
             let told = history.clone();
             let relocate = std::sync::Arc::new(move |record: &_, open: &[_]| {
-                open.iter()
-                    .for_each(|path| told.handled(&part(record, path)));
+                for path in open {
+                    told.handled(&part(record, path));
+                }
                 relocate(record, open)
             });
             plan.driver.head_of_line = HeadOfLine::Relocate(relocate);
@@ -297,11 +302,22 @@ impl Schedule {
             }
         }
         self.check_budget();
+        self.check_calls();
         for member in 0..self.plan.driver.members {
             if let Some(failure) = self.driver.failure(member) {
                 self.history
                     .violated(format!("member {member} stopped: {failure}"));
             }
+        }
+    }
+
+    fn check_calls(&self) {
+        let (pending, members) = (self.calls.pending().len(), self.plan.driver.members);
+        if let Some(limit) = self.plan.max_in_flight
+            && pending > limit * members
+        {
+            self.history
+                .violated(format!("{pending} calls at once, and {limit} may be"));
         }
     }
 
@@ -347,7 +363,10 @@ impl Schedule {
             && flight.bytes * 2 < config.max_in_flight_bytes as u64
             && flight.records <= pending.len() as u64
             && config.offset_metadata_max == 4_096;
-        if !has_room || self.plan.has_due_times || self.plan.order != Order::Unordered {
+        let begins_at_once = !self.plan.has_due_times
+            && self.plan.order == Order::Unordered
+            && self.plan.max_in_flight.is_none();
+        if !has_room || !begins_at_once {
             return;
         }
         for partition in 0..self.partitions() {

@@ -1,25 +1,25 @@
 //! Asynchronous calls: bounded, in the order that was asked for, and never lost to a panic.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::super::bounds::{Permit, Waiting, begin};
 use super::super::{Node, WorkerContext};
 use super::{guarded, panicked};
 use crate::lease::Lease;
 use crate::metrics::NodeMetrics;
 use crate::mutation::Mutation;
-use crate::processing::{Again, Async, BoundOf, CallAgain, KeyOf, MaxInFlight};
+use crate::processing::{Again, Async, BoundOf, KeyOf};
 
 /// The calls of one operator on one worker.
 pub(crate) struct Calls<V, W, C> {
@@ -37,11 +37,36 @@ pub(crate) struct Calls<V, W, C> {
     waiting: RefCell<HashMap<u64, VecDeque<(V, Lease)>>>,
 }
 
+/// What a call is for.
+struct Part {
+    lease: Lease,
+    /// `None`: in any order.
+    turn: Option<Turn>,
+    /// What is left of the wait of a call that is made again.
+    wait: Option<Wait>,
+}
+
+impl Part {
+    fn new(lease: Lease, turn: Option<Turn>) -> Self {
+        let wait = None;
+        Self { lease, turn, wait }
+    }
+}
+
 /// The wait of a record whose call is made again.
 struct Wait {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     /// `None`: without an end.
     until: Option<Instant>,
+}
+
+/// Where a call may begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// In what asks for it.
+    Here,
+    /// In a task, for calls that end at once would begin each other ever deeper.
+    InTask,
 }
 
 /// The turn of a key, passed on when it is dropped.
@@ -115,23 +140,86 @@ where
         }
     }
 
-    /// Begins a call here, and makes it a task only if it does not end at once.
-    fn start(self: &Rc<Self>, value: V, lease: Lease, turn: Option<Turn>) {
-        let mut call = Box::pin(Rc::clone(self).run(value, lease, turn));
-        // The task polls it again, with a waker of its own.
-        let mut unawaited = Context::from_waker(Waker::noop());
-        if call.as_mut().poll(&mut unawaited).is_pending() {
-            drop(tokio::task::spawn_local(call));
+    /// Begins a call, if it need not wait for a permit.
+    fn begin(self: &Rc<Self>, value: V, part: Part, how: Begin) {
+        let bound = match catch_unwind(AssertUnwindSafe(|| (self.bound)(&value))) {
+            Ok(bound) => bound,
+            Err(payload) => return self.fail(&*payload, part),
+        };
+        let Some(bound) = bound else {
+            let call = Box::pin(Rc::clone(self).run(value, part, None));
+            return match how {
+                Begin::Here => begin(None, call),
+                Begin::InTask => drop(tokio::task::spawn_local(call)),
+            };
+        };
+        if !part.lease.may_start() {
+            return;
+        }
+        let bound = self.context.bounds.of(bound);
+        if how == Begin::Here
+            && let Some(permit) = bound.try_acquire()
+        {
+            self.node.credit_wait.record(0);
+            let call = Box::pin(Rc::clone(self).run(value, part, None));
+            return begin(Some(permit), call);
+        }
+        let record = part.lease.shared();
+        let call = Box::pin(Rc::clone(self).run(value, part, Some(Instant::now())));
+        bound.wait(Waiting { record, call });
+    }
+
+    /// `since` is when it began to wait for its permit, if it did.
+    async fn run(self: Rc<Self>, value: V, part: Part, since: Option<Instant>) {
+        if !part.lease.is_held() {
+            return;
+        }
+        let call = AssertUnwindSafe(self.call_once(value, since));
+        match call.catch_unwind().await {
+            Ok(ended) => self.ended(ended, part),
+            Err(payload) => self.fail(&*payload, part),
+        }
+    }
+
+    async fn call_once(&self, value: V, since: Option<Instant>) -> Result<W, String> {
+        let began = Instant::now();
+        if let Some(since) = since {
+            let waited = began.saturating_duration_since(since);
+            self.node.credit_wait.took(waited);
+        }
+        let call = (self.call)(value);
+        let ended = match self.timeout {
+            None => Ok(call.await),
+            Some(limit) => tokio::time::timeout(limit, call)
+                .await
+                .map_err(|elapsed| format!("took longer than {limit:?}: {elapsed}")),
+        };
+        self.node.calls.took(began.elapsed());
+        ended
+    }
+
+    /// Forwards what a call came to, unless it is made again.
+    fn ended(self: &Rc<Self>, ended: Result<W, String>, mut part: Part) {
+        let Some(again) = &self.again else {
+            return self.forward(ended, part);
+        };
+        let value = || ended.as_ref().ok().and_then(|result| (again.value)(result));
+        let value = match catch_unwind(AssertUnwindSafe(value)) {
+            Ok(value) => value,
+            Err(payload) => return self.fail(&*payload, part),
+        };
+        match value {
+            Some(value) if self.may_wait(again, &mut part) => {
+                let wait = Rc::clone(self).wait(again.wait.every, (value, ended), part);
+                drop(tokio::task::spawn_local(wait));
+            }
+            _ => self.forward(ended, part),
         }
     }
 
     /// The turn ends after the result was forwarded, or stays with a part that failed.
-    async fn run(self: Rc<Self>, value: V, lease: Lease, turn: Option<Turn>) {
-        let outcome = AssertUnwindSafe(self.outcome(value, &lease)).catch_unwind();
-        let ended = outcome.await;
-        let Some(ended) = ended.unwrap_or_else(|payload| Some(Err(panicked(&*payload)))) else {
-            return;
-        };
+    fn forward(&self, ended: Result<W, String>, part: Part) {
+        let Part { lease, turn, .. } = part;
         if lease.is_relocated() {
             return;
         }
@@ -144,87 +232,42 @@ where
         }
     }
 
-    /// What the call came to in the end; `None` when it did not begin before its partition was
-    /// given up.
-    async fn outcome(&self, mut value: V, lease: &Lease) -> Option<Result<W, String>> {
-        let mut wait = None;
-        loop {
-            let mut permit = None;
-            if let Some(bound) = (self.bound)(&value) {
-                permit = Some(self.permit(bound, lease).await?);
-            }
-            if !lease.is_held() {
-                return None;
-            }
-            let began = Instant::now();
-            let ended = self.call_once(value).await;
-            self.node.calls.took(began.elapsed());
-            drop(permit);
-            match self.value_again(&ended) {
-                Some(next) if self.wait(&mut wait, lease).await => value = next,
-                _ => return Some(ended),
-            }
-        }
+    fn fail(&self, payload: &(dyn Any + Send), part: Part) {
+        self.forward(Err(panicked(payload)), part);
     }
 
-    /// `None`: the partition is given up, and waits for no call that has not begun.
-    async fn permit(&self, bound: MaxInFlight, lease: &Lease) -> Option<OwnedSemaphorePermit> {
-        if !lease.may_start() {
-            return None;
-        }
-        let permits = self.context.semaphore(bound);
-        // Whoever waits already is served first: while somebody does none is free.
-        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            self.node.credit_wait.record(0);
-            return Some(permit);
-        }
-        let began = Instant::now();
-        let permit = tokio::select! {
-            biased;
-            () = lease.given_up() => None,
-            permit = permits.acquire_owned() => permit.ok(),
-        };
-        self.node.credit_wait.took(began.elapsed());
-        permit.filter(|_| lease.may_start())
-    }
-
-    async fn call_once(&self, value: V) -> Result<W, String> {
-        let call = (self.call)(value);
-        let Some(limit) = self.timeout else {
-            return Ok(call.await);
-        };
-        let ended = tokio::time::timeout(limit, call).await;
-        ended.map_err(|elapsed| format!("took longer than {limit:?}: {elapsed}"))
-    }
-
-    fn value_again(&self, ended: &Result<W, String>) -> Option<V> {
-        (self.again.as_ref()?.value)(ended.as_ref().ok()?)
-    }
-
-    /// Waits for the next call; `false` when there is to be none.
-    async fn wait(&self, wait: &mut Option<Wait>, lease: &Lease) -> bool {
-        let Some(CallAgain {
-            every,
-            at_most,
-            waiting,
-        }) = self.again.as_ref().map(|again| again.wait)
-        else {
-            return false;
-        };
-        if wait.is_none() {
-            let permit = self.context.semaphore(waiting).try_acquire_owned();
-            *wait = permit.ok().map(|permit| Wait {
+    /// Whether there is to be another call.
+    fn may_wait(&self, again: &Again<V, W>, part: &mut Part) -> bool {
+        if part.wait.is_none() {
+            let bound = self.context.bounds.of(again.wait.waiting);
+            part.wait = bound.try_acquire().map(|permit| Wait {
                 _permit: permit,
-                until: Instant::now().checked_add(at_most),
+                until: Instant::now().checked_add(again.wait.at_most),
             });
         }
         let is_over = |wait: &Wait| wait.until.is_some_and(|until| Instant::now() >= until);
-        if !lease.may_start() || wait.as_ref().is_none_or(is_over) {
-            return false;
+        part.lease.may_start() && !part.wait.as_ref().is_none_or(is_over)
+    }
+
+    /// Waits for the next call. When its partition is given up meanwhile there is none, and the
+    /// last result counts.
+    async fn wait(
+        self: Rc<Self>,
+        every: Duration,
+        (value, last): (V, Result<W, String>),
+        part: Part,
+    ) {
+        if part.lease.may_start() {
+            tokio::select! {
+                biased;
+                () = part.lease.given_up() => {}
+                () = tokio::time::sleep(every) => {}
+            }
         }
-        tokio::select! {
-            () = lease.given_up() => false,
-            () = tokio::time::sleep(every) => lease.may_start(),
+        if part.lease.may_start() {
+            self.begin(value, part, Begin::Here);
+        } else {
+            self.forward(last, part);
         }
     }
 }
@@ -245,10 +288,8 @@ where
             };
             drop(waiting);
             if lease.may_start() {
-                // A task, for calls that end at once would pass the turn on ever deeper.
                 let turn = Some(self.turn(key));
-                let call = Rc::clone(&self).run(value, lease, turn);
-                return drop(tokio::task::spawn_local(call));
+                return self.begin(value, Part::new(lease, turn), Begin::InTask);
             }
         }
     }
@@ -264,7 +305,7 @@ where
     fn process(&self, value: V, lease: Lease) {
         self.node.processed.add(1);
         let Some(key_of) = &self.key_of else {
-            return self.start(value, lease, None);
+            return self.begin(value, Part::new(lease, None), Begin::Here);
         };
         let record = lease.shared();
         let key = || key_of(&value, &record.record().position);
@@ -272,7 +313,7 @@ where
             return;
         };
         if let Some((value, lease, turn)) = self.enter(key, value, lease) {
-            self.start(value, lease, Some(turn));
+            self.begin(value, Part::new(lease, Some(turn)), Begin::Here);
         }
     }
 }
