@@ -29,6 +29,15 @@ impl Fetcher {
         })
     }
 
+    /// Asks who leads the partitions of a topic, for at most two seconds: a client that was never
+    /// asked about it looks only once a second.
+    pub(super) fn look_up(&self, topic: &str) {
+        const LIMIT: Duration = Duration::from_secs(2);
+        if let Err(error) = self.client.fetch_metadata(Some(topic), LIMIT) {
+            tracing::debug!(topic, %error, "who leads the partitions is found out later");
+        }
+    }
+
     /// Fetches a partition from now on, from what the group has committed of it; where that is
     /// unknown, the client asks the group's coordinator until it answers.
     pub(super) fn start(

@@ -108,6 +108,9 @@ impl Member {
         let Some(consumer) = self.consumer() else {
             return;
         };
+        if let Some(partition) = partitions.first() {
+            self.fetcher.look_up(&partition.topic);
+        }
         let mut committed = offsets::committed(&consumer, partitions);
         let queues = partitions.iter().filter_map(|partition| {
             let committed = committed.remove(partition);
