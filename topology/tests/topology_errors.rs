@@ -1,25 +1,17 @@
 //! Every mistake in a declaration is an error of `build`, which names it.
 
+#[path = "kafka-streams/nothing.rs"]
+mod nothing;
+
 use topology::{
-    Async, Consumed, GlobalTable, KStream, Lookup, Named, Produced, ProducerRecord, StreamsBuilder,
+    Async, Consumed, GlobalTable, KStream, Named, Produced, ProducerRecord, StreamsBuilder,
     TopologyError,
 };
 
+use nothing::Nothing;
+
 fn read(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
     builder.stream(topic, Consumed::with(|_| (), Named::new(name)))
-}
-
-/// A table of nothing.
-struct Nothing;
-
-impl Lookup for Nothing {
-    type Key = ();
-    type Value = ();
-    type Error = ();
-
-    async fn get(&self, (): ()) -> Result<Option<()>, ()> {
-        Ok(None)
-    }
 }
 
 fn table(builder: &StreamsBuilder, name: &str) -> GlobalTable<(), (), ()> {

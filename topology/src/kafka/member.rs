@@ -132,7 +132,15 @@ impl Member {
         lock(&self.listener).assigned(queues);
     }
 
+    /// Gives up those that it has still: closing revokes once more what a member gave up that
+    /// stays in its group.
     pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
+        let held = lock(&self.assigned)
+            .extract_if(.., |held| partitions.contains(held))
+            .collect::<Vec<_>>();
+        if held.is_empty() {
+            return;
+        }
         let lost = consumer.assignment_lost();
         let drain = if lost {
             Drain::Lost
@@ -140,14 +148,13 @@ impl Member {
             Drain::For(self.drain())
         };
         tracing::info!(
-            partitions = partitions.len(),
-            which = which(partitions),
+            partitions = held.len(),
+            which = which(&held),
             lost,
             "revoked"
         );
-        let committable = lock(&self.listener).revoked(partitions, drain);
-        self.fetcher.stop(partitions);
-        lock(&self.assigned).retain(|held| !partitions.contains(held));
+        let committable = lock(&self.listener).revoked(&held, drain);
+        self.fetcher.stop(&held);
         commit_last(committable, |offsets| self.commit(offsets));
     }
 }

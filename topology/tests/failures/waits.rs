@@ -86,9 +86,8 @@ fn a_record_that_waits_is_let_go_as_soon_as_its_partition_is_given_up() {
     assert_eq!(driver.committed("in", 0), Some(1));
 }
 
-#[test]
-fn a_call_that_has_not_begun_does_not_hold_its_partition() {
-    let calls = PendingCalls::<String, String>::seeded(0);
+/// Of all calls, one at a time.
+fn one_at_a_time(calls: &PendingCalls<String, String>) -> topology::Topology {
     let builder = StreamsBuilder::new();
     builder
         .stream("in", Consumed::with(text, Named::new("in")))
@@ -97,7 +96,14 @@ fn a_call_that_has_not_begun_does_not_hold_its_partition() {
             Async::named(Named::new("call")).max_in_flight(MaxInFlight::new(1)),
         )
         .to("out", to("out"));
-    let driver = TopologyTestDriver::new(builder.build().unwrap(), 2, 0).unwrap();
+    builder.build().unwrap()
+}
+
+#[test]
+fn a_call_that_has_not_begun_does_not_hold_its_partition() {
+    let calls = PendingCalls::seeded(0);
+    let topology = one_at_a_time(&calls);
+    let driver = TopologyTestDriver::new(topology, 2, 0).unwrap();
     driver.pipe_input(&record("in", "begun"));
     driver.settle();
     driver.pipe_input(&ProducerRecord {
@@ -114,16 +120,9 @@ fn a_call_that_has_not_begun_does_not_hold_its_partition() {
 
 #[test]
 fn a_call_that_panics_makes_room_for_those_that_wait() {
-    let calls = PendingCalls::<String, String>::seeded(0);
-    let builder = StreamsBuilder::new();
-    builder
-        .stream("in", Consumed::with(text, Named::new("in")))
-        .process_values_async(
-            calls.supplier(),
-            Async::named(Named::new("call")).max_in_flight(MaxInFlight::new(1)),
-        )
-        .to("out", to("out"));
-    let driver = TopologyTestDriver::with(builder.build().unwrap(), to_dead_letter()).unwrap();
+    let calls = PendingCalls::seeded(0);
+    let topology = one_at_a_time(&calls);
+    let driver = TopologyTestDriver::with(topology, to_dead_letter()).unwrap();
     for value in ["bad", "good", "fine"] {
         driver.pipe_input(&record("in", value));
     }

@@ -3,12 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+mod nothing;
+
 use std::path::Path;
 
 use topology::{
-    Async, Consumed, GlobalTable, KStream, Lookup, Named, Produced, ProducerRecord, StreamsBuilder,
+    Async, Consumed, GlobalTable, KStream, Named, Produced, ProducerRecord, StreamsBuilder,
     TopologyDescription,
 };
+
+use nothing::Nothing;
 
 fn source(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
     read(builder, topic, Named::new(name))
@@ -132,19 +136,6 @@ fn merged_sources(builder: &StreamsBuilder) {
         let mapped = read(builder, &format!("in-{i}"), Named::generated())
             .map_values(|()| (), Named::generated());
         write(mapped, "left", Named::generated());
-    }
-}
-
-/// A table of nothing.
-struct Nothing;
-
-impl Lookup for Nothing {
-    type Key = ();
-    type Value = ();
-    type Error = ();
-
-    async fn get(&self, (): ()) -> Result<Option<()>, ()> {
-        Ok(None)
     }
 }
 

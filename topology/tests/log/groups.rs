@@ -67,6 +67,22 @@ fn what_was_read_before_a_partition_moved_is_read_on_by_the_next_owner() {
     });
 }
 
+#[test]
+fn a_static_member_that_stays_when_it_is_closed_gives_each_partition_up_once() {
+    on_kafka_by_each_protocol(|subject, _| {
+        subject.be_member("stays");
+        subject.create(2);
+        let mut member = subject.subscribe("group");
+        eventually(|| {
+            member.poll().unwrap();
+            member.partitions().len() == 2
+        });
+        let (revoked, held) = member.leave(Vec::new());
+        assert_eq!(revoked, [subject.at(0), subject.at(1)]);
+        assert_eq!(held, 0);
+    });
+}
+
 /// The classic protocol keeps the newer, KIP-848 the older.
 #[test]
 fn of_two_members_with_one_id_one_is_told_that_it_is_fenced() {
