@@ -1,9 +1,12 @@
 //! Apache Kafka behind the seam: the only user of `rdkafka`.
 
 mod admin;
+mod assignment;
 mod close;
 mod committer;
+mod deleted;
 mod fetcher;
+mod gaps;
 mod lag;
 mod member;
 mod offsets;

@@ -39,7 +39,7 @@ pub struct Committed {
 pub struct Assigned {
     /// Its records, from the committed offset on.
     pub queue: Box<dyn PartitionQueue>,
-    /// `None`: the group has committed nothing, or the log did not say what.
+    /// `None`: the group has committed nothing.
     pub committed: Option<Committed>,
 }
 
@@ -67,7 +67,7 @@ pub enum SourceError {
     /// The log answered with an error; the source goes on by itself.
     #[error("the log answered: {0}")]
     Transient(String),
-    /// The source can not go on: wrong configuration, or not authorised.
+    /// The source can not go on, as with a wrong configuration.
     #[error("the log refused this member for good: {0}")]
     Fatal(String),
     /// Another process is this member.
@@ -90,7 +90,8 @@ pub enum SinkError {
 /// [`RecordSource::poll`] and [`RecordSource::leave`]; where it is dropped without leaving, on
 /// another thread that it waits for, within the same bound.
 pub trait RebalanceListener: Send {
-    /// Takes over newly assigned partitions. Must not block.
+    /// Takes over newly assigned partitions, of which the group's offsets are known; what one
+    /// rebalance assigns may come in several calls. Must not block.
     fn assigned(&mut self, partitions: Vec<Assigned>);
 
     /// Takes back partitions. Blocks until what is in flight on them has ended, at most for the
@@ -156,8 +157,8 @@ pub trait RecordSource: Send {
         Ok(BTreeMap::new())
     }
 
-    /// How many records the log deleted before the group had read them, as far as was seen when
-    /// partitions were assigned to this member.
+    /// How many records the log deleted before the group had read them, as far as this member saw
+    /// it: when partitions were assigned, and when it read on after a deletion.
     fn records_deleted_unread(&self) -> u64 {
         0
     }

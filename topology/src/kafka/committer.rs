@@ -53,6 +53,14 @@ impl Committer {
         })
     }
 
+    /// Waits for the answer to a commit that took too long, for at most five seconds.
+    pub(super) fn wait_for_late(&mut self) {
+        let answered = |late: &mut Receiver<Answer>| {
+            !matches!(late.recv_timeout(LIMIT), Err(RecvTimeoutError::Timeout))
+        };
+        drop(self.late.take_if(answered));
+    }
+
     /// Commits, and waits for the answer for at most five seconds, or not at all while a commit
     /// before it has none: offsets are committed in their order.
     pub(super) fn commit(

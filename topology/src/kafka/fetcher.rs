@@ -3,13 +3,17 @@
 //! pauses all that is assigned to it, what it keeps as well, and throws away what it had fetched.
 //! A client without a group knows no rebalance.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::base_consumer::PartitionQueue as SplitQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use super::gaps::Gaps;
 use super::queue::KafkaQueue;
 use super::{fatal, source_error};
 use crate::record::TopicPartition;
@@ -17,6 +21,7 @@ use crate::seam::{Committed, SourceError};
 
 pub(super) struct Fetcher {
     client: Arc<BaseConsumer>,
+    gaps: Arc<Gaps>,
     /// What left a partition unread, until it is told.
     failure: Mutex<Option<SourceError>>,
 }
@@ -25,6 +30,7 @@ impl Fetcher {
     pub(super) fn new(config: &ClientConfig) -> KafkaResult<Self> {
         Ok(Self {
             client: Arc::new(config.create()?),
+            gaps: Arc::default(),
             failure: Mutex::default(),
         })
     }
@@ -38,37 +44,40 @@ impl Fetcher {
         }
     }
 
-    /// Fetches a partition from now on, from what the group has committed of it; where that is
-    /// unknown, the client asks the group's coordinator until it answers.
+    /// Fetches a partition from now on, from what the group has committed of it, or from where the
+    /// log begins. The client asks its group nothing: it would not ask again where that fails.
     pub(super) fn start(
         &self,
         partition: &TopicPartition,
         committed: Option<&Committed>,
     ) -> Option<KafkaQueue> {
-        let TopicPartition {
-            topic,
-            partition: number,
-        } = partition;
-        let from = committed.map_or(Offset::Stored, |at| Offset::Offset(at.offset));
-        let queue = self.client.split_partition_queue(topic, *number);
-        let mut list = TopicPartitionList::with_capacity(1);
-        let started = list
-            .add_partition_offset(topic, *number, from)
-            .and_then(|()| self.client.incremental_assign(&list));
-        match (started, queue) {
-            (Ok(()), Some(queue)) => Some(KafkaQueue {
-                partition: partition.clone(),
-                queue,
-            }),
-            (Ok(()), None) => {
-                self.failed(SourceError::Fatal(format!("{partition:?} has no queue")));
-                None
+        let next = committed.map(|committed| committed.offset);
+        match self.assign(partition, next.map_or(Offset::Beginning, Offset::Offset)) {
+            Ok(queue) => {
+                if let Some(next) = next {
+                    self.gaps.add(partition, next..i64::MAX);
+                }
+                let gaps = Arc::clone(&self.gaps);
+                Some(KafkaQueue::new(partition.clone(), queue, next, gaps))
             }
-            (Err(error), _) => {
-                self.failed(fatal(&error));
+            Err(error) => {
+                self.lock().get_or_insert(error);
                 None
             }
         }
+    }
+
+    fn assign(
+        &self,
+        TopicPartition { topic, partition }: &TopicPartition,
+        from: Offset,
+    ) -> Result<SplitQueue<DefaultConsumerContext>, SourceError> {
+        let queue = self.client.split_partition_queue(topic, *partition);
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, *partition, from)
+            .and_then(|()| self.client.incremental_assign(&list))
+            .map_err(|error| fatal(&error))?;
+        queue.ok_or_else(|| SourceError::Fatal(format!("{topic}/{partition} has no queue")))
     }
 
     /// Fetches these no more, and forgets what was fetched of them.
@@ -95,13 +104,21 @@ impl Fetcher {
         }
     }
 
+    /// Offsets since the last call that may be those of records that were deleted unread.
+    pub(super) fn take_gaps(&self) -> BTreeMap<TopicPartition, Range<i64>> {
+        self.gaps.take()
+    }
+
+    /// Gaps that are to be taken again.
+    pub(super) fn missed(&self, gaps: BTreeMap<TopicPartition, Range<i64>>) {
+        for (partition, gap) in gaps {
+            self.gaps.add(&partition, gap);
+        }
+    }
+
     /// Whether a queue holds the client.
     pub(super) fn is_held(&self) -> bool {
         Arc::strong_count(&self.client) > 1
-    }
-
-    fn failed(&self, error: SourceError) {
-        self.lock().get_or_insert(error);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<SourceError>> {

@@ -43,7 +43,7 @@ pub(super) fn log_offsets<C: ConsumerContext>(
     Ok(known(&consumer.offsets_for_times(partitions, WAIT)?))
 }
 
-pub(super) fn known(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
+fn known(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
     let elements = list.elements();
     let known = elements
         .iter()

@@ -1,14 +1,14 @@
-//! What a member of a group does while the group rebalances. It fetches nothing itself: what is
-//! assigned to it is paused, and read by a [`Fetcher`].
+//! What a member of a group does while the group rebalances. Its own client fetches nothing: what
+//! is assigned to it is paused there, and read by a [`Fetcher`].
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
-use rdkafka::{ClientContext, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
+use super::assignment::Assignment;
 use super::committer::Committer;
 use super::fetcher::Fetcher;
 use super::offsets;
@@ -23,9 +23,7 @@ pub(super) struct Member {
     fetcher: Fetcher,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
     committer: Mutex<Committer>,
-    assigned: Mutex<BTreeSet<TopicPartition>>,
-    /// Set by an assignment, until its offsets are looked at.
-    assigned_more: AtomicBool,
+    assignment: Mutex<Assignment>,
     drain_ms: AtomicU64,
 }
 
@@ -34,7 +32,10 @@ impl ClientContext for Member {}
 impl ConsumerContext for Member {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
-            Rebalance::Assign(partitions) => self.assign(&of(partitions)),
+            Rebalance::Assign(partitions) => {
+                self.assign(&of(partitions));
+                start_at_the_end(partitions);
+            }
             Rebalance::Revoke(partitions) => self.revoke(consumer, &of(partitions)),
             Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
         }
@@ -60,8 +61,7 @@ impl Member {
             fetcher,
             consumer: OnceLock::new(),
             committer: Mutex::new(committer),
-            assigned: Mutex::default(),
-            assigned_more: AtomicBool::default(),
+            assignment: Mutex::default(),
             drain_ms: AtomicU64::new(millis(drain)),
         }
     }
@@ -96,66 +96,103 @@ impl Member {
     }
 
     pub(super) fn assigned(&self) -> Vec<TopicPartition> {
-        lock(&self.assigned).iter().cloned().collect()
+        lock(&self.assignment).all()
     }
 
-    /// Whether partitions were assigned since the last call.
-    pub(super) fn was_assigned_more(&self) -> bool {
-        self.assigned_more.swap(false, Ordering::AcqRel)
+    pub(super) fn has_nothing(&self) -> bool {
+        lock(&self.assignment).is_empty()
     }
 
     fn assign(&self, partitions: &[TopicPartition]) {
-        let Some(consumer) = self.consumer() else {
-            return;
-        };
         if let Some(partition) = partitions.first() {
             self.fetcher.look_up(&partition.topic);
         }
-        let mut committed = offsets::committed(&consumer, partitions);
-        let queues = partitions.iter().filter_map(|partition| {
-            let committed = committed.remove(partition);
-            let queue = self.fetcher.start(partition, committed.as_ref())?;
+        tracing::info!(
+            partitions = partitions.len(),
+            which = which(partitions),
+            "assigned"
+        );
+        lock(&self.assignment).add(partitions.iter().cloned());
+        let queues = self.begin();
+        lock(&self.listener).assigned(queues);
+    }
+
+    /// Has those partitions read of which it was not known, until now, where the group stands.
+    pub(super) fn begin_more(&self) {
+        let queues = self.begin();
+        if !queues.is_empty() {
+            lock(&self.listener).assigned(queues);
+        }
+    }
+
+    fn begin(&self) -> Vec<Assigned> {
+        let asked = lock(&self.assignment).ask();
+        let Some(consumer) = self.consumer().filter(|_| !asked.is_empty()) else {
+            return Vec::new();
+        };
+        let known = match offsets::committed(&consumer, &asked) {
+            Ok(known) => known,
+            Err(error) => {
+                let which = which(&asked);
+                tracing::warn!(which, %error, "not read until it is known what was committed");
+                return Vec::new();
+            }
+        };
+        let queues = known.into_iter().filter_map(|(partition, committed)| {
+            let queue = self.fetcher.start(&partition, committed.as_ref())?;
+            lock(&self.assignment).is_read(&partition);
             Some(Assigned {
                 queue: Box::new(queue),
                 committed,
             })
         });
-        let queues: Vec<_> = queues.collect();
-        tracing::info!(
-            partitions = queues.len(),
-            which = which(partitions),
-            "assigned"
-        );
-        lock(&self.assigned).extend(partitions.iter().cloned());
-        self.assigned_more
-            .store(!partitions.is_empty(), Ordering::Release);
-        lock(&self.listener).assigned(queues);
+        queues.collect()
     }
 
     /// Gives up those that it has still: closing revokes once more what a member gave up that
     /// stays in its group.
     pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
-        let held = lock(&self.assigned)
-            .extract_if(.., |held| partitions.contains(held))
-            .collect::<Vec<_>>();
-        if held.is_empty() {
-            return;
-        }
-        let lost = consumer.assignment_lost();
-        let drain = if lost {
+        let drain = if consumer.assignment_lost() {
             Drain::Lost
         } else {
             Drain::For(self.drain())
         };
+        self.give_up(partitions, drain);
+    }
+
+    /// Gives up all that it has, which is another's already. Of a member that is fenced librdkafka
+    /// says nothing more.
+    pub(super) fn lose(&self) {
+        self.give_up(&self.assigned(), Drain::Lost);
+    }
+
+    fn give_up(&self, partitions: &[TopicPartition], drain: Drain) {
+        let taken = lock(&self.assignment).take(partitions);
+        if taken.all.is_empty() {
+            return;
+        }
         tracing::info!(
-            partitions = held.len(),
-            which = which(&held),
-            lost,
+            partitions = taken.all.len(),
+            which = which(&taken.all),
+            lost = drain == Drain::Lost,
             "revoked"
         );
-        let committable = lock(&self.listener).revoked(&held, drain);
-        self.fetcher.stop(&held);
+        let committable = lock(&self.listener).revoked(&taken.all, drain);
+        self.fetcher.stop(&taken.read);
+        if !committable.is_empty() {
+            lock(&self.committer).wait_for_late();
+        }
         commit_last(committable, |offsets| self.commit(offsets));
+    }
+}
+
+/// The member's own client reads nothing, so it need not ask its group from where; it would not
+/// end a rebalance while that question is open.
+fn start_at_the_end(partitions: &TopicPartitionList) {
+    for mut partition in partitions.elements() {
+        if let Err(error) = partition.set_offset(Offset::End) {
+            tracing::warn!(%error, "a member asks where its group stands");
+        }
     }
 }
 
@@ -164,15 +201,15 @@ fn of(list: &TopicPartitionList) -> Vec<TopicPartition> {
 }
 
 /// `topic/0,1,2`, as a group has one topic.
-fn which(partitions: &[TopicPartition]) -> String {
-    let Some(first) = partitions.first() else {
+fn which<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> String {
+    let mut partitions = partitions.into_iter().peekable();
+    let Some(topic) = partitions.peek().map(|first| Arc::clone(&first.topic)) else {
         return String::new();
     };
     let numbers: Vec<_> = partitions
-        .iter()
         .map(|partition| partition.partition.to_string())
         .collect();
-    format!("{}/{}", first.topic, numbers.join(","))
+    format!("{topic}/{}", numbers.join(","))
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,9 +3,9 @@
 //! Lists are made for each call and dropped after it: one that outlives its consumer makes the
 //! consumer's drop hang (rust-rdkafka issue 453).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -88,63 +88,34 @@ fn commit_error<C: ConsumerContext>(consumer: &BaseConsumer<C>, error: &KafkaErr
     }
 }
 
-/// What the group has committed of these partitions; without those of which it has nothing, and
-/// without any where the coordinator does not answer within five seconds. Blocks its thread.
+/// What the group has committed of these partitions, `None` where that is nothing; without those
+/// of which the coordinator does not tell within five seconds. Blocks its thread.
 pub(super) fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
-    partitions: &[TopicPartition],
-) -> BTreeMap<TopicPartition, Committed> {
-    if partitions.is_empty() {
-        return BTreeMap::new();
-    }
-    match fetch(consumer, partitions) {
-        Ok(list) => known(&list),
-        Err(error) => {
-            tracing::warn!(%error, "what was committed is unknown: finished records may repeat");
-            BTreeMap::new()
-        }
-    }
-}
-
-fn fetch<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    partitions: &[TopicPartition],
-) -> KafkaResult<TopicPartitionList> {
-    /// For all tries together: the group's other members may wait for this one.
+    partitions: &BTreeSet<TopicPartition>,
+) -> KafkaResult<BTreeMap<TopicPartition, Option<Committed>>> {
     const LIMIT: Duration = Duration::from_secs(5);
-    const TRIES: usize = 3;
-    let deadline = Instant::now() + LIMIT;
-    let mut failed = KafkaError::OffsetFetch(RDKafkaErrorCode::OperationTimedOut);
-    for _ in 0..TRIES {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for TopicPartition { topic, partition } in partitions {
-            list.add_partition(topic, *partition);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        match consumer.committed_offsets(list, left) {
-            Ok(list) => return Ok(list),
-            Err(error) => failed = error,
-        }
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for TopicPartition { topic, partition } in partitions {
+        list.add_partition(topic, *partition);
     }
-    Err(failed)
+    let list = consumer.committed_offsets(list, LIMIT)?;
+    Ok(list.elements().iter().filter_map(told).collect())
 }
 
-fn known(list: &TopicPartitionList) -> BTreeMap<TopicPartition, Committed> {
-    let known = list.elements().into_iter().filter_map(|element| {
-        let partition = partition_of(&element);
-        match (element.error(), element.offset()) {
-            (Ok(()), Offset::Offset(offset)) => {
-                let metadata = metadata_of(&element);
-                Some((partition, Committed { offset, metadata }))
-            }
-            (Ok(()), _) => None,
-            (Err(error), _) => {
-                tracing::warn!(?partition, %error, "what was committed is unknown");
-                None
-            }
+fn told(element: &TopicPartitionListElem<'_>) -> Option<(TopicPartition, Option<Committed>)> {
+    let partition = partition_of(element);
+    match (element.error(), element.offset()) {
+        (Ok(()), Offset::Offset(offset)) => {
+            let metadata = metadata_of(element);
+            Some((partition, Some(Committed { offset, metadata })))
         }
-    });
-    known.collect()
+        (Ok(()), _) => Some((partition, None)),
+        (Err(error), _) => {
+            tracing::warn!(?partition, %error, "the coordinator does not tell what was committed");
+            None
+        }
+    }
 }
 
 /// rdkafka panics over metadata that is no UTF-8, which any member of any group may have written,

@@ -8,12 +8,39 @@ use rdkafka::consumer::DefaultConsumerContext;
 use rdkafka::consumer::base_consumer::PartitionQueue as SplitQueue;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 
+use super::gaps::Gaps;
 use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
 use crate::seam::{PartitionQueue, SourceError};
 
 pub(super) struct KafkaQueue {
-    pub(super) partition: TopicPartition,
-    pub(super) queue: SplitQueue<DefaultConsumerContext>,
+    partition: TopicPartition,
+    queue: SplitQueue<DefaultConsumerContext>,
+    /// The offset that is to come, once one is known.
+    next: Option<i64>,
+    gaps: Arc<Gaps>,
+}
+
+impl KafkaQueue {
+    pub(super) fn new(
+        partition: TopicPartition,
+        queue: SplitQueue<DefaultConsumerContext>,
+        next: Option<i64>,
+        gaps: Arc<Gaps>,
+    ) -> Self {
+        Self {
+            partition,
+            queue,
+            next,
+            gaps,
+        }
+    }
+
+    fn passed(&mut self, offset: i64) {
+        let next = self.next.replace(offset + 1);
+        if let Some(next) = next.filter(|next| *next < offset) {
+            self.gaps.add(&self.partition, next..offset);
+        }
+    }
 }
 
 impl PartitionQueue for KafkaQueue {
@@ -23,8 +50,12 @@ impl PartitionQueue for KafkaQueue {
 
     fn poll(&mut self) -> Option<Result<ConsumedRecord, SourceError>> {
         let polled = self.queue.poll(Duration::ZERO)?;
-        Some(match polled {
-            Ok(message) => Ok(copy(&message, &self.partition)),
+        let copied = polled.map(|message| copy(&message, &self.partition));
+        Some(match copied {
+            Ok(record) => {
+                self.passed(record.position.offset);
+                Ok(record)
+            }
             Err(error) => Err(SourceError::Transient(error.to_string())),
         })
     }

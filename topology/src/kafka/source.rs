@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaResult;
 use rdkafka::{ClientConfig, Offset};
 
 use super::close::drop_within;
 use super::committer::Committer;
+use super::deleted::Deleted;
 use super::fetcher::Fetcher;
-use super::lag::{known, log_offsets, records_lag};
+use super::lag::{log_offsets, records_lag};
 use super::member::Member;
 use super::{KafkaConfig, fatal, source_error, transient};
 use crate::seam::{CommitError, Committable, RebalanceListener, RecordSource, SourceError};
@@ -23,14 +23,8 @@ pub(super) struct KafkaSource {
     is_static: bool,
     leaves: bool,
     deleted: Deleted,
-}
-
-/// Records that the broker deleted before this group had read them.
-#[derive(Default)]
-struct Deleted {
-    count: u64,
-    /// By partition, the offset up to which they are counted.
-    counted: BTreeMap<i32, i64>,
+    /// When it was last looked for what was deleted.
+    looked: Option<Instant>,
 }
 
 impl KafkaSource {
@@ -55,6 +49,7 @@ impl KafkaSource {
             is_static: config.group_instance_id.is_some(),
             leaves: config.leave_on_close || config.group_instance_id.is_none(),
             deleted: Deleted::default(),
+            looked: None,
         };
         let subscribed = source.consumer().subscribe(&[topic]);
         subscribed.map_err(|error| fatal(&error))?;
@@ -68,43 +63,53 @@ impl KafkaSource {
         }
     }
 
-    /// Tells of records that the broker deleted before this group had read them: reading goes on
-    /// at the first that is left.
-    fn tell_of_deleted(&mut self) -> KafkaResult<()> {
-        const LIMIT: Duration = Duration::from_secs(2);
-        let committed = known(&self.consumer().committed(LIMIT)?);
-        let firsts = log_offsets(self.consumer(), Offset::Beginning)?;
-        for (partition, first) in firsts {
-            let next = committed.get(&partition).copied().unwrap_or(first);
-            let counted = self.deleted.counted.entry(partition).or_insert(next);
-            let lost = u64::try_from(first - next.max(*counted)).unwrap_or_default();
-            if lost > 0 {
-                *counted = first;
-                self.deleted.count += lost;
-                tracing::error!(
-                    topic = self.topic,
-                    partition,
-                    lost,
-                    "records were deleted before they were read; lengthen the topic's retention"
-                );
+    fn serve(&self, wait: Duration) -> Result<(), SourceError> {
+        let consumer = self.consumer();
+        let served = match consumer.poll(wait) {
+            // What was fetched before the pause is the fetcher's to read.
+            None | Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(source_error(consumer, &error)),
+        };
+        consumer.context().fetcher().poll().and(served)
+    }
+
+    /// Counts the records that the broker deleted before they were read: reading goes on at the
+    /// first that is left.
+    fn look_for_deleted(&mut self) {
+        const EVERY: Duration = Duration::from_secs(1);
+        if self.looked.is_some_and(|looked| looked.elapsed() < EVERY) {
+            return;
+        }
+        let gaps = self.consumer().context().fetcher().take_gaps();
+        if gaps.is_empty() {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        match log_offsets(self.consumer(), Offset::Beginning) {
+            Ok(firsts) => {
+                for (partition, gap) in gaps {
+                    if let Some(first) = firsts.get(&partition.partition) {
+                        self.deleted.below(*first, &partition, gap);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "whether records were deleted unread is looked at later");
+                self.consumer().context().fetcher().missed(gaps);
             }
         }
-        Ok(())
     }
 }
 
 impl RecordSource for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError> {
-        let served = match self.consumer().poll(wait) {
-            // What was fetched before the pause is the fetcher's to read.
-            None | Some(Ok(_)) => self.consumer().context().fetcher().poll(),
-            Some(Err(error)) => Err(source_error(self.consumer(), &error)),
-        };
-        if self.consumer().context().was_assigned_more()
-            && let Err(error) = self.tell_of_deleted()
-        {
-            tracing::warn!(%error, "whether records were deleted unread is unknown");
+        let served = self.serve(wait);
+        let member = self.consumer().context();
+        if matches!(served, Err(SourceError::Fenced(_))) {
+            member.lose();
         }
+        member.begin_more();
+        self.look_for_deleted();
         served
     }
 
@@ -117,7 +122,7 @@ impl RecordSource for KafkaSource {
     }
 
     fn records_deleted_unread(&self) -> u64 {
-        self.deleted.count
+        self.deleted.count()
     }
 
     fn leave(self: Box<Self>, drain: Duration) {
@@ -130,13 +135,12 @@ impl RecordSource for KafkaSource {
         member.drain_for(drain);
         if self.leaves {
             consumer.unsubscribe();
-            serve(consumer, drain + BROKER, || member.assigned().is_empty());
+            serve(consumer, drain + BROKER, || member.has_nothing());
             if self.is_static {
                 serve(consumer, LEAVING, || false);
             }
-        } else {
-            member.revoke(consumer, &member.assigned());
         }
+        member.revoke(consumer, &member.assigned());
         member.drain_for(Duration::ZERO);
     }
 }

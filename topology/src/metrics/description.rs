@@ -102,6 +102,8 @@ metrics! {
         "The memory that they hold";
     RECORDS_RESTORED = Source, "records-restored-total", Counter, "{record}",
         "Records that were not run, for an earlier commit's offset map has them as complete";
+    RECORDS_DELETED_UNREAD = Source, "records-deleted-unread-total", Counter, "{record}",
+        "Records that the log deleted before they were read";
     RECORDS_DROPPED = Source, "dropped-records-total", Counter, "{record}",
         "Records, or parts of them, that a handler took instead of an operator, with or without a dead letter";
     COMMITS = Source, "commit-total", Counter, "{commit}",

@@ -15,6 +15,7 @@ pub(crate) struct GroupMetrics {
     pub(super) commits: Sensor,
     pub(super) failed_commits: Counter,
     metadata_max: AtomicU64,
+    deleted_unread: AtomicU64,
     tasks: Mutex<BTreeMap<i32, TaskMetrics>>,
 }
 
@@ -33,6 +34,7 @@ impl GroupMetrics {
             commits: Sensor::default(),
             failed_commits: Counter::default(),
             metadata_max: AtomicU64::default(),
+            deleted_unread: AtomicU64::default(),
             tasks: Mutex::default(),
         }
     }
@@ -76,6 +78,15 @@ impl GroupMetrics {
 
     pub(super) fn metadata_max(&self) -> u64 {
         self.metadata_max.load(Ordering::Relaxed)
+    }
+
+    /// How many records the log has deleted unread so far.
+    pub(crate) fn were_deleted_unread(&self, records: u64) {
+        self.deleted_unread.store(records, Ordering::Relaxed);
+    }
+
+    pub(super) fn deleted_unread(&self) -> u64 {
+        self.deleted_unread.load(Ordering::Relaxed)
     }
 
     pub(crate) fn lags(&self, lags: &BTreeMap<i32, u64>) {

@@ -163,6 +163,7 @@ fn times(parts: &[&SourceMetrics], teller: &mut Teller<'_>) {
 fn commits(group: &GroupMetrics, teller: &mut Teller<'_>) {
     teller.count(&table::COMMITS, group.commits.count());
     teller.count(&table::COMMITS_FAILED, group.failed_commits.get());
+    teller.count(&table::RECORDS_DELETED_UNREAD, group.deleted_unread());
     let latency = [&table::COMMIT_LATENCY_AVG, &table::COMMIT_LATENCY_MAX];
     teller.lately(latency, [&group.commits], NANOS);
 }

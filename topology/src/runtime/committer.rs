@@ -122,7 +122,8 @@ impl Committer {
         let began = Instant::now();
         let mut offsets: Vec<_> = due.iter().map(|due| due.committable.clone()).collect();
         let mut committed = commit(&offsets);
-        let too_large = matches!(committed, Err(CommitError::MetadataTooLarge));
+        let too_large = matches!(committed, Err(CommitError::MetadataTooLarge))
+            && offsets.iter().any(|offset| !offset.metadata.is_empty());
         if too_large && !Mutation::TooLargeMapStops.is_planted() {
             self.shrink(&mut offsets);
             committed = commit(&offsets);
@@ -295,6 +296,27 @@ mod tests {
         lock(&progress).complete(2);
         let next = taken(&mut committer, now + Duration::from_secs(2));
         assert!(next.first().unwrap().metadata.len() <= lengths[0] / 4 * 3);
+    }
+
+    #[test]
+    fn where_no_map_was_refused_maps_stay_as_long_as_they_were() {
+        let progress = Arc::new(Mutex::new(OffsetTracker::resume(0, &[])));
+        lock(&progress).register(0);
+        let mut committer = committer(4_096, &progress);
+        let now = Instant::now();
+        let mut asked = 0;
+        let refused = committer.commit(now, |_| {
+            asked += 1;
+            Err(CommitError::MetadataTooLarge)
+        });
+        assert!(matches!(refused, Err(CommitError::MetadataTooLarge)));
+        assert_eq!(asked, 1);
+        for offset in 1..4 {
+            lock(&progress).register(offset);
+        }
+        lock(&progress).complete(2);
+        let next = taken(&mut committer, now + AGAIN);
+        assert!(!next.first().unwrap().metadata.is_empty());
     }
 
     #[test]

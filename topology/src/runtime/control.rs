@@ -251,13 +251,17 @@ impl Control {
             pulse.beat();
             match self.source.poll(self.commit_interval) {
                 Ok(()) => {}
-                Err(error @ SourceError::Transient(_)) => tracing::warn!(%error, "the log is away"),
+                Err(error @ SourceError::Transient(_)) => {
+                    tracing::warn!(%error, "reading goes on by itself");
+                }
                 Err(error @ (SourceError::Fatal(_) | SourceError::Fenced(_))) => {
                     alive.failed();
                     self.shared.fail(error.into());
                     break;
                 }
             }
+            self.metrics
+                .were_deleted_unread(self.source.records_deleted_unread());
             self.commit();
             if let Some(interval) = self.lag_interval
                 && lag_asked.elapsed() >= interval

@@ -70,7 +70,7 @@ fn what_was_read_before_a_partition_moved_is_read_on_by_the_next_owner() {
 #[test]
 fn a_static_member_that_stays_when_it_is_closed_gives_each_partition_up_once() {
     on_kafka_by_each_protocol(|subject, _| {
-        subject.be_member("stays");
+        subject.be_member("stays", false);
         subject.create(2);
         let mut member = subject.subscribe("group");
         eventually(|| {
@@ -85,9 +85,9 @@ fn a_static_member_that_stays_when_it_is_closed_gives_each_partition_up_once() {
 
 /// The classic protocol keeps the newer, KIP-848 the older.
 #[test]
-fn of_two_members_with_one_id_one_is_told_that_it_is_fenced() {
+fn of_two_members_with_one_id_one_is_told_that_it_is_fenced_and_gives_up_what_it_has() {
     on_kafka_by_each_protocol(|subject, protocol| {
-        subject.be_member("id");
+        subject.be_member("id", true);
         subject.create(1);
         let mut older = subject.join("group");
         let mut newer = subject.subscribe("group");
@@ -101,6 +101,10 @@ fn of_two_members_with_one_id_one_is_told_that_it_is_fenced() {
             assert!(!wins);
             loses
         });
+        if matches!(protocol, GroupProtocol::Classic(_)) {
+            assert!(older.partitions().is_empty());
+            assert_eq!(older.leave(Vec::new()), (vec![subject.at(0)], 0));
+        }
     });
 }
 
@@ -147,20 +151,28 @@ fn what_the_coordinator_answers_to_a_commit_is_told_apart() {
 }
 
 #[test]
-fn what_was_committed_is_asked_for_again_and_then_done_without() {
-    const REFUSED: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+fn a_partition_is_read_once_it_is_known_what_was_committed_of_it() {
+    use RDKafkaRespErr as Code;
+    const FAILURES: usize = 5;
     on_mock(|subject| {
         subject.create(1);
         subject.send_all(0..3);
         let member = subject.join("group");
         member.leave(vec![committable(subject.at(0), 2, "map")]);
-        let mock = subject.mock();
-        for (failures, expected) in [(2, Some((2, "map".to_owned()))), (3, None)] {
-            mock.request_errors(RDKafkaApiKey::OffsetFetch, &vec![REFUSED; failures]);
+        for code in [
+            Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
+            Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+        ] {
+            let mock = subject.mock();
+            mock.request_errors(RDKafkaApiKey::OffsetFetch, &[code; FAILURES]);
             let mut member = subject.join("group");
-            assert_eq!(member.committed(&subject.at(0)), expected);
+            assert_eq!(member.committed(&subject.at(0)), Some((2, "map".into())));
             assert_eq!(values(&member.read(1)), ["2"]);
             member.leave(Vec::new());
+            mock.request_errors(RDKafkaApiKey::OffsetFetch, &[code; FAILURES]);
+            let mut fresh = subject.join(&format!("fresh {code:?}"));
+            assert_eq!(fresh.committed(&subject.at(0)), None);
+            assert_eq!(values(&fresh.read(3)), ["0", "1", "2"]);
         }
     });
 }

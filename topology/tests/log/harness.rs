@@ -95,6 +95,7 @@ pub(crate) struct Subject {
     name: String,
     protocol: GroupProtocol,
     group_instance_id: Option<String>,
+    leave_on_close: bool,
     runtime: Runtime,
     log: Option<Arc<dyn Log>>,
 }
@@ -113,6 +114,7 @@ impl Subject {
             name: format!("log-{}-{number}", since.as_nanos()),
             protocol: GroupProtocol::default(),
             group_instance_id: None,
+            leave_on_close: false,
             runtime: runtime.unwrap(),
             log: None,
         };
@@ -135,6 +137,7 @@ impl Subject {
             bootstrap_servers,
             group_protocol: self.protocol,
             group_instance_id: self.group_instance_id.clone(),
+            leave_on_close: self.leave_on_close,
             rebalance_drain: Duration::from_secs(1),
             max_record_bytes: 2 << 20,
             ..KafkaConfig::default()
@@ -143,8 +146,9 @@ impl Subject {
     }
 
     /// Makes every member of this subject the same static one.
-    pub(crate) fn be_member(&mut self, group_instance_id: &str) {
+    pub(crate) fn be_member(&mut self, group_instance_id: &str, leave_on_close: bool) {
         self.group_instance_id = Some(group_instance_id.to_owned());
+        self.leave_on_close = leave_on_close;
         self.reopen();
     }
 

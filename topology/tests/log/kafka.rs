@@ -94,3 +94,32 @@ fn records_that_were_deleted_unread_are_counted_once() {
         assert_eq!(member.deleted_unread(), 3);
     });
 }
+
+#[test]
+fn records_that_were_deleted_before_an_assigned_partition_was_read_so_far_are_counted() {
+    const RECORDS: usize = 60;
+    /// More than the client reads ahead of a partition.
+    const VALUE_BYTES: usize = 100 << 10;
+    on_kafka(|subject| {
+        subject.create(1);
+        let value = "x".repeat(VALUE_BYTES);
+        for _ in 0..RECORDS {
+            subject.send(subject.record(&value)).unwrap();
+        }
+        let mut member = subject.join("group");
+        let mut read = member.read(1);
+        subject.delete_before(&subject.at(0), 50);
+        let end = i64::try_from(RECORDS).unwrap();
+        while read
+            .last()
+            .is_some_and(|last| last.position.offset < end - 1)
+        {
+            read.extend(member.read(1));
+        }
+        assert!(read.len() < RECORDS, "all was read ahead");
+        eventually(|| {
+            member.poll().unwrap();
+            member.deleted_unread() == (RECORDS - read.len()) as u64
+        });
+    });
+}
