@@ -66,7 +66,9 @@ impl Guard {
         let (span, map_bytes) = state.span_and_map_bytes();
         let nearly =
             |taken: usize, room: usize| taken.saturating_mul(100) >= room.saturating_mul(NEARLY);
-        let is_full = nearly(span, limits.window) || nearly(map_bytes, limits.map_bytes);
+        let has_map = limits.map_bytes > 0;
+        let is_full =
+            nearly(span, limits.window) || (has_map && nearly(map_bytes, limits.map_bytes));
         let open_max = (span * (100 - COMPLETE) / 100).max(1);
         if !is_full || state.records() > open_max {
             return;

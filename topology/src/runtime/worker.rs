@@ -10,6 +10,7 @@ use std::sync::mpsc::{Sender, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
@@ -193,8 +194,12 @@ impl Worker {
             let metrics = &self.context.metrics;
             metrics.polled(began.elapsed(), round.records() as u64);
             if round.is_full() {
-                while let Ok(command) = commands.try_recv() {
-                    self.handle(command);
+                loop {
+                    match commands.try_recv() {
+                        Ok(command) => self.handle(command),
+                        Err(TryRecvError::Empty) => break,
+                        Err(TryRecvError::Disconnected) => return Ok(()),
+                    }
                 }
                 tokio::task::yield_now().await;
                 continue;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+mod endless;
 mod records;
 mod stops;
 mod waits;
@@ -336,6 +337,26 @@ fn one_record_that_holds_all_others_back_is_moved_on() {
         .metrics()
         .value("records-in-flight", MetricSubject::Source("in"));
     assert_eq!(in_flight, Some(0.0));
+}
+
+#[test]
+fn without_a_map_a_record_that_holds_nothing_back_is_not_moved_on() {
+    let calls = PendingCalls::<String, String>::seeded(0);
+    let config = DriverConfig {
+        offset_metadata_max: 0,
+        head_of_line: HeadOfLine::Relocate(Arc::new(|found, _| {
+            vec![record("moved", &text(found))]
+        })),
+        ..DriverConfig::new(1, 0)
+    };
+    let driver =
+        TopologyTestDriver::with(words(&calls, ProcessingOrder::unordered()), config).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.advance_wall_clock_time(Duration::from_secs(5));
+    assert!(driver.read_output("moved").is_empty());
+    assert!(calls.end(0, |word| Some(word.clone())));
+    driver.advance_wall_clock_time(Duration::from_millis(100));
+    assert_eq!(values(&driver.read_output("out")), ["a"]);
 }
 
 #[test]
