@@ -64,7 +64,11 @@ impl Plan {
                 window: random.usize(4..64),
                 commit_interval: Duration::from_millis(random.u64(5..40)),
                 offset_metadata_max: random.choice(maps).unwrap(),
-                log_metadata_max: random.choice(taken).unwrap(),
+                log_metadata_max: match (random.choice(taken).unwrap(), seed % 10) {
+                    // Such a log takes no map at all.
+                    (_, 9) => 4,
+                    (drawn, _) => drawn,
+                },
                 head_of_line: match random.u8(..3) {
                     0 => HeadOfLine::Relocate(Arc::new(relocate)),
                     _ => HeadOfLine::Warn,
