@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use rdkafka::consumer::DefaultConsumerContext;
 use rdkafka::consumer::base_consumer::PartitionQueue as SplitQueue;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message};
 
 use super::gaps::Gaps;
 use crate::record::{ConsumedRecord, Headers, Position, TopicPartition};
@@ -73,13 +73,13 @@ impl std::fmt::Debug for KafkaQueue {
     }
 }
 
-/// Copies a record out of librdkafka's memory: key, value and header values into one buffer.
+/// Copies a record out of librdkafka's memory: key, value and header values into one buffer, or
+/// two where the headers are long: to look at them takes as long as to copy them.
 pub(super) fn copy(message: &BorrowedMessage<'_>, partition: &TopicPartition) -> ConsumedRecord {
-    let headers = message.headers();
-    let in_headers: usize = headers.map_or(0, |h| {
-        h.iter().map(|h| h.value.map_or(0, <[u8]>::len)).sum()
-    });
-    let size = message.key_len() + message.payload_len() + in_headers;
+    const HEADER_BYTES: usize = 32;
+    let from = message.headers();
+    let count = from.map_or(0, BorrowedHeaders::count);
+    let size = message.key_len() + message.payload_len() + count * HEADER_BYTES;
     let mut buffer = BytesMut::with_capacity(size);
     let mut take = |bytes: Option<&[u8]>| {
         bytes.map(|bytes| {
@@ -89,14 +89,12 @@ pub(super) fn copy(message: &BorrowedMessage<'_>, partition: &TopicPartition) ->
     };
     let key: Option<Bytes> = take(message.key());
     let value = take(message.payload());
-    let headers: Headers = headers
-        .map(|headers| {
-            headers
-                .iter()
-                .map(|h| (h.key.to_owned(), take(h.value)))
-                .collect()
-        })
-        .unwrap_or_default();
+    let mut headers = Headers::with_capacity(count);
+    headers.extend(
+        from.iter()
+            .flat_map(|from| from.iter())
+            .map(|header| (header.key.to_owned(), take(header.value))),
+    );
     ConsumedRecord {
         position: Position {
             topic: Arc::clone(&partition.topic),

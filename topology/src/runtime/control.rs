@@ -252,7 +252,7 @@ impl Control {
             match self.source.poll(self.commit_interval) {
                 Ok(()) => {}
                 Err(error @ SourceError::Transient(_)) => {
-                    tracing::warn!(%error, "reading goes on by itself");
+                    tracing::warn!(%error, "a poll failed; it is made again");
                 }
                 Err(error @ (SourceError::Fatal(_) | SourceError::Fenced(_))) => {
                     alive.failed();
