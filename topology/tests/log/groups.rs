@@ -1,5 +1,7 @@
 //! What the members of a group of Kafka's see of each other, and of its coordinator.
 
+use std::time::Duration;
+
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use topology::kafka::{Assignor, GroupProtocol};
 use topology::seam::{CommitError, SourceError};
@@ -198,5 +200,28 @@ fn a_commit_fails_while_the_coordinator_is_away_and_succeeds_when_it_is_back() {
         member.leave(Vec::new());
         let member = subject.join("group");
         assert_eq!(member.committed(&subject.at(0)), Some((1, "map".into())));
+    });
+}
+
+#[test]
+fn the_last_commit_waits_for_one_that_takes_long() {
+    const BROKER: i32 = 1;
+    /// Longer than a commit is waited for.
+    const SLOW: Duration = Duration::from_secs(7);
+    on_mock(|subject| {
+        subject.be_member("stays", false);
+        subject.create(1);
+        let mut member = subject.join("group");
+        let slow = |by| subject.mock().broker_round_trip_time(BROKER, by).unwrap();
+        slow(SLOW);
+        let late = member.try_commit(&[committable(subject.at(0), 1, "")]);
+        assert!(
+            matches!(late, Err(CommitError::Source(SourceError::Transient(_)))),
+            "{late:?}"
+        );
+        slow(Duration::ZERO);
+        member.leave(vec![committable(subject.at(0), 2, "map")]);
+        let member = subject.join("group");
+        assert_eq!(member.committed(&subject.at(0)), Some((2, "map".into())));
     });
 }
