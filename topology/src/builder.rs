@@ -256,7 +256,8 @@ impl<V: 'static> KStream<V> {
 
     /// As [`flat_map_values`](Self::flat_map_values), with a number for each value that is the
     /// same whenever it is made of the same record, and another's never. One that failed and is
-    /// not made any more has failed again, and goes to the processing handler in the end.
+    /// not made any more, because `map` makes others or the record ends elsewhere this time, has
+    /// failed again, and goes to the processing handler in the end.
     pub fn flat_map_numbered_values<W: 'static, I: IntoIterator<Item = (u128, W)>>(
         self,
         map: impl Fn(V) -> I + Send + Sync + 'static,

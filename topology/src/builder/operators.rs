@@ -31,6 +31,17 @@ fn guarded<T>(node: &NodeMetrics, lease: Lease, code: impl FnOnce() -> T) -> Opt
     }
 }
 
+/// Passes the lease on to what completes it, unless that leads to a part that failed, which is then
+/// not made any more: whether it is done nobody knows.
+fn arrived(node: &NodeMetrics, lease: Lease) -> Option<Lease> {
+    if !lease.leads_on() {
+        return Some(lease);
+    }
+    let error = format!("part {} is not made any more", lease.path());
+    lease.fail(&node.name, error, None);
+    None
+}
+
 fn panicked(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -138,12 +149,13 @@ impl<V, W, I: IntoIterator<Item = (u128, W)>, F: Fn(V) -> I> Node<V> for FlatMap
         loop {
             match guarded(&self.node, lease, || children.next()) {
                 None => return,
-                // What led to a part that failed is not made any more: whether it is done nobody knows.
-                Some((None, lease)) if lease.leads_on() && !found => {
-                    let error = format!("part {} is not made any more", lease.path());
-                    return lease.fail(&self.node.name, error, None);
+                Some((None, lease)) if found => return lease.complete(),
+                Some((None, lease)) => {
+                    if let Some(lease) = arrived(&self.node, lease) {
+                        lease.complete();
+                    }
+                    return;
                 }
-                Some((None, lease)) => return lease.complete(),
                 Some((Some((number, child)), parent)) => {
                     match parent.child(number) {
                         Some(part) if number == 1 && Mutation::DropChild.is_planted() => {
@@ -209,6 +221,9 @@ pub(super) struct ForEachNode<F> {
 impl<V, F: Fn(V)> Node<V> for ForEachNode<F> {
     fn process(&self, value: V, lease: Lease) {
         self.node.processed.add(1);
+        let Some(lease) = arrived(&self.node, lease) else {
+            return;
+        };
         if let Some(((), lease)) = guarded(&self.node, lease, || (self.action)(value)) {
             lease.complete();
         }
