@@ -7,7 +7,6 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 
 use super::super::bounds::{Permit, Waiting, begin};
 use super::super::{Node, WorkerContext};
-use super::{guarded, panicked};
+use super::{guarded, holder, panicked};
 use crate::lease::Lease;
 use crate::metrics::NodeMetrics;
 use crate::mutation::Mutation;
@@ -98,7 +97,6 @@ where
         (how, context): (&Async<V, W>, &WorkerContext),
         next: Rc<dyn Node<W>>,
     ) -> Rc<dyn Node<V>> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
         Rc::new(Rc::new(Self {
             node,
             call,
@@ -108,7 +106,7 @@ where
             again: how.again.clone(),
             context: context.clone(),
             next,
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            number: holder(),
             waiting: RefCell::default(),
         }))
     }
