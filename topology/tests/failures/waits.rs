@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use topology::seam::Drain;
 use topology::{
-    Async, CallAgain, Consumed, MaxInFlight, Named, PendingCalls, ProcessingOrder, ProducerRecord,
-    StreamsBuilder, Topology, TopologyTestDriver,
+    Async, CallAgain, Consumed, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
+    ProducerRecord, StreamsBuilder, Topology, TopologyTestDriver,
 };
 
 use super::records::{record, text, to, values};
@@ -213,4 +213,20 @@ fn a_value_that_is_free_of_the_bound_passes_while_its_partition_is_given_up() {
         Drain::For(Duration::from_millis(200)),
     );
     assert_eq!(calls.pending(), ["a"]);
+}
+
+#[test]
+fn what_waits_for_the_turn_of_its_key_is_let_go_with_its_partition() {
+    let calls = PendingCalls::<String, String>::seeded(0);
+    let order = ProcessingOrder::partition();
+    let driver = TopologyTestDriver::new(super::words(&calls, order), 1, 0).unwrap();
+    for value in ["a1", "a2", "a3"] {
+        driver.pipe_input(&record("in", value));
+    }
+    driver.settle();
+    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(1))));
+    let source = MetricSubject::Source("in");
+    let may_repeat = driver.metrics().value("duplicates-possible-total", source);
+    assert_eq!(may_repeat, Some(1.0), "the one that has begun");
+    assert_eq!(calls.pending(), ["a1"]);
 }

@@ -1,5 +1,6 @@
 //! Asynchronous calls: bounded, in the order that was asked for, and never lost to a panic.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::super::bounds::{Permit, Waiting, begin};
+use super::super::bounds::{Permit, Queue, Waiting, begin, take_given_up};
 use super::super::{Node, WorkerContext};
 use super::{caught, guarded, holder, panicked};
 use crate::lease::Lease;
@@ -96,7 +97,7 @@ where
         (how, context): (&Async<V, W>, &WorkerContext),
         next: Rc<dyn Node<W>>,
     ) -> Rc<dyn Node<V>> {
-        Rc::new(Rc::new(Self {
+        let calls = Rc::new(Self {
             node,
             call,
             bound: how.bound.clone(),
@@ -107,7 +108,9 @@ where
             next,
             number: holder(),
             waiting: RefCell::default(),
-        }))
+        });
+        context.bounds.add_queue(Rc::downgrade(&calls) as _);
+        Rc::new(calls)
     }
 
     /// The turn of the value's key, or `None` when the value now waits for it.
@@ -297,6 +300,14 @@ where
                 return self.begin(value, Part::new(lease, turn), Begin::InTask);
             }
         }
+    }
+}
+
+impl<V: 'static, W, C> Queue for Calls<V, W, C> {
+    fn take_given_up(&self) -> Box<dyn Any> {
+        let mut waiting = self.waiting.borrow_mut();
+        let of_key = |queue| take_given_up(queue, |(_, lease): &(V, Lease)| lease.may_start());
+        Box::new(waiting.values_mut().flat_map(of_key).collect::<Vec<_>>())
     }
 }
 
