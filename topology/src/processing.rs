@@ -223,7 +223,9 @@ impl<V, W> std::fmt::Debug for Async<V, W> {
 /// calls but those that the others are guaranteed, and never are there more than the limit. A limit
 /// below two calls a worker guarantees nothing, and is lent as a whole.
 ///
-/// A call that waits keeps its record in flight: as many wait as the budget of records allows.
+/// A call that waits keeps its record in flight: as many wait as the
+/// [budget of records](crate::StreamsConfig::max_in_flight_records) allows, and as those are fanned
+/// out to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxInFlight {
     pub(crate) id: usize,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use topology::seam::{Committable, Drain};
 use topology::{
-    Async, Consumed, ConsumedRecord, MaxInFlight, MetricSubject, Named, ProducerRecord,
-    StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, DriverConfig, MaxInFlight, MetricSubject, Named, PendingCalls,
+    ProducerRecord, StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
 };
 
 use records::{record, text, to};
@@ -178,4 +178,40 @@ fn what_was_read_and_what_is_open_is_counted() {
     assert_eq!(counted(&driver), (Some(2.0), Some(1.0)));
     driver.advance_wall_clock_time(Duration::from_millis(500));
     assert_eq!(counted(&driver), (Some(2.0), Some(0.0)));
+}
+
+#[test]
+fn a_partition_reads_its_share_however_wide_the_calls_of_another_fan_out() {
+    let (found, made) = (
+        PendingCalls::seeded(0),
+        PendingCalls::<String, ()>::seeded(0),
+    );
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(found.supplier(), Async::named(Named::new("find")))
+        .flat_map_values(|value: String| vec![value; 100], Named::new("each"))
+        .process_values_async(made.supplier(), Async::named(Named::new("make")))
+        .for_each(drop, Named::new("forget"));
+    let config = DriverConfig {
+        max_in_flight_records: 8,
+        ..DriverConfig::new(2, START_MS)
+    };
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    for _ in 0..10 {
+        driver.pipe_input(&record("in", "wide"));
+    }
+    driver.settle();
+    assert_eq!(found.pending().len(), 6, "all but the share of the other");
+    while found.end(0, |value: &String| Some(value.clone())) {}
+    driver.settle();
+    assert_eq!(made.pending().len(), 600);
+    for _ in 0..10 {
+        driver.pipe_input(&ProducerRecord {
+            partition: Some(1),
+            ..record("in", "narrow")
+        });
+    }
+    driver.settle();
+    assert_eq!(found.pending(), ["narrow", "narrow"]);
 }

@@ -129,13 +129,14 @@ impl Task {
         self.state.budget().metrics.waited(self.waits_for, nanos);
     }
 
+    /// Below its share a task counts records alone: what those of other tasks were fanned out to
+    /// since they were read must not take it away.
     fn is_within(&self, source: &Source, room: Room) -> bool {
         let (state, budget) = (&self.state, &source.budget);
-        let has_share = state.parts() < room.share_parts;
-        let parts = if has_share {
-            room.parts_max
+        let is_within_parts = if state.parts() < room.share_parts {
+            budget.records() < room.records_max
         } else {
-            room.parts
+            budget.parts() < room.parts
         };
         let has_share = state.bytes() < room.share_bytes;
         let bytes = if has_share {
@@ -143,7 +144,7 @@ impl Task {
         } else {
             room.bytes
         };
-        budget.parts() < parts && budget.bytes() < bytes
+        is_within_parts && budget.bytes() < bytes
     }
 
     fn next(&mut self, source: &Source) -> Option<Held> {
