@@ -103,6 +103,8 @@ pub(crate) enum Started {
     Complete,
     /// Its offset is not above the last one's.
     WentBack,
+    /// It is to be started again when a record that is open has ended: its offset is too far above.
+    TooFar(ConsumedRecord),
 }
 
 /// The state of one assigned partition; its worker is its only owner.
@@ -221,6 +223,7 @@ impl PartitionState {
             Registered::Open => {}
             Registered::Complete => return Started::Complete,
             Registered::WentBack => return Started::WentBack,
+            Registered::TooFar => return Started::TooFar(record),
         }
         let bytes = record.size();
         add(&self.records, 1);

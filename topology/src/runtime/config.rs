@@ -37,7 +37,8 @@ pub struct StreamsConfig {
     pub max_in_flight_records: usize,
     /// Their bytes. A partition with nothing in flight may always take one record, beyond both.
     pub max_in_flight_bytes: usize,
-    /// How far reading may run ahead of the lowest open offset of a partition, in offsets.
+    /// How far reading may run ahead of the lowest open offset of a partition, in offsets; never
+    /// more than 2^24.
     pub window: usize,
     /// How often offsets are committed while they change, at least 1 ms: the longer the offset map
     /// the more rarely, up to a second apart.

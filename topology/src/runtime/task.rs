@@ -39,7 +39,7 @@ pub(super) struct Task {
     waits_for: WaitsFor,
 }
 
-/// The head of a partition, read before it is due.
+/// The head of a partition, read before it is due, or too far ahead.
 struct Held {
     record: ConsumedRecord,
     due_ms: i64,
@@ -118,8 +118,12 @@ impl Task {
                 round.next_due_ms = Some(earliest);
                 return Ok(());
             }
+            if let Some(record) = self.start(source, record)? {
+                self.held = Some(Held { record, due_ms });
+                self.waits_for = WaitsFor::Room;
+                return Ok(());
+            }
             round.left -= 1;
-            self.start(source, record)?;
         }
         Ok(())
     }
@@ -164,19 +168,26 @@ impl Task {
         }
     }
 
+    /// Answers a record that can not be started yet.
+    ///
     /// Offsets that go back mean that the topic was made anew or cut off: what comes now is new
     /// under old numbers. It is read after a restart, from where the log says.
-    fn start(&self, source: &Source, record: ConsumedRecord) -> Result<(), StreamsError> {
+    fn start(
+        &self,
+        source: &Source,
+        record: ConsumedRecord,
+    ) -> Result<Option<ConsumedRecord>, StreamsError> {
         let offset = record.position.offset;
         match self.state.start(record) {
             Started::Run(lease) => source.node.start(lease),
             Started::Complete => source.budget.metrics.restored.add(1),
+            Started::TooFar(record) => return Ok(Some(record)),
             Started::WentBack => {
                 let partition = self.queue.partition().clone();
                 return Err(StreamsError::OffsetsWentBack { partition, offset });
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -227,3 +238,6 @@ pub(super) async fn give_up(
         tracing::warn!("a partition was handed back after its deadline");
     }
 }
+
+#[cfg(test)]
+mod tests;
