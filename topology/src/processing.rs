@@ -174,7 +174,8 @@ impl<V, W> Async<V, W> {
         self
     }
 
-    /// How long a call may take. One that takes longer is dropped, and counts as failed.
+    /// How long a call may take, from where it begins on: what it waited before, for its turn or a
+    /// permit, is not counted. One that takes longer is dropped, and counts as failed.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
@@ -183,7 +184,9 @@ impl<V, W> Async<V, W> {
 
     /// Makes a call again whose result says only that something was away: one of which `value`
     /// makes a value to call with. Its record waits meanwhile, as `wait` says; then, or as soon as
-    /// its partition is given up, the last result is forwarded.
+    /// its partition is given up, the last result is forwarded. A further call that waits for its
+    /// permit just then is dropped as any other, and its record runs again elsewhere: that comes
+    /// only of a bound.
     #[must_use]
     pub fn call_again(
         mut self,
@@ -233,7 +236,8 @@ pub struct MaxInFlight {
 }
 
 impl MaxInFlight {
-    /// At most `limit` calls at once.
+    /// At most `limit` calls at once, and 1 where that is 0. Each is a bound of its own, to be made
+    /// where the topology is declared.
     pub fn new(limit: usize) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Self {

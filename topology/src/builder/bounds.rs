@@ -242,18 +242,29 @@ impl Bound {
         }
         let of = Rc::clone(self);
         drop(tokio::task::spawn_local(async move {
+            let Asking(of) = &Asking(of);
             while !of.is_idle() {
                 // It is never closed.
                 let Ok(permit) = Arc::clone(&spare).acquire_owned().await else {
                     break;
                 };
-                let permit = Rc::clone(&of).borrow(permit);
+                let permit = Rc::clone(of).borrow(permit);
                 if let Some(call) = of.next() {
                     begin(Some(permit), call);
                 }
             }
-            of.is_asking.set(false);
         }));
+    }
+}
+
+/// The place of a worker in the line. What ends it by a panic leaves calls that wait, for which it
+/// asks anew.
+struct Asking(Rc<Bound>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.is_asking.set(false);
+        self.0.ask();
     }
 }
 
