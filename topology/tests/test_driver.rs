@@ -215,3 +215,41 @@ fn a_partition_reads_its_share_however_wide_the_calls_of_another_fan_out() {
     driver.settle();
     assert_eq!(found.pending(), ["narrow", "narrow"]);
 }
+
+#[test]
+fn members_that_are_one_instance_lend_each_other_permits() {
+    let calls = PendingCalls::<String, ()>::seeded(0);
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(
+            calls.supplier(),
+            Async::named(Named::new("call")).max_in_flight(MaxInFlight::new(4)),
+        )
+        .for_each(drop, Named::new("forget"));
+    let config = DriverConfig {
+        members: 2,
+        is_one_instance: true,
+        ..DriverConfig::new(2, START_MS)
+    };
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    let cold = driver.partitions().pop().unwrap();
+    assert!(driver.revoke(0, std::slice::from_ref(&cold), Drain::Lost));
+    driver.assign(1, &[cold]);
+    for _ in 0..5 {
+        driver.pipe_input(&record("in", "hot"));
+    }
+    driver.settle();
+    assert_eq!(calls.pending(), ["hot"; 3], "all but what the other has");
+    for _ in 0..2 {
+        driver.pipe_input(&ProducerRecord {
+            partition: Some(1),
+            ..record("in", "cold")
+        });
+    }
+    driver.settle();
+    assert_eq!(calls.pending(), ["hot", "hot", "hot", "cold"]);
+    driver.crash(0);
+    driver.settle();
+    assert_eq!(calls.pending(), ["cold", "cold"], "it gave back its loan");
+}
