@@ -240,12 +240,15 @@ impl<V: 'static> KStream<V> {
         })
     }
 
-    /// Turns each value into any number of others, made lazily; the record is complete when all
-    /// of them are. None at all completes it.
+    /// Turns each value into any number of others, each forwarded before the next is made; nothing
+    /// waits between them, so all of them are in flight at once, whatever the budget of records.
+    /// The record is complete when all of them are. None at all completes it.
     ///
     /// One of them that fails is made again alone, by its place: for one record `map` is to answer
     /// the same values in the same order. Where it may not,
-    /// [`flat_map_numbered_values`](Self::flat_map_numbered_values) tells them apart.
+    /// [`flat_map_numbered_values`](Self::flat_map_numbered_values) tells them apart. If `map`, or
+    /// what it answers, panics, it runs again for those that were not made yet; in the end the
+    /// processing handler takes these, as a whole, and the others go on.
     pub fn flat_map_values<W: 'static, I: IntoIterator<Item = W>>(
         self,
         map: impl Fn(V) -> I + Send + Sync + 'static,
@@ -256,7 +259,8 @@ impl<V: 'static> KStream<V> {
 
     /// As [`flat_map_values`](Self::flat_map_values), with a number for each value that is the
     /// same whenever it is made of the same record, and another's never. One that failed and is
-    /// not made any more has failed again, and goes to the processing handler in the end.
+    /// not made any more, because `map` makes others or the record ends elsewhere this time, has
+    /// failed again, and goes to the processing handler in the end.
     pub fn flat_map_numbered_values<W: 'static, I: IntoIterator<Item = (u128, W)>>(
         self,
         map: impl Fn(V) -> I + Send + Sync + 'static,
@@ -266,7 +270,7 @@ impl<V: 'static> KStream<V> {
         self.then(name, NodeKind::FlatMapValues, move |_, node, next| {
             let map = Arc::clone(&map);
             let map = move |value| map(value);
-            Rc::new(FlatMapNode { node, map, next })
+            Rc::new(FlatMapNode::new(node, map, next))
         })
     }
 

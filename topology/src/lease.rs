@@ -92,7 +92,7 @@ struct Again {
     runs: u8,
     /// The numbers of the children that lead to it, the next one last.
     to: Vec<u128>,
-    held: Rc<Cell<Option<Held>>>,
+    held: Rc<Cell<Vec<Held>>>,
 }
 
 /// What an operator, by its number, held for a part when it failed; given back to it.
@@ -190,13 +190,11 @@ impl Lease {
     /// What operator `node` held for this part when it failed.
     pub(crate) fn take_held(&self, node: usize) -> Option<Box<dyn Any>> {
         let cell = &self.again.as_ref()?.held;
-        match cell.take() {
-            Some((holder, held)) if holder == node => Some(held),
-            other => {
-                cell.set(other);
-                None
-            }
-        }
+        let mut held = cell.take();
+        let at = held.iter().position(|(holder, _)| *holder == node);
+        let taken = at.map(|at| held.swap_remove(at).1);
+        cell.set(held);
+        taken
     }
 
     /// Ends this part of the record.
@@ -221,9 +219,12 @@ impl Lease {
         }
     }
 
-    /// The lease with which this part begins again at its record's source.
+    /// The lease with which this part begins again at its record's source. What was held for it and
+    /// not taken stays so.
     pub(crate) fn run_again(mut self, held: Option<Held>) -> Self {
         let runs = self.runs() + 1;
+        let held_before = self.again.as_ref().map(|again| again.held.take());
+        let held = held_before.into_iter().flatten().chain(held).collect();
         let mut to: Vec<_> = self.path.numbers().iter().rev().copied().collect();
         if Mutation::RunWholeAgain.is_planted() {
             to.clear();

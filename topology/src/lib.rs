@@ -53,8 +53,11 @@
 //! # Who may block
 //!
 //! Operators run on worker threads: synchronous ones must not block, asynchronous calls yield.
-//! Closures that an operator is declared with are called on any worker. A panic in any of them is
-//! the record's alone.
+//! Closures that an operator is declared with are called on any worker.
+//!
+//! What panics with a value of a record, an operator's closure or a call, fails that part of the
+//! record alone. A supplier that panics stops the topology, and so does a
+//! [handler](ExceptionHandlers).
 
 mod builder;
 mod dead_letter;

@@ -45,6 +45,8 @@ pub enum Mutation {
     KeyOrderIgnored,
     /// Records are started before they are due.
     Early,
+    /// A permit that a worker borrowed is not given back.
+    PermitLeaks,
 }
 
 #[cfg(feature = "test-util")]
@@ -59,7 +61,7 @@ mod planted {
 
     impl Mutation {
         /// All of them.
-        pub const ALL: [Self; 18] = [
+        pub const ALL: [Self; 19] = [
             Self::CommitHighestSeen,
             Self::StaleResultCounts,
             Self::BudgetLeaksOnRevoke,
@@ -78,6 +80,7 @@ mod planted {
             Self::RunWholeAgain,
             Self::KeyOrderIgnored,
             Self::Early,
+            Self::PermitLeaks,
         ];
 
         /// Plants a defect in everything that runs on this thread; `None` removes it.

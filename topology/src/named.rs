@@ -65,7 +65,8 @@ impl<V> Consumed<V> {
     }
 
     /// Holds a record at the head of its partition until the time that `due_at` answers
-    /// (milliseconds since the epoch; `None`: at once). Nothing behind it is read meanwhile.
+    /// (milliseconds since the epoch; `None`: at once). Nothing behind it is read meanwhile. A
+    /// record of which `due_at` panics is due at once, and that is logged.
     #[must_use]
     pub fn not_before(
         mut self,

@@ -13,6 +13,7 @@ use crate::seam::Committed;
 use bits::BitRing;
 
 pub use map::InvalidOffsetMap;
+use map::SPAN_MAX;
 pub(crate) use map::{decode, encode};
 
 /// What registering an offset came to.
@@ -24,6 +25,9 @@ pub(crate) enum Registered {
     Complete,
     /// It is not above what was read before: the topic was made anew, or the log lost records.
     WentBack,
+    /// It is not registered, for it is more than 2^24 above one that is open: it is to be tried again
+    /// when that is complete.
+    TooFar,
 }
 
 /// The ranges above a committed offset that the metadata beside it says are complete, for tests
@@ -42,7 +46,8 @@ pub fn complete_above(committed: &Committed) -> Result<Vec<Range<i64>>, InvalidO
 /// Tracks the offsets of one assigned partition.
 ///
 /// Offsets are registered in rising order as they are read. A gap between two of them (compaction,
-/// transaction markers) counts as complete.
+/// transaction markers) counts as complete. Takes a bit for each offset from the lowest open one on,
+/// at most 2 MiB.
 #[derive(Debug, Default)]
 pub(crate) struct OffsetTracker {
     position: Option<Position>,
@@ -51,6 +56,8 @@ pub(crate) struct OffsetTracker {
     /// Raised by everything that changes what would be committed.
     version: u64,
     has_read: bool,
+    /// The last offset, if it was too far above the base.
+    refused: Option<i64>,
     /// What was last committed, and is in the log.
     committed: Option<i64>,
     map_bytes: usize,
@@ -85,13 +92,12 @@ impl OffsetTracker {
 
     /// Takes over what another tracker of the same partition knows to be complete.
     pub(crate) fn adopt(&mut self, other: &Self) {
-        let Some(base) = self.committable() else {
+        let Some((at, below)) = self.position.as_mut().zip(other.committable()) else {
             return;
         };
-        let below = other.committable().unwrap_or(base);
-        if below > base {
-            self.complete.set(base..below);
-        }
+        let base = at.base.max(below);
+        at.base = base;
+        self.advance();
         for range in other.complete.runs().filter(|range| range.end > base) {
             self.complete.set(range.start.max(base)..range.end);
         }
@@ -112,16 +118,20 @@ impl OffsetTracker {
             self.position = None;
             return Registered::WentBack;
         }
+        let has_open = base < next;
+        if has_open && offset.abs_diff(base) > SPAN_MAX {
+            self.refused = Some(offset);
+            return Registered::TooFar;
+        }
+        self.refused = None;
+        if has_open {
+            self.complete.set(next..offset);
+        }
         self.position = Some(Position {
-            base,
+            base: if has_open { base } else { base.max(offset) },
             next: offset + 1,
         });
         if offset > next {
-            if base == next && self.complete.is_empty() {
-                self.restart(offset);
-                return Registered::Open;
-            }
-            self.complete.set(next..offset);
             self.advance();
         }
         if self.complete.contains(offset) || self.committable() > Some(offset) {
@@ -172,7 +182,8 @@ impl OffsetTracker {
 
     /// How many offsets lie between the lowest open one and the next one to read.
     pub(crate) fn span(&self) -> usize {
-        let span = self.position.map_or(0, |at| at.next - at.base);
+        let next = |at: Position| self.refused.unwrap_or(at.next);
+        let span = self.position.map_or(0, |at| next(at) - at.base);
         usize::try_from(span).unwrap_or(0)
     }
 
@@ -199,6 +210,7 @@ impl OffsetTracker {
             next: offset + 1,
         });
         self.complete = BitRing::from(offset);
+        self.refused = None;
         self.version += 1;
     }
 

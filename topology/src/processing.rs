@@ -110,9 +110,14 @@ fn hash(value: &impl Hash) -> u64 {
 
 /// How an asynchronous operator calls: by default without a bound of its own, without a time
 /// limit, in any order, and once.
+///
+/// A call that has not begun when its partition is given up is dropped, whether it waits for a
+/// permit or for its turn or comes only then, and its record runs again elsewhere; but for values
+/// that are [free of the bound](Self::max_in_flight_by). A call that has begun may end.
 pub struct Async<V, W> {
     pub(crate) name: Named,
-    pub(crate) bound: BoundOf<V>,
+    /// `None`: calls have no bound.
+    pub(crate) bound: Option<BoundOf<V>>,
     /// Of the bound that holds for all calls, if it is known to be one.
     limit: Option<usize>,
     pub(crate) order: ProcessingOrder<V>,
@@ -125,7 +130,7 @@ impl<V, W> Async<V, W> {
     pub fn named(name: Named) -> Self {
         Self {
             name,
-            bound: Arc::new(|_| None),
+            bound: None,
             limit: None,
             order: ProcessingOrder::unordered(),
             timeout: None,
@@ -145,15 +150,19 @@ impl<V, W> Async<V, W> {
         }
     }
 
-    /// `bound` names the limit that a value's call counts against; with `None` it begins at once.
-    /// A call that waits for its turn when its partition is given up is dropped, and the record
-    /// runs again elsewhere.
+    /// `bound` names the limit that a value's call counts against. `None` is for a value that needs
+    /// no real call, because what becomes of it is decided: its call begins at once, also while
+    /// the partition is given up, so that what was decided may still be written.
+    ///
+    /// `bound` is asked for each call, and is to answer clones of few bounds: a new one for each
+    /// call bounds nothing, and every bound that was ever answered is kept as long as the
+    /// topology runs.
     #[must_use]
     pub fn max_in_flight_by(
         mut self,
         bound: impl Fn(&V) -> Option<MaxInFlight> + Send + Sync + 'static,
     ) -> Self {
-        self.bound = Arc::new(bound);
+        self.bound = Some(Arc::new(bound));
         self.limit = None;
         self
     }
@@ -165,7 +174,8 @@ impl<V, W> Async<V, W> {
         self
     }
 
-    /// How long a call may take. One that takes longer is dropped, and counts as failed.
+    /// How long a call may take, from where it begins on: what it waited before, for its turn or a
+    /// permit, is not counted. One that takes longer is dropped, and counts as failed.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
@@ -174,7 +184,9 @@ impl<V, W> Async<V, W> {
 
     /// Makes a call again whose result says only that something was away: one of which `value`
     /// makes a value to call with. Its record waits meanwhile, as `wait` says; then, or as soon as
-    /// its partition is given up, the last result is forwarded.
+    /// its partition is given up, the last result is forwarded. A further call that waits for its
+    /// permit just then is dropped as any other, and its record runs again elsewhere: that comes
+    /// only of a bound.
     #[must_use]
     pub fn call_again(
         mut self,
@@ -214,7 +226,9 @@ impl<V, W> std::fmt::Debug for Async<V, W> {
 /// calls but those that the others are guaranteed, and never are there more than the limit. A limit
 /// below two calls a worker guarantees nothing, and is lent as a whole.
 ///
-/// A call that waits keeps its record in flight: as many wait as the budget of records allows.
+/// A call that waits keeps its record in flight: as many wait as the
+/// [budget of records](crate::StreamsConfig::max_in_flight_records) allows, and as those are fanned
+/// out to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxInFlight {
     pub(crate) id: usize,
@@ -222,7 +236,8 @@ pub struct MaxInFlight {
 }
 
 impl MaxInFlight {
-    /// At most `limit` calls at once.
+    /// At most `limit` calls at once, and 1 where that is 0. Each is a bound of its own, to be made
+    /// where the topology is declared.
     pub fn new(limit: usize) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Self {

@@ -13,7 +13,7 @@ use futures::future::join_all;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::builder::Topology;
+use crate::builder::{InstanceBounds, Topology};
 use crate::guarantees::{Guarantee, History};
 use crate::handlers::ExceptionHandlers;
 use crate::metrics::StreamsMetrics;
@@ -37,6 +37,9 @@ pub struct DriverConfig {
     pub partitions: u32,
     /// Members of the group, each with one worker.
     pub members: usize,
+    /// Whether the members are workers of one instance, and share its
+    /// [bounds](crate::MaxInFlight). Else each is an instance, with bounds of its own.
+    pub is_one_instance: bool,
     /// The wall clock's start, in milliseconds since the epoch.
     pub start_ms: i64,
     /// As in [`StreamsConfig`](crate::StreamsConfig), for each member.
@@ -68,6 +71,7 @@ impl DriverConfig {
         Self {
             partitions,
             members: 1,
+            is_one_instance: false,
             start_ms,
             max_in_flight_records: usize::MAX,
             max_in_flight_bytes: usize::MAX,
@@ -92,6 +96,8 @@ pub struct TopologyTestDriver {
     log: MemoryLog,
     metrics: StreamsMetrics,
     clock: Clock,
+    /// `None`: each member is an instance of its own.
+    bounds: Option<Arc<InstanceBounds>>,
     members: RefCell<Vec<Member>>,
     runtime: Runtime,
 }
@@ -133,6 +139,9 @@ impl TopologyTestDriver {
         );
         let driver = Self {
             metrics: StreamsMetrics::of(&topology, config.members.max(1)),
+            bounds: config
+                .is_one_instance
+                .then(|| InstanceBounds::of(config.members)),
             topology: Arc::new(topology),
             config,
             log,
@@ -343,7 +352,8 @@ impl TopologyTestDriver {
 
     fn member(&self, number: usize) -> Member {
         let parts = (&self.log, &self.metrics, Arc::clone(&self.clock));
-        Member::new(number, &self.topology, &self.config, parts)
+        let bounds = self.bounds.clone().unwrap_or_else(|| InstanceBounds::of(1));
+        Member::new((number, bounds), &self.topology, &self.config, parts)
     }
 
     fn with_member<T>(&self, member: usize, act: impl FnOnce(&mut Member) -> T) -> Option<T> {

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use topology::seam::{Committable, Drain};
 use topology::{
-    Async, Consumed, ConsumedRecord, MaxInFlight, MetricSubject, Named, ProducerRecord,
-    StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, DriverConfig, MaxInFlight, MetricSubject, Named, PendingCalls,
+    ProducerRecord, StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
 };
 
 use records::{record, text, to};
@@ -178,4 +178,78 @@ fn what_was_read_and_what_is_open_is_counted() {
     assert_eq!(counted(&driver), (Some(2.0), Some(1.0)));
     driver.advance_wall_clock_time(Duration::from_millis(500));
     assert_eq!(counted(&driver), (Some(2.0), Some(0.0)));
+}
+
+#[test]
+fn a_partition_reads_its_share_however_wide_the_calls_of_another_fan_out() {
+    let (found, made) = (
+        PendingCalls::seeded(0),
+        PendingCalls::<String, ()>::seeded(0),
+    );
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(found.supplier(), Async::named(Named::new("find")))
+        .flat_map_values(|value: String| vec![value; 100], Named::new("each"))
+        .process_values_async(made.supplier(), Async::named(Named::new("make")))
+        .for_each(drop, Named::new("forget"));
+    let config = DriverConfig {
+        max_in_flight_records: 8,
+        ..DriverConfig::new(2, START_MS)
+    };
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    for _ in 0..10 {
+        driver.pipe_input(&record("in", "wide"));
+    }
+    driver.settle();
+    assert_eq!(found.pending().len(), 6, "all but the share of the other");
+    while found.end(0, |value: &String| Some(value.clone())) {}
+    driver.settle();
+    assert_eq!(made.pending().len(), 600);
+    for _ in 0..10 {
+        driver.pipe_input(&ProducerRecord {
+            partition: Some(1),
+            ..record("in", "narrow")
+        });
+    }
+    driver.settle();
+    assert_eq!(found.pending(), ["narrow", "narrow"]);
+}
+
+#[test]
+fn members_that_are_one_instance_lend_each_other_permits() {
+    let calls = PendingCalls::<String, ()>::seeded(0);
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(
+            calls.supplier(),
+            Async::named(Named::new("call")).max_in_flight(MaxInFlight::new(4)),
+        )
+        .for_each(drop, Named::new("forget"));
+    let config = DriverConfig {
+        members: 2,
+        is_one_instance: true,
+        ..DriverConfig::new(2, START_MS)
+    };
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    let cold = driver.partitions().pop().unwrap();
+    assert!(driver.revoke(0, std::slice::from_ref(&cold), Drain::Lost));
+    driver.assign(1, &[cold]);
+    for _ in 0..5 {
+        driver.pipe_input(&record("in", "hot"));
+    }
+    driver.settle();
+    assert_eq!(calls.pending(), ["hot"; 3], "all but what the other has");
+    for _ in 0..2 {
+        driver.pipe_input(&ProducerRecord {
+            partition: Some(1),
+            ..record("in", "cold")
+        });
+    }
+    driver.settle();
+    assert_eq!(calls.pending(), ["hot", "hot", "hot", "cold"]);
+    driver.crash(0);
+    driver.settle();
+    assert_eq!(calls.pending(), ["cold", "cold"], "it gave back its loan");
 }

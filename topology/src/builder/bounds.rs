@@ -1,17 +1,20 @@
 //! Permits for calls: a worker's share of each bound, what the workers of an instance borrow of it,
-//! and the calls that wait for either. Knows nothing of what a call does.
+//! and the calls that wait for either. Knows nothing of what a call does, and of what else it may
+//! wait for only that it is dropped with its partition.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::lease::InFlight;
+use crate::mutation::Mutation;
 use crate::processing::MaxInFlight;
 
 /// What the workers of an instance share of its bounds: the part of each that none is guaranteed.
@@ -62,6 +65,27 @@ pub(crate) struct WorkerBounds {
     instance: Arc<InstanceBounds>,
     /// By their numbers, of which a topology has few.
     bounds: RefCell<BTreeMap<usize, Rc<Bound>>>,
+    /// Where calls wait for something else.
+    queues: RefCell<Vec<Weak<dyn Queue>>>,
+}
+
+/// Where calls wait on one worker.
+pub(super) trait Queue {
+    /// Takes out what may not begin any more, to be dropped: which may come back here.
+    fn take_given_up(&self) -> Box<dyn Any>;
+}
+
+impl std::fmt::Debug for dyn Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Queue")
+    }
+}
+
+/// Takes out of a queue what may not begin any more.
+pub(super) fn take_given_up<T>(queue: &mut VecDeque<T>, may_start: impl Fn(&T) -> bool) -> Vec<T> {
+    let (stays, given_up) = std::mem::take(queue).into_iter().partition(may_start);
+    *queue = stays;
+    Vec::from(given_up)
 }
 
 impl WorkerBounds {
@@ -69,7 +93,13 @@ impl WorkerBounds {
         Self {
             instance,
             bounds: RefCell::default(),
+            queues: RefCell::default(),
         }
+    }
+
+    /// The calls that wait in `queue` are dropped with their partition too.
+    pub(super) fn add_queue(&self, queue: Weak<dyn Queue>) {
+        self.queues.borrow_mut().push(queue);
     }
 
     pub(crate) fn of(&self, bound: MaxInFlight) -> Rc<Bound> {
@@ -82,7 +112,15 @@ impl WorkerBounds {
     pub(crate) fn drop_given_up(&self) {
         // A call that is dropped may pass a turn or a permit on, and so come back here.
         let bounds: Vec<_> = self.bounds.borrow().values().cloned().collect();
-        let given_up: Vec<_> = bounds.iter().flat_map(|bound| bound.given_up()).collect();
+        let given_up: Vec<_> = bounds.iter().map(|bound| bound.take_given_up()).collect();
+        drop(given_up);
+        let queues: Vec<_> = self
+            .queues
+            .borrow()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let given_up: Vec<_> = queues.iter().map(|queue| queue.take_given_up()).collect();
         drop(given_up);
     }
 }
@@ -161,8 +199,10 @@ impl Bound {
     /// What is borrowed goes back first, whichever call has ended.
     fn give_back(&self) {
         let borrowed = self.borrowed.borrow_mut().pop();
-        if borrowed.is_none() {
-            self.free.set(self.free.get() + 1);
+        match borrowed {
+            Some(lent) if Mutation::PermitLeaks.is_planted() => lent.forget(),
+            Some(lent) => drop(lent),
+            None => self.free.set(self.free.get() + 1),
         }
     }
 
@@ -176,13 +216,9 @@ impl Bound {
         }
     }
 
-    fn given_up(&self) -> Vec<Waiting> {
+    fn take_given_up(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting.borrow_mut();
-        let (stays, given_up) = std::mem::take(&mut *waiting)
-            .into_iter()
-            .partition(|call| call.record.may_start());
-        *waiting = stays;
-        Vec::from(given_up)
+        take_given_up(&mut waiting, |call| call.record.may_start())
     }
 
     /// Begins a call that waits, if a permit of the worker's share is free: in a task, for calls that
@@ -209,18 +245,29 @@ impl Bound {
         }
         let of = Rc::clone(self);
         drop(tokio::task::spawn_local(async move {
+            let Asking(of) = &Asking(of);
             while !of.is_idle() {
                 // It is never closed.
                 let Ok(permit) = Arc::clone(&spare).acquire_owned().await else {
                     break;
                 };
-                let permit = Rc::clone(&of).borrow(permit);
+                let permit = Rc::clone(of).borrow(permit);
                 if let Some(call) = of.next() {
                     begin(Some(permit), call);
                 }
             }
-            of.is_asking.set(false);
         }));
+    }
+}
+
+/// The place of a worker in the line. What ends it by a panic leaves calls that wait, for which it
+/// asks anew.
+struct Asking(Rc<Bound>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.is_asking.set(false);
+        self.0.ask();
     }
 }
 

@@ -4,9 +4,11 @@ mod calls;
 mod sink;
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Node, SourceNode, WorkerContext};
 use crate::handlers::{ErrorContext, Response};
@@ -20,15 +22,37 @@ pub(super) use calls::Calls;
 pub(super) use sink::SinkNode;
 pub(crate) use sink::append;
 
+/// The number of one more operator that holds something for parts that failed.
+fn holder() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Runs an operator's code; if it panics, the part of the record is abandoned.
 fn guarded<T>(node: &NodeMetrics, lease: Lease, code: impl FnOnce() -> T) -> Option<(T, Lease)> {
-    match catch_unwind(AssertUnwindSafe(code)) {
+    match caught(code) {
         Ok(result) => Some((result, lease)),
-        Err(payload) => {
-            lease.fail(&node.name, panicked(&*payload), None);
+        Err(error) => {
+            lease.fail(&node.name, error, None);
             None
         }
     }
+}
+
+/// Runs an operator's code; an error says how it panicked.
+fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| panicked(&*payload))
+}
+
+/// Passes the lease on to what completes it, unless that leads to a part that failed, which is then
+/// not made any more: whether it is done nobody knows.
+fn arrived(node: &NodeMetrics, lease: Lease) -> Option<Lease> {
+    if !lease.leads_on() {
+        return Some(lease);
+    }
+    let error = format!("part {} is not made any more", lease.path());
+    lease.fail(&node.name, error, None);
+    None
 }
 
 fn panicked(payload: &(dyn Any + Send)) -> String {
@@ -122,41 +146,81 @@ impl<V, W, F: Fn(V) -> W> Node<V> for MapNode<F, W> {
 }
 
 pub(super) struct FlatMapNode<F, W> {
-    pub(super) node: Arc<NodeMetrics>,
-    pub(super) map: F,
-    pub(super) next: Rc<dyn Node<W>>,
+    node: Arc<NodeMetrics>,
+    map: F,
+    next: Rc<dyn Node<W>>,
+    number: usize,
+}
+
+/// The numbers of the children that a part of a record has. Each has a lease of its own, and is not
+/// made again with the part.
+struct Children {
+    /// In the runs before this one, which failed.
+    before: BTreeSet<u128>,
+    made: Vec<u128>,
+}
+
+impl Children {
+    fn all(self) -> BTreeSet<u128> {
+        self.before.into_iter().chain(self.made).collect()
+    }
+}
+
+impl<F, W> FlatMapNode<F, W> {
+    pub(super) fn new(node: Arc<NodeMetrics>, map: F, next: Rc<dyn Node<W>>) -> Self {
+        Self {
+            node,
+            map,
+            next,
+            number: holder(),
+        }
+    }
+
+    fn children(&self, lease: &Lease) -> Children {
+        let held = lease.take_held(self.number);
+        let before = held.and_then(|held| held.downcast().ok());
+        Children {
+            before: before.map_or_else(BTreeSet::new, |before| *before),
+            made: Vec::new(),
+        }
+    }
+
+    fn forward(&self, (number, value): (u128, W), lease: &Lease, children: &mut Children) {
+        if children.before.contains(&number) {
+            return;
+        }
+        let Some(child) = lease.child(number) else {
+            return;
+        };
+        children.made.push(number);
+        if number == 1 && Mutation::DropChild.is_planted() {
+            return child.complete();
+        }
+        self.next.process(value, child);
+    }
 }
 
 impl<V, W, I: IntoIterator<Item = (u128, W)>, F: Fn(V) -> I> Node<V> for FlatMapNode<F, W> {
     fn process(&self, value: V, lease: Lease) {
         self.node.processed.add(1);
-        let made = guarded(&self.node, lease, || (self.map)(value).into_iter());
-        let Some((mut children, mut lease)) = made else {
-            return;
-        };
-        let mut found = false;
-        loop {
-            match guarded(&self.node, lease, || children.next()) {
-                None => return,
-                // What led to a part that failed is not made any more: whether it is done nobody knows.
-                Some((None, lease)) if lease.leads_on() && !found => {
-                    let error = format!("part {} is not made any more", lease.path());
-                    return lease.fail(&self.node.name, error, None);
+        let mut children = self.children(&lease);
+        let forwarded = caught(|| (self.map)(value).into_iter()).and_then(|mut values| {
+            while let Some(value) = caught(|| values.next())? {
+                self.forward(value, &lease, &mut children);
+            }
+            Ok(())
+        });
+        let has_none = children.before.is_empty() && children.made.is_empty();
+        match forwarded {
+            Ok(()) if has_none => {
+                if let Some(lease) = arrived(&self.node, lease) {
+                    lease.complete();
                 }
-                Some((None, lease)) => return lease.complete(),
-                Some((Some((number, child)), parent)) => {
-                    match parent.child(number) {
-                        Some(part) if number == 1 && Mutation::DropChild.is_planted() => {
-                            part.complete();
-                        }
-                        Some(part) => {
-                            found = true;
-                            self.next.process(child, part);
-                        }
-                        None => {}
-                    }
-                    lease = parent;
-                }
+            }
+            Ok(()) => lease.complete(),
+            Err(error) => {
+                let held = Box::new(children.all());
+                lease.fail(&self.node.name, error, Some((self.number, held)));
             }
         }
     }
@@ -209,6 +273,9 @@ pub(super) struct ForEachNode<F> {
 impl<V, F: Fn(V)> Node<V> for ForEachNode<F> {
     fn process(&self, value: V, lease: Lease) {
         self.node.processed.add(1);
+        let Some(lease) = arrived(&self.node, lease) else {
+            return;
+        };
         if let Some(((), lease)) = guarded(&self.node, lease, || (self.action)(value)) {
             lease.complete();
         }

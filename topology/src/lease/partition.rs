@@ -25,6 +25,7 @@ pub(crate) fn lock(progress: &Progress) -> MutexGuard<'_, OffsetTracker> {
 /// What the partitions of one source on one worker have in common.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    records: Cell<usize>,
     /// Records, and what they were fanned out to.
     parts: Cell<usize>,
     bytes: Cell<usize>,
@@ -47,6 +48,7 @@ impl Budget {
     /// `freed` is called whenever a part of a record ends or fails.
     pub(crate) fn new(freed: Arc<Notify>, metrics: Arc<SourceMetrics>) -> Self {
         Self {
+            records: Cell::new(0),
             parts: Cell::new(0),
             bytes: Cell::new(0),
             freed,
@@ -54,6 +56,10 @@ impl Budget {
             residence: Residence::default(),
             metrics,
         }
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.records.get()
     }
 
     pub(crate) fn parts(&self) -> usize {
@@ -97,6 +103,8 @@ pub(crate) enum Started {
     Complete,
     /// Its offset is not above the last one's.
     WentBack,
+    /// It is to be started again when a record that is open has ended: its offset is too far above.
+    TooFar(ConsumedRecord),
 }
 
 /// The state of one assigned partition; its worker is its only owner.
@@ -215,9 +223,13 @@ impl PartitionState {
             Registered::Open => {}
             Registered::Complete => return Started::Complete,
             Registered::WentBack => return Started::WentBack,
+            Registered::TooFar => return Started::TooFar(record),
         }
         let bytes = record.size();
         add(&self.records, 1);
+        if !Mutation::RecordsUncounted.is_planted() {
+            add(&self.budget.records, 1);
+        }
         if !Mutation::BytesUncounted.is_planted() {
             add(&self.bytes, bytes);
             add(&self.budget.bytes, bytes);
@@ -272,7 +284,7 @@ impl PartitionState {
 
     pub(super) fn part_ends(&self) {
         take(&self.parts, 1);
-        if self.phase() != Phase::Closed || !Mutation::BudgetLeaksOnRevoke.is_planted() {
+        if self.gives_back() {
             take(&self.budget.parts, 1);
         }
         self.budget.freed.notify_one();
@@ -281,6 +293,9 @@ impl PartitionState {
     pub(super) fn end(&self, record: &InFlight, is_complete: bool) {
         let (offset, bytes) = (record.record.position.offset, record.bytes);
         take(&self.records, 1);
+        if self.gives_back() {
+            take(&self.budget.records, 1);
+        }
         take(&self.bytes, bytes);
         take(&self.budget.bytes, bytes);
         self.budget.metrics.record_ended(bytes);
@@ -294,6 +309,11 @@ impl PartitionState {
                 self.budget.metrics.late.add(1);
             }
         }
+    }
+
+    /// Whether what ends leaves the budget.
+    fn gives_back(&self) -> bool {
+        self.phase() != Phase::Closed || !Mutation::BudgetLeaksOnRevoke.is_planted()
     }
 }
 

@@ -147,6 +147,21 @@ fn what_an_operator_held_comes_back_to_it_alone() {
 }
 
 #[test]
+fn what_several_operators_hold_stays_while_a_part_fails_again() {
+    let partition = Partition::new();
+    let mut lease = partition.start(5);
+    for operator in [3, 4] {
+        let held = Some((operator, Box::new(operator) as _));
+        lease.fail("node", "error".to_owned(), held);
+        let failure = partition.budget.next_failure().unwrap();
+        lease = failure.lease.run_again(failure.held);
+    }
+    assert_eq!(lease.take_held(3).unwrap().downcast_ref(), Some(&3_usize));
+    assert_eq!(lease.take_held(4).unwrap().downcast_ref(), Some(&4_usize));
+    lease.complete();
+}
+
+#[test]
 fn a_result_after_the_partition_was_given_up_counts_only_if_it_comes_back_where_it_was() {
     let partition = Partition::new();
     let lease = partition.start(5);

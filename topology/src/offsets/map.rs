@@ -19,8 +19,9 @@ const PREFIX: &str = "wt1:";
 const BITMAP: u8 = 1;
 const RUNS: u8 = 2;
 const TRUNCATED: u8 = 8;
-/// Beyond the widest span that is ever written; bounds what a reader makes of a text.
-const SPAN_MAX: u64 = 1 << 24;
+/// How far above the committed offset one is looked at: bounds what a reader makes of a text, and
+/// what a tracker keeps.
+pub(super) const SPAN_MAX: u64 = 1 << 24;
 const WORD_BITS: u64 = 64;
 const CHECK_BYTES: usize = 4;
 const VARINT_MAX: usize = 10;

@@ -22,6 +22,9 @@ impl Model {
     }
 }
 
+/// A gap that is too wide to be kept.
+const FAR: i64 = (1 << 24) + 1;
+
 #[derive(Clone, Debug)]
 enum Step {
     Read { gap: i64 },
@@ -29,7 +32,8 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let read = prop_oneof![8 => 0..1_i64, 1 => 0..200_i64].prop_map(|gap| Step::Read { gap });
+    let read = prop_oneof![16 => 0..1_i64, 2 => 0..200_i64, 1 => FAR..1 << 40];
+    let read = read.prop_map(|gap| Step::Read { gap });
     let complete = any::<prop::sample::Index>().prop_map(Step::Complete);
     prop::collection::vec(prop_oneof![read, complete], 1..400)
 }
@@ -45,6 +49,10 @@ fn play(steps: &[Step], start: i64) -> Result<(OffsetTracker, Model), TestCaseEr
         match step {
             Step::Read { gap } => {
                 let offset = model.next + gap;
+                if *gap >= FAR && model.committable() < model.next {
+                    prop_assert_eq!(tracker.register(offset), Registered::TooFar);
+                    continue;
+                }
                 prop_assert_eq!(tracker.register(offset), Registered::Open);
                 model.read.insert(offset);
                 model.next = offset + 1;
@@ -194,6 +202,31 @@ fn a_wide_gap_behind_nothing_open_takes_no_memory() {
     assert!(tracker.complete(1));
     assert_eq!(tracker.register(i64::MAX / 2), Registered::Open);
     assert_eq!(tracker.span(), 1);
+}
+
+#[test]
+fn a_wide_gap_behind_an_open_offset_is_passed_when_that_is_complete() {
+    let mut tracker = OffsetTracker::resume(0, &[1..3, 7..8]);
+    assert_eq!(tracker.register(0), Registered::Open);
+    assert_eq!(tracker.register(FAR), Registered::TooFar);
+    assert_eq!(tracker.span(), 1 + (1 << 24), "reading is so far ahead");
+    assert!(tracker.complete(0));
+    assert_eq!(tracker.committable(), Some(3));
+    assert_eq!(tracker.register(FAR), Registered::Open);
+    assert_eq!((tracker.committable(), tracker.span()), (Some(FAR), 1));
+}
+
+#[test]
+fn what_is_taken_over_from_far_above_takes_no_memory() {
+    let mut before = OffsetTracker::resume(0, &[]);
+    for offset in [0, i64::MAX / 2] {
+        before.register(offset);
+        before.complete(offset);
+    }
+    let mut tracker = OffsetTracker::resume(0, &[]);
+    tracker.adopt(&before);
+    assert_eq!(tracker.committable(), before.committable());
+    assert_eq!(tracker.register(0), Registered::Complete);
 }
 
 #[test]

@@ -29,10 +29,16 @@ pub struct StreamsConfig {
     pub workers: usize,
     /// Records in flight in the instance for each sub-topology, and what they are fanned out to;
     /// divided over the workers, and half of it guaranteed to their partitions in equal shares.
+    ///
+    /// It is looked at where records are read: once one is, all that it is fanned out to is in
+    /// flight, and what that comes to behind an asynchronous call is seen only after others were
+    /// read. So there are never more records than this, but up to as many times more parts of
+    /// them as the widest fan-out makes; nothing but the shares is read until they are fewer.
     pub max_in_flight_records: usize,
-    /// Their bytes. A partition with nothing in flight may always take one record.
+    /// Their bytes. A partition with nothing in flight may always take one record, beyond both.
     pub max_in_flight_bytes: usize,
-    /// How far reading may run ahead of the lowest open offset of a partition, in offsets.
+    /// How far reading may run ahead of the lowest open offset of a partition, in offsets; never
+    /// more than 2^24.
     pub window: usize,
     /// How often offsets are committed while they change, at least 1 ms: the longer the offset map
     /// the more rarely, up to a second apart.

@@ -32,7 +32,7 @@ impl Share {
         Room {
             share_parts: self.parts,
             share_bytes: self.bytes,
-            parts_max: limits.records,
+            records_max: limits.records,
             bytes_max: limits.bytes,
             parts: limits.records.saturating_sub(self.reserved_parts),
             bytes: limits.bytes.saturating_sub(self.reserved_bytes),
@@ -49,7 +49,7 @@ pub(super) struct Room {
     pub(super) share_parts: usize,
     pub(super) share_bytes: usize,
     /// Of all tasks of the source, and of what was not handed back in time.
-    pub(super) parts_max: usize,
+    pub(super) records_max: usize,
     pub(super) bytes_max: usize,
     /// Of them, so that the others keep their shares.
     pub(super) parts: usize,

@@ -39,7 +39,7 @@ pub(super) struct Task {
     waits_for: WaitsFor,
 }
 
-/// The head of a partition, read before it is due.
+/// The head of a partition, read before it is due, or too far ahead.
 struct Held {
     record: ConsumedRecord,
     due_ms: i64,
@@ -118,8 +118,12 @@ impl Task {
                 round.next_due_ms = Some(earliest);
                 return Ok(());
             }
+            if let Some(record) = self.start(source, record)? {
+                self.held = Some(Held { record, due_ms });
+                self.waits_for = WaitsFor::Room;
+                return Ok(());
+            }
             round.left -= 1;
-            self.start(source, record)?;
         }
         Ok(())
     }
@@ -129,13 +133,14 @@ impl Task {
         self.state.budget().metrics.waited(self.waits_for, nanos);
     }
 
+    /// Below its share a task counts records alone: what those of other tasks were fanned out to
+    /// since they were read must not take it away.
     fn is_within(&self, source: &Source, room: Room) -> bool {
         let (state, budget) = (&self.state, &source.budget);
-        let has_share = state.parts() < room.share_parts;
-        let parts = if has_share {
-            room.parts_max
+        let is_within_parts = if state.parts() < room.share_parts {
+            budget.records() < room.records_max
         } else {
-            room.parts
+            budget.parts() < room.parts
         };
         let has_share = state.bytes() < room.share_bytes;
         let bytes = if has_share {
@@ -143,7 +148,7 @@ impl Task {
         } else {
             room.bytes
         };
-        budget.parts() < parts && budget.bytes() < bytes
+        is_within_parts && budget.bytes() < bytes
     }
 
     fn next(&mut self, source: &Source) -> Option<Held> {
@@ -163,19 +168,26 @@ impl Task {
         }
     }
 
+    /// Answers a record that can not be started yet.
+    ///
     /// Offsets that go back mean that the topic was made anew or cut off: what comes now is new
     /// under old numbers. It is read after a restart, from where the log says.
-    fn start(&self, source: &Source, record: ConsumedRecord) -> Result<(), StreamsError> {
+    fn start(
+        &self,
+        source: &Source,
+        record: ConsumedRecord,
+    ) -> Result<Option<ConsumedRecord>, StreamsError> {
         let offset = record.position.offset;
         match self.state.start(record) {
             Started::Run(lease) => source.node.start(lease),
             Started::Complete => source.budget.metrics.restored.add(1),
+            Started::TooFar(record) => return Ok(Some(record)),
             Started::WentBack => {
                 let partition = self.queue.partition().clone();
                 return Err(StreamsError::OffsetsWentBack { partition, offset });
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -226,3 +238,6 @@ pub(super) async fn give_up(
         tracing::warn!("a partition was handed back after its deadline");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ pub(super) struct Revoking {
 
 impl Member {
     pub(super) fn new(
-        number: usize,
+        (number, bounds): (usize, Arc<InstanceBounds>),
         topology: &Arc<Topology>,
         config: &DriverConfig,
         (log, metrics, clock): (&MemoryLog, &StreamsMetrics, Clock),
@@ -56,7 +56,7 @@ impl Member {
         let handlers = config.exception_handlers.clone();
         let history = config.history.clone();
         let context = WorkerContext::new(
-            (0, InstanceBounds::of(1)),
+            (number % bounds.workers(), bounds),
             observe_sink(log.sink(number), history.clone()),
             handlers,
             Arc::clone(&wake),

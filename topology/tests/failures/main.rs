@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 mod endless;
+mod parts;
 mod records;
 mod stops;
 mod waits;

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use topology::seam::Drain;
 use topology::{
-    Async, CallAgain, Consumed, MaxInFlight, Named, PendingCalls, ProcessingOrder, ProducerRecord,
-    StreamsBuilder, TopologyTestDriver,
+    Async, CallAgain, Consumed, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
+    ProducerRecord, StreamsBuilder, Topology, TopologyTestDriver,
 };
 
 use super::records::{record, text, to, values};
 use super::to_dead_letter;
 
 /// Calls that find something away until the third second of virtual time.
-fn away(at_most: Duration) -> topology::Topology {
+fn away(at_most: Duration) -> Topology {
     let builder = StreamsBuilder::new();
     let wait = CallAgain {
         every: Duration::from_secs(1),
@@ -87,7 +87,7 @@ fn a_record_that_waits_is_let_go_as_soon_as_its_partition_is_given_up() {
 }
 
 /// Of all calls, one at a time.
-fn one_at_a_time(calls: &PendingCalls<String, String>) -> topology::Topology {
+fn one_at_a_time(calls: &PendingCalls<String, String>) -> Topology {
     let builder = StreamsBuilder::new();
     builder
         .stream("in", Consumed::with(text, Named::new("in")))
@@ -169,4 +169,64 @@ fn a_call_that_waits_keeps_the_turn_of_its_key_and_passes_it_on() {
         driver.settle();
     }
     assert_eq!(begun, ["a1", "b1", "c1", "a2", "b2"]);
+}
+
+/// Each value is called with by `how`, a tenth of a second after it was read.
+fn called_late(calls: &PendingCalls<String, String>, how: Async<String, String>) -> Topology {
+    let sleep = |value: String| async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        value
+    };
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(text, Named::new("in")))
+        .process_values_async(move |_| sleep, Async::named(Named::new("sleep")))
+        .process_values_async(calls.supplier(), how)
+        .to("out", to("out"));
+    builder.build().unwrap()
+}
+
+#[test]
+fn a_call_without_a_bound_does_not_begin_either_while_its_partition_is_given_up() {
+    let calls = PendingCalls::seeded(0);
+    let topology = called_late(&calls, Async::named(Named::new("call")));
+    let driver = TopologyTestDriver::new(topology, 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.settle();
+    let begun_ms = driver.now_ms();
+    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(5))));
+    assert!(driver.now_ms() - begun_ms < 110);
+    assert!(calls.pending().is_empty());
+    assert_ne!(driver.committed("in", 0), Some(1));
+}
+
+#[test]
+fn a_value_that_is_free_of_the_bound_passes_while_its_partition_is_given_up() {
+    let calls = PendingCalls::seeded(0);
+    let free = Async::named(Named::new("call")).max_in_flight_by(|_| None);
+    let driver = TopologyTestDriver::new(called_late(&calls, free), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.settle();
+    driver.revoke(
+        0,
+        &driver.partitions(),
+        Drain::For(Duration::from_millis(200)),
+    );
+    assert_eq!(calls.pending(), ["a"]);
+}
+
+#[test]
+fn what_waits_for_the_turn_of_its_key_is_let_go_with_its_partition() {
+    let calls = PendingCalls::<String, String>::seeded(0);
+    let order = ProcessingOrder::partition();
+    let driver = TopologyTestDriver::new(super::words(&calls, order), 1, 0).unwrap();
+    for value in ["a1", "a2", "a3"] {
+        driver.pipe_input(&record("in", value));
+    }
+    driver.settle();
+    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(1))));
+    let source = MetricSubject::Source("in");
+    let may_repeat = driver.metrics().value("duplicates-possible-total", source);
+    assert_eq!(may_repeat, Some(1.0), "the one that has begun");
+    assert_eq!(calls.pending(), ["a1"]);
 }

@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     pub(crate) keys: u8,
     pub(crate) has_due_times: bool,
     pub(crate) steps: usize,
-    /// How many calls a member makes at once.
+    /// How many calls an instance makes at once.
     pub(crate) max_in_flight: Option<usize>,
     pub(crate) driver: DriverConfig,
 }
@@ -59,6 +59,7 @@ impl Plan {
             },
             driver: DriverConfig {
                 members: random.usize(1..3),
+                is_one_instance: seed % 24 < 12,
                 max_in_flight_records: random.usize(4..24),
                 max_in_flight_bytes: random.usize(600..8_000),
                 window: random.usize(4..64),

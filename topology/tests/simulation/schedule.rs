@@ -312,9 +312,14 @@ impl Schedule {
     }
 
     fn check_calls(&self) {
-        let (pending, members) = (self.calls.pending().len(), self.plan.driver.members);
+        let (pending, config) = (self.calls.pending().len(), &self.plan.driver);
+        let instances = if config.is_one_instance {
+            1
+        } else {
+            config.members
+        };
         if let Some(limit) = self.plan.max_in_flight
-            && pending > limit * members
+            && pending > limit * instances
         {
             self.history
                 .violated(format!("{pending} calls at once, and {limit} may be"));

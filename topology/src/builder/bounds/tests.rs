@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::sync::oneshot;
@@ -82,7 +83,9 @@ fn workers<const COUNT: usize>() -> [Worker; COUNT] {
 
 /// Runs on one thread as a worker does.
 fn on_a_worker<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     LocalSet::new().block_on(&runtime.unwrap(), test)
 }
 
@@ -186,27 +189,50 @@ fn a_call_that_panics_loses_no_permit() {
 }
 
 #[test]
+fn a_call_that_panics_where_it_begins_does_not_keep_those_behind_it() {
+    on_a_worker(async {
+        let ([worker, _], bound) = (workers(), MaxInFlight::new(4));
+        (0..3).for_each(|_| drop(worker.call(bound)));
+        worker.make(bound, async {
+            std::panic::resume_unwind(Box::new("a call"))
+        });
+        worker.call(bound);
+        settle().await;
+        assert_eq!(worker.running(), [0, 1, 2]);
+        // Its permit is borrowed, and so is the next one's.
+        worker.end(1);
+        settle().await;
+        assert_eq!(worker.running(), [0, 2, 4]);
+    });
+}
+
+#[test]
 fn any_number_of_calls_that_end_at_once_follow_each_other() {
+    const CALLS: usize = 100_000;
     on_a_worker(async {
         let ([worker, _], bound) = (workers(), MaxInFlight::new(1));
         let count = Rc::new(Cell::new(0));
         worker.call(bound);
-        for _ in 0..100_000 {
+        for _ in 0..CALLS {
             let count = Rc::clone(&count);
             worker.make(bound, async move { count.set(count.get() + 1) });
         }
         worker.end(0);
-        while worker.waits(bound) {
-            tokio::task::yield_now().await;
+        for _ in 0..CALLS {
+            if worker.waits(bound) {
+                tokio::task::yield_now().await;
+            }
         }
-        assert_eq!(count.get(), 100_000);
+        assert_eq!(count.get(), CALLS);
     });
 }
 
 #[test]
 fn workers_on_threads_of_their_own_keep_the_bound_and_wake_each_other() {
-    const CALLS: usize = 2_000;
+    const CALLS: u32 = 2_000;
     const LIMIT: usize = 3;
+    /// For a wake-up that is lost.
+    const HANGS: Duration = Duration::from_secs(60);
     let (instance, bound) = (InstanceBounds::of(2), MaxInFlight::new(LIMIT));
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let all_end = || async {
@@ -221,7 +247,8 @@ fn workers_on_threads_of_their_own_keep_the_bound_and_wake_each_other() {
                 ended.add_permits(1);
             });
         }
-        drop(ended.acquire_many(2_000).await);
+        let all_ended = tokio::time::timeout(HANGS, ended.acquire_many(CALLS)).await;
+        assert!(all_ended.is_ok(), "calls wait, and none is made");
     };
     std::thread::scope(|scope| {
         for _ in 0..2 {

@@ -4,28 +4,27 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::super::bounds::{Permit, Waiting, begin};
+use super::super::bounds::{Permit, Queue, Waiting, begin, take_given_up};
 use super::super::{Node, WorkerContext};
-use super::{guarded, panicked};
+use super::{caught, guarded, holder, panicked};
 use crate::lease::Lease;
 use crate::metrics::NodeMetrics;
 use crate::mutation::Mutation;
-use crate::processing::{Again, Async, BoundOf, KeyOf};
+use crate::processing::{Again, Async, BoundOf, KeyOf, MaxInFlight};
 
 /// The calls of one operator on one worker.
 pub(crate) struct Calls<V, W, C> {
     node: Arc<NodeMetrics>,
     call: C,
-    bound: BoundOf<V>,
+    bound: Option<BoundOf<V>>,
     /// `None`: in any order.
     key_of: Option<KeyOf<V>>,
     timeout: Option<Duration>,
@@ -98,19 +97,20 @@ where
         (how, context): (&Async<V, W>, &WorkerContext),
         next: Rc<dyn Node<W>>,
     ) -> Rc<dyn Node<V>> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        Rc::new(Rc::new(Self {
+        let calls = Rc::new(Self {
             node,
             call,
-            bound: Arc::clone(&how.bound),
+            bound: how.bound.clone(),
             key_of: how.order.key_of.clone(),
             timeout: how.timeout,
             again: how.again.clone(),
             context: context.clone(),
             next,
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            number: holder(),
             waiting: RefCell::default(),
-        }))
+        });
+        context.bounds.add_queue(Rc::downgrade(&calls) as _);
+        Rc::new(calls)
     }
 
     /// The turn of the value's key, or `None` when the value now waits for it.
@@ -142,17 +142,29 @@ where
 
     /// Begins a call, if it need not wait for a permit.
     fn begin(self: &Rc<Self>, value: V, part: Part, how: Begin) {
-        let bound = match catch_unwind(AssertUnwindSafe(|| (self.bound)(&value))) {
-            Ok(bound) => bound,
-            Err(payload) => return self.fail(&*payload, part),
+        let bound = match &self.bound {
+            None if !part.lease.may_start() => return,
+            None => None,
+            Some(bound_of) => match caught(|| bound_of(&value)) {
+                Ok(bound) => bound,
+                Err(error) => return self.forward(Err(error), part),
+            },
         };
-        let Some(bound) = bound else {
-            let call = Box::pin(Rc::clone(self).run(value, part, None));
-            return match how {
-                Begin::Here => begin(None, call),
-                Begin::InTask => drop(tokio::task::spawn_local(call)),
-            };
-        };
+        match bound {
+            None => self.begin_free(value, part, how),
+            Some(bound) => self.begin_within(bound, value, part, how),
+        }
+    }
+
+    fn begin_free(self: &Rc<Self>, value: V, part: Part, how: Begin) {
+        let call = Box::pin(Rc::clone(self).run(value, part, None));
+        match how {
+            Begin::Here => begin(None, call),
+            Begin::InTask => drop(tokio::task::spawn_local(call)),
+        }
+    }
+
+    fn begin_within(self: &Rc<Self>, bound: MaxInFlight, value: V, part: Part, how: Begin) {
         if !part.lease.may_start() {
             return;
         }
@@ -177,7 +189,7 @@ where
         let call = AssertUnwindSafe(self.call_once(value, since));
         match call.catch_unwind().await {
             Ok(ended) => self.ended(ended, part),
-            Err(payload) => self.fail(&*payload, part),
+            Err(payload) => self.forward(Err(panicked(&*payload)), part),
         }
     }
 
@@ -204,9 +216,9 @@ where
             return self.forward(ended, part);
         };
         let value = || ended.as_ref().ok().and_then(|result| (again.value)(result));
-        let value = match catch_unwind(AssertUnwindSafe(value)) {
+        let value = match caught(value) {
             Ok(value) => value,
-            Err(payload) => return self.fail(&*payload, part),
+            Err(error) => return self.forward(Err(error), part),
         };
         match value {
             Some(value) if self.may_wait(again, &mut part) => {
@@ -230,10 +242,6 @@ where
                 lease.fail(&self.node.name, error, held);
             }
         }
-    }
-
-    fn fail(&self, payload: &(dyn Any + Send), part: Part) {
-        self.forward(Err(panicked(payload)), part);
     }
 
     /// Whether there is to be another call.
@@ -292,6 +300,14 @@ where
                 return self.begin(value, Part::new(lease, turn), Begin::InTask);
             }
         }
+    }
+}
+
+impl<V: 'static, W, C> Queue for Calls<V, W, C> {
+    fn take_given_up(&self) -> Box<dyn Any> {
+        let mut waiting = self.waiting.borrow_mut();
+        let of_key = |queue| take_given_up(queue, |(_, lease): &(V, Lease)| lease.may_start());
+        Box::new(waiting.values_mut().flat_map(of_key).collect::<Vec<_>>())
     }
 }
 

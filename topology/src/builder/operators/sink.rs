@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Node, WorkerContext};
-use super::guarded;
+use super::{arrived, guarded};
 use crate::handlers::ProductionResponse;
 use crate::lease::Lease;
 use crate::metrics::NodeMetrics;
@@ -21,6 +21,9 @@ pub(crate) struct SinkNode<V> {
 impl<V: 'static> Node<V> for SinkNode<V> {
     fn process(&self, value: V, lease: Lease) {
         self.node.processed.add(1);
+        let Some(lease) = arrived(&self.node, lease) else {
+            return;
+        };
         let Some((record, mut lease)) = guarded(&self.node, lease, || (self.encode)(value)) else {
             return;
         };
