@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use topology::seam::SinkError;
 use topology::{ChildPath, ConsumedRecord, ErrorContext, ExceptionHandlers, HeadOfLine};
-use topology::{ProducerRecord, Response};
+use topology::{ProducerRecord, ProductionResponse, Response};
 use uuid::Uuid;
 
 use super::step::{Dead, Parcel, Pipeline};
@@ -15,7 +16,8 @@ use crate::domain::headers::Kind;
 use crate::domain::id::SubscriptionId;
 
 /// A part of a record that fails again and again becomes a dead letter, `internal_error`, from
-/// where it can be redriven; what the log does not take is sent until it does.
+/// where it can be redriven. What the log does not take is sent until it does, but for what it never
+/// takes: a smaller dead letter is written for that.
 pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
     let (parcels, dead) = (Parcels::new(pipeline), write::dead(pipeline));
     let give_up = move |context: &ErrorContext<'_>| {
@@ -39,7 +41,24 @@ pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
     };
     ExceptionHandlers {
         processing: Arc::new(give_up),
+        production: Arc::new(production(pipeline)),
         ..ExceptionHandlers::default()
+    }
+}
+
+/// Each dead letter that is not taken either is smaller than the one before; where there is no
+/// smaller one, a stop keeps the record.
+fn production(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(&ProducerRecord, &SinkError) -> ProductionResponse + Send + Sync + 'static {
+    let too_large = write::too_large(pipeline);
+    move |record, error| match error {
+        SinkError::Unacknowledged(_) => ProductionResponse::Retry,
+        SinkError::TooLarge(why) => {
+            let letter = too_large(record, why);
+            let smaller = letter.filter(|letter| letter.bytes() < record.bytes());
+            smaller.map_or(ProductionResponse::Fail, ProductionResponse::Replace)
+        }
     }
 }
 

@@ -224,7 +224,8 @@ impl Reader {
     }
 }
 
-fn parcel(
+/// A parcel that is in nobody's trace.
+pub(super) fn parcel(
     value: Option<Bytes>,
     headers: Headers,
     meta: DeliveryHeaders,

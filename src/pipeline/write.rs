@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use topology::{ConsumedRecord, DeadLetter, Headers, ProducerRecord};
 
+use super::read;
 use super::step::{Content, Dead, Delivered, Parcel, Parked, Pipeline, Step};
-use crate::domain::headers::{DeliveryHeaders, REASON, TOO_LARGE};
+use crate::domain::headers::{DeliveryHeaders, Parsed, REASON, TOO_LARGE, get};
 use crate::domain::id::DeliveryId;
 use crate::domain::retry::age;
 use crate::telemetry::AttemptKind;
@@ -57,52 +58,94 @@ pub(super) fn dead(
 ) -> impl Fn(Dead) -> ProducerRecord + Send + Sync + 'static {
     let pipeline = Arc::clone(pipeline);
     move |dead| {
-        let Dead {
-            parcel:
-                Parcel {
-                    value,
-                    mut headers,
-                    meta,
-                    span,
-                    ..
-                },
-            attempts,
-            status,
-            message,
-        } = dead;
+        let (span, meta) = (&dead.parcel.span, &dead.parcel.meta);
         let (trace_id, span_id) = span.ids();
-        let (event, reason) = (&meta.event_id, &meta.reason);
+        let (event, reason, attempts) = (&meta.event_id, &meta.reason, dead.attempts);
         tracing::warn!(trace_id, span_id, event.id = %event, reason, attempts, "dead letter");
         pipeline.telemetry.metrics.dead_letter(reason.clone());
         span.fail(reason.clone());
-        span.carry(&mut headers);
-        DeliveryHeaders::clear(&mut headers);
-        let known = meta.subscription_id.map(|id| Bytes::from(id.to_string()));
-        let original = ConsumedRecord {
-            position: meta.origin.clone(),
-            timestamp_ms: meta.event_ms,
-            key: known.or_else(|| meta.key.clone()),
-            value,
-            headers,
-        };
-        let mut ours = Headers::new();
-        meta.write(&mut ours);
-        let mut letter = ours.into_iter().fold(
-            DeadLetter::new(original, reason, &message),
-            |letter, (name, value)| letter.header(&name, value.unwrap_or_default()),
-        );
-        letter = letter
-            .header("wd-attempts", attempts.to_string())
-            .header("wd-last-ms", pipeline.clock.now_ms().to_string());
-        if let Some(status) = status {
-            letter = letter.header("wd-last-status", status.to_string());
-        }
+        let letter = letter(&pipeline, dead);
         let topic = pipeline.topics.dead_letter.as_str();
         if letter.fits(pipeline.record_bytes_max) {
             letter.into_record(topic)
         } else {
             letter.header(REASON, TOO_LARGE).into_summary(topic)
         }
+    }
+}
+
+fn letter(pipeline: &Pipeline, dead: Dead) -> DeadLetter {
+    let Dead {
+        parcel:
+            Parcel {
+                value,
+                mut headers,
+                meta,
+                span,
+                ..
+            },
+        attempts,
+        status,
+        message,
+    } = dead;
+    span.carry(&mut headers);
+    DeliveryHeaders::clear(&mut headers);
+    let known = meta.subscription_id.map(|id| Bytes::from(id.to_string()));
+    let original = ConsumedRecord {
+        position: meta.origin.clone(),
+        timestamp_ms: meta.event_ms,
+        key: known.or_else(|| meta.key.clone()),
+        value,
+        headers,
+    };
+    let mut ours = Headers::new();
+    meta.write(&mut ours);
+    let mut letter = ours.into_iter().fold(
+        DeadLetter::new(original, &meta.reason, &message),
+        |letter, (name, value)| letter.header(&name, value.unwrap_or_default()),
+    );
+    letter = letter
+        .header("wd-attempts", attempts.to_string())
+        .header("wd-last-ms", pipeline.clock.now_ms().to_string());
+    if let Some(status) = status {
+        letter = letter.header("wd-last-status", status.to_string());
+    }
+    letter
+}
+
+/// A record of ours that its topic does not take for its size, as a dead letter with its origin,
+/// size and hash; `None` of one whose headers this version does not know.
+pub(super) fn too_large(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(&ProducerRecord, &str) -> Option<ProducerRecord> + Send + Sync + 'static {
+    let pipeline = Arc::clone(pipeline);
+    move |record, why| {
+        let Ok(Parsed::Version1(mut meta)) = DeliveryHeaders::parse(&record.headers) else {
+            return None;
+        };
+        let header = |name| get(&record.headers, name);
+        let message: Arc<str> = format!("{why}; it was written as {}", meta.reason).into();
+        tracing::error!(event.id = %meta.event_id, topic = &*record.topic, why, "too large a record is given up: its topic should take more");
+        // What was to be a dead letter anyway is counted.
+        if *record.topic != *pipeline.topics.dead_letter {
+            pipeline.telemetry.metrics.dead_letter(TOO_LARGE.to_owned());
+        }
+        TOO_LARGE.clone_into(&mut meta.reason);
+        let dead = Dead {
+            attempts: header("wd-attempts")
+                .and_then(|made| made.parse().ok())
+                .unwrap_or(meta.attempt),
+            status: header("wd-last-status").and_then(|status| status.parse().ok()),
+            message: Arc::clone(&message),
+            parcel: read::parcel(
+                record.value.clone(),
+                Headers::new(),
+                *meta,
+                Content::Unreadable(TOO_LARGE, message),
+            ),
+        };
+        let topic = pipeline.topics.dead_letter.as_str();
+        Some(letter(&pipeline, dead).into_summary(topic))
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) max_age: Duration,
     /// How far a partition may run ahead.
     pub(crate) window: usize,
+    /// What the log takes as a record.
+    pub(crate) log_record_bytes_max: usize,
     pub(crate) metrics: Metrics,
 }
 
@@ -61,6 +63,7 @@ impl Default for Settings {
             outage_guard: true,
             max_age: Duration::from_hours(72),
             window: usize::MAX,
+            log_record_bytes_max: usize::MAX,
             metrics: Metrics::off(),
         }
     }
@@ -98,7 +101,7 @@ impl World {
         let subscriptions = Subscriptions::new(store, cache, runtime.handle().clone(), metrics);
         let receivers = Receivers::default();
         let start_ms = now_ms();
-        let window = settings.window;
+        let (window, log_record_bytes_max) = (settings.window, settings.log_record_bytes_max);
         let pipeline = Arc::new(Pipeline {
             clock: clock(start_ms),
             ..pipeline(settings, &subscriptions, &receivers)
@@ -111,6 +114,7 @@ impl World {
             exception_handlers: exception_handlers(&pipeline),
             head_of_line: head_of_line(&pipeline),
             window,
+            log_record_bytes_max,
             ..DriverConfig::new(PARTITIONS.unsigned_abs(), start_ms)
         };
         let driver = TopologyTestDriver::with(topology, config).unwrap();

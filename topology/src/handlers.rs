@@ -55,8 +55,8 @@ type ProductionHandler =
 /// The three handlers. They are called on workers and must not block; a panic in one of them
 /// stops the topology.
 ///
-/// By default a record that can not be decoded or processed stops the topology, as in Kafka
-/// Streams, and one that the log does not take is sent until it does.
+/// By default what can not be decoded or processed stops the topology, as in Kafka Streams, and so
+/// does a record that the log never takes; one that it does not take now is sent until it does.
 #[derive(Clone)]
 pub struct ExceptionHandlers {
     /// For what [`Consumed::try_with`](crate::Consumed::try_with) can not decode.
@@ -73,7 +73,10 @@ impl Default for ExceptionHandlers {
         Self {
             deserialization: Arc::new(|_| Response::Fail),
             processing: Arc::new(|_| Response::Fail),
-            production: Arc::new(|_, _| ProductionResponse::Retry),
+            production: Arc::new(|_, error| match error {
+                SinkError::Unacknowledged(_) => ProductionResponse::Retry,
+                SinkError::TooLarge(_) => ProductionResponse::Fail,
+            }),
         }
     }
 }

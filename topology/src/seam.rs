@@ -82,7 +82,9 @@ pub enum SinkError {
     #[error("the log did not acknowledge the record: {0}")]
     Unacknowledged(String),
     /// The record is larger than the log takes, and always will be.
-    #[error("the record is too large for the log: {0}")]
+    #[error(
+        "the record is too large for the log ({0}): have the topic take it, or the production handler replace it"
+    )]
     TooLarge(String),
 }
 

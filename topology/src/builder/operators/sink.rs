@@ -77,6 +77,7 @@ async fn append_one(
             ProductionResponse::Replace(other) => record = other,
             ProductionResponse::Fail => {
                 context.fail(StreamsError::NotProduced {
+                    bytes: record.bytes(),
                     topic: record.topic,
                     error,
                 });
