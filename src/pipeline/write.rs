@@ -6,7 +6,7 @@ use bytes::Bytes;
 use topology::{ConsumedRecord, DeadLetter, Headers, ProducerRecord};
 
 use super::read;
-use super::step::{Content, Dead, Delivered, Parcel, Parked, Pipeline, Step};
+use super::step::{Content, Dead, Delivered, End, Parcel, Parked, Pipeline};
 use crate::domain::headers::{DeliveryHeaders, Parsed, REASON, TOO_LARGE, get};
 use crate::domain::id::DeliveryId;
 use crate::domain::retry::age;
@@ -176,13 +176,17 @@ pub(super) fn delivered(pipeline: &Arc<Pipeline>) -> impl Fn(Delivered) + Send +
     }
 }
 
-/// Counts events that nobody wants.
-pub(super) fn unmatched(pipeline: &Arc<Pipeline>) -> impl Fn(Step) + Send + Sync + 'static {
+/// Counts events that nobody wants, which are what the other branches leave.
+pub(super) fn unmatched(pipeline: &Arc<Pipeline>) -> impl Fn(End) + Send + Sync + 'static {
     let metrics = pipeline.telemetry.metrics.clone();
-    move |step| {
-        if let Step::Unmatched(parcel) = step {
+    move |end| match end {
+        End::Unmatched(parcel) => {
             metrics.unmatched();
             tracing::info!(event.id = %parcel.meta.event_id, "no subscription wants this event");
+        }
+        // A panic keeps the record: as a part that fails it becomes a dead letter.
+        End::Delivered(_) | End::Park(_) | End::DeadLetter(_) => {
+            unreachable!("each of these has a branch of its own")
         }
     }
 }
