@@ -63,7 +63,7 @@ fn send(
         pipeline.topics.retry.clone(),
         pipeline.topics.dead_letter.clone(),
     );
-    let (joined, delivered) = (named("one-per-subscription"), named("count-delivered"));
+    let (joined, delivered) = (named(fan_out::NAME), named("count-delivered"));
     let ended = named("count-unmatched");
     let (count_delivered, count_unmatched) =
         (write::delivered(pipeline), write::unmatched(pipeline));

@@ -10,40 +10,47 @@ use topology::{ChildPath, ConsumedRecord, ErrorContext, ExceptionHandlers, HeadO
 use topology::{ProducerRecord, ProductionResponse, Response};
 use uuid::Uuid;
 
-use super::step::{Dead, Parcel, Pipeline};
-use super::{read, write};
+use super::step::{End, Parcel, Pipeline};
+use super::{fan_out, read, write};
 use crate::domain::headers::Kind;
 use crate::domain::id::SubscriptionId;
 
 /// A part of a record that fails again and again becomes a dead letter, `internal_error`, from
-/// where it can be redriven. What the log does not take is sent until it does, but for what it never
-/// takes: a smaller dead letter is written for that.
+/// where it can be redriven; one that its event does not lead to any more is parked. What the log
+/// does not take is sent until it does, but for what it never takes: a smaller dead letter is
+/// written for that.
 pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
-    let (parcels, dead) = (Parcels::new(pipeline), write::dead(pipeline));
-    let give_up = move |context: &ErrorContext<'_>| {
-        let ErrorContext {
-            record,
-            processor_node,
-            part,
-            error,
-            ..
-        } = context;
-        let parcel = parcels.of(record, part);
-        let attempts = parcel.meta.attempt;
-        let mut letter = Dead {
-            parcel,
-            attempts,
-            status: None,
-            message: format!("{processor_node}: {error}").into(),
-        };
-        "internal_error".clone_into(&mut letter.parcel.meta.reason);
-        Response::Resume(vec![dead(letter)])
+    let parcels = Parcels::new(pipeline);
+    let (parked, dead) = (write::parked(pipeline), write::dead(pipeline));
+    let processing = {
+        let pipeline = Arc::clone(pipeline);
+        move |context: &ErrorContext<'_>| {
+            let parcel = parcels.of(context.record, context.part);
+            let end = if is_lost(context) {
+                pipeline.park_and_climb(parcel, "joined_otherwise")
+            } else {
+                let message = format!("{}: {}", context.processor_node, context.error);
+                End::dead(parcel, "internal_error", message)
+            };
+            Response::Resume(vec![match end {
+                End::Park(left) => parked(*left),
+                End::DeadLetter(left) => dead(*left),
+                End::Delivered(_) | End::Unmatched(_) => unreachable!("nothing was attempted"),
+            }])
+        }
     };
     ExceptionHandlers {
-        processing: Arc::new(give_up),
+        processing: Arc::new(processing),
         production: Arc::new(production(pipeline)),
         ..ExceptionHandlers::default()
     }
+}
+
+/// Whether a delivery failed once, and the event was joined with others when it was to be made
+/// again: the subscriptions were changed, or the database did not answer. Joined alone, as it is
+/// then, it is made, or ends with its own reason.
+fn is_lost(context: &ErrorContext<'_>) -> bool {
+    context.processor_node.ends_with(fan_out::NAME) && !context.part.numbers().is_empty()
 }
 
 /// Each dead letter that is not taken either is smaller than the one before; where there is no

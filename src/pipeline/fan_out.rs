@@ -10,6 +10,8 @@ use crate::domain::headers::Kind;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 
+/// The operator's name, after that of its sub-topology.
+pub(super) const NAME: &str = "one-per-subscription";
 /// Above this many, the others of a fan-out are made page by page through `retry_sub`.
 const INLINE_MAX: usize = 100;
 

@@ -1,6 +1,6 @@
 //! What the engine can not get done.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use topology::StreamsError;
 use webhook_delivery::domain::headers::get;
@@ -54,6 +54,47 @@ fn a_delivery_that_holds_the_commit_back_waits_in_the_retry_topic_without_a_try(
     );
     assert_eq!(world.receivers.requests(&[fine]), 60);
     assert_eq!(world.driver.committed("webhook_payload", 3), Some(61));
+}
+
+/// The one panic is no reason to give a delivery up that the database is away for.
+#[test]
+fn a_delivery_that_panicked_waits_for_the_database_in_the_retry_topic_and_others_are_made_once() {
+    let world = World::new();
+    let (broken, fine) = (
+        world.subscribe(Answer::Panic),
+        world.subscribe(Answer::Status(200)),
+    );
+    world.list(&[broken, fine]);
+    world.receivers.at_next_request(world.outage_of(broken));
+    let event = record(
+        "webhook_payload",
+        br#"{"type":"t","payload":1}"#.to_vec(),
+        &[],
+    );
+    world.driver.pipe_input(&event);
+    let mut parked = Vec::new();
+    // The cache asks the database on a thread of its own, which no virtual time waits for.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while parked.is_empty() {
+        assert!(Instant::now() < deadline, "not parked");
+        world.advance(Duration::from_secs(1));
+        parked = world.parked();
+        assert_eq!(world.dead_letters(), []);
+    }
+    assert_eq!(world.receivers.requests(&[broken]), 1);
+    assert_eq!(parked.len(), 1);
+    let header = |name| get(&parked[0].headers, name);
+    assert_eq!(header("wd-kind"), Some("delivery"));
+    assert_eq!(header("wd-attempt"), Some("0"));
+    assert_eq!(
+        header("wd-subscription-id"),
+        Some(broken.to_string().as_str())
+    );
+    world.receivers.now_answer(broken, Answer::Status(200));
+    world.advance(Duration::from_secs(20));
+    assert_eq!(world.receivers.requests(&[broken]), 1);
+    assert_eq!(world.receivers.requests(&[fine]), 1);
+    assert_eq!(world.driver.committed("webhook_payload", 3), Some(1));
 }
 
 /// A topic that takes less than was checked at the start: an operator changed it since.
