@@ -61,6 +61,7 @@ fn production(
     let too_large = write::too_large(pipeline);
     move |record, error| match error {
         SinkError::Unacknowledged(_) => ProductionResponse::Retry,
+        SinkError::UnknownTopicOrPartition(_) => ProductionResponse::Fail,
         SinkError::TooLarge(why) => {
             let letter = too_large(record, why);
             let smaller = letter.filter(|letter| letter.bytes() < record.bytes());

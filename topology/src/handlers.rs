@@ -75,7 +75,9 @@ impl Default for ExceptionHandlers {
             processing: Arc::new(|_| Response::Fail),
             production: Arc::new(|_, error| match error {
                 SinkError::Unacknowledged(_) => ProductionResponse::Retry,
-                SinkError::TooLarge(_) => ProductionResponse::Fail,
+                SinkError::TooLarge(_) | SinkError::UnknownTopicOrPartition(_) => {
+                    ProductionResponse::Fail
+                }
             }),
         }
     }

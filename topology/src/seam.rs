@@ -86,6 +86,10 @@ pub enum SinkError {
         "the record is too large for the log ({0}): have the topic take it, or the production handler replace it"
     )]
     TooLarge(String),
+    /// There is no such topic or partition. A log that learns of its topics late, as Kafka's client
+    /// does, answers [`Unacknowledged`](Self::Unacknowledged) instead.
+    #[error("the log has no {0}: name it in `ensure_topics`, or another in the record")]
+    UnknownTopicOrPartition(String),
 }
 
 /// Told of assignments by a source, on the thread that polls the source, from inside
