@@ -27,6 +27,7 @@ use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
 
 pub(crate) use bounds::{InstanceBounds, WorkerBounds};
 pub use branched::BranchedKStream;
+use operators::FailingWrites;
 pub(crate) use operators::{append, settle};
 pub use table::{GlobalTable, Lookup};
 
@@ -43,6 +44,7 @@ pub struct WorkerContext {
     pub(crate) metrics: Arc<WorkerMetrics>,
     fatal: Rc<RefCell<Option<StreamsError>>>,
     pub(crate) bounds: Rc<WorkerBounds>,
+    failing: FailingWrites,
     /// For as long as one of those that share it has it.
     shared: Rc<RefCell<HashMap<Shared, Box<dyn Any>>>>,
 }
@@ -73,6 +75,7 @@ impl WorkerContext {
             metrics,
             fatal: Rc::default(),
             bounds: Rc::new(WorkerBounds::new(instance)),
+            failing: FailingWrites::default(),
             shared: Rc::default(),
         }
     }

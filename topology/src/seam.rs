@@ -176,8 +176,18 @@ pub trait RecordSource: Send {
 
 /// Appends records. Shared by all workers.
 pub trait RecordSink: Send + Sync {
-    /// Appends one record; resolves when the log has acknowledged it durably.
-    /// Dropping the future does not take the record back.
+    /// Appends one record; resolves when the log has acknowledged it durably, or with why it has
+    /// not. Called on workers and on any task of a tokio runtime.
+    ///
+    /// It never blocks: what has to wait, for room in a queue or for the log, waits in the future.
+    /// While there is room the call itself queues the record, so that those of one partition lie in
+    /// the order of the calls.
+    ///
+    /// The future resolves within a bound of the log's own, and who awaits it adds none: Kafka's is
+    /// `delivery.timeout.ms`, by default 30 s; the embedded log's is its queue of 10,000 records or
+    /// 32 MiB, of which it writes 1,000 at a time, or fails them when the file is locked for 5 s or
+    /// its disk says no. Dropping the future does not take the record back, and one that is sent
+    /// again after an error may lie there twice.
     fn send(&self, record: ProducerRecord) -> BoxFuture<'static, Result<Position, SinkError>>;
 }
 

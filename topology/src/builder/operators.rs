@@ -18,7 +18,7 @@ use crate::runtime::StreamsError;
 
 pub(super) use calls::Calls;
 pub(super) use sink::SinkNode;
-pub(crate) use sink::append;
+pub(crate) use sink::{FailingWrites, append};
 
 /// Runs an operator's code; if it panics, the part of the record is abandoned.
 fn guarded<T>(node: &NodeMetrics, lease: Lease, code: impl FnOnce() -> T) -> Option<(T, Lease)> {

@@ -1,5 +1,7 @@
 //! Writes to the log, until it has acknowledged.
 
+mod failing;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use crate::lease::Lease;
 use crate::metrics::NodeMetrics;
 use crate::record::ProducerRecord;
 use crate::runtime::StreamsError;
+
+pub(crate) use failing::FailingWrites;
 
 pub(crate) struct SinkNode<V> {
     pub(crate) node: Arc<NodeMetrics>,
@@ -60,12 +64,14 @@ async fn append_one(
     const WAIT_FIRST: Duration = Duration::from_millis(100);
     const WAIT_MAX: Duration = Duration::from_secs(10);
     let mut wait = WAIT_FIRST;
+    let mut failing = None;
     while is_held() {
+        // Bounded by the log. To wait for less would only add a second copy to those it has.
         let Err(error) = context.sink.send(record.clone()).await else {
             context.metrics.produced(&record.topic, record.bytes());
             return true;
         };
-        tracing::warn!(topic = &*record.topic, %error, "a write failed");
+        tracing::debug!(topic = &*record.topic, %error, "a write failed");
         let handler = || (context.handlers.production)(&record, &error);
         let Ok(response) = catch_unwind(AssertUnwindSafe(handler)) else {
             let reason = "the production handler panicked".to_owned();
@@ -73,8 +79,14 @@ async fn append_one(
             return false;
         };
         match response {
-            ProductionResponse::Retry => {}
-            ProductionResponse::Replace(other) => record = other,
+            ProductionResponse::Retry => {
+                failing.get_or_insert_with(|| context.failing.begin(&record.topic, &error));
+            }
+            ProductionResponse::Replace(other) => {
+                tracing::warn!(topic = &*record.topic, by = &*other.topic, %error, "a record is replaced");
+                record = other;
+                failing = None;
+            }
             ProductionResponse::Fail => {
                 context.fail(StreamsError::NotProduced {
                     bytes: record.bytes(),
