@@ -25,6 +25,7 @@ pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
     let processing = {
         let pipeline = Arc::clone(pipeline);
         move |context: &ErrorContext<'_>| {
+            let topics = &pipeline.topics;
             let parcel = parcels.of(context.record, context.part);
             let end = if is_lost(context) {
                 pipeline.park_and_climb(parcel, "joined_otherwise")
@@ -33,8 +34,8 @@ pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
                 End::dead(parcel, "internal_error", message)
             };
             Response::Resume(vec![match end {
-                End::Park(left) => parked(*left),
-                End::DeadLetter(left) => dead(*left),
+                End::Park(left) => parked(*left).to(&*topics.retry),
+                End::DeadLetter(left) => dead(*left).to(&*topics.dead_letter),
                 End::Delivered(_) | End::Unmatched(_) => unreachable!("nothing was attempted"),
             }])
         }
@@ -82,7 +83,8 @@ pub fn head_of_line(pipeline: &Arc<Pipeline>) -> HeadOfLine {
         let move_on = |part: &ChildPath| -> Option<ProducerRecord> {
             let parcel = parcels.of(record, part);
             let step = pipeline.park(parcel, Duration::ZERO, "head_of_line");
-            step.into_parked().ok().map(&parked)
+            let parked = step.into_parked().ok().map(&parked);
+            parked.map(|record| record.to(&*pipeline.topics.retry))
         };
         parts.iter().filter_map(move_on).collect()
     }))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use topology::{Headers, ProducerRecord};
+use topology::{Headers, Record};
 use url::Url;
 use uuid::Uuid;
 
@@ -87,7 +87,7 @@ pub(super) enum Content {
     /// An event that is not due yet, at the end of its tier.
     Early,
     /// Something that a newer version of this service has written.
-    Newer(Arc<ProducerRecord>),
+    Newer(Arc<Record>),
 }
 
 /// What is to be done next.

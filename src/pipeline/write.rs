@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use topology::{ConsumedRecord, DeadLetter, Headers, ProducerRecord};
+use topology::{ConsumedRecord, DeadLetter, Headers, ProducerRecord, Record};
 
 use super::read;
 use super::step::{Content, Dead, Delivered, End, Parcel, Parked, Pipeline};
@@ -15,7 +15,7 @@ use crate::telemetry::AttemptKind;
 /// A record for `retry_sub`, in the partition of its tier.
 pub(super) fn parked(
     pipeline: &Arc<Pipeline>,
-) -> impl Fn(Parked) -> ProducerRecord + Send + Sync + 'static {
+) -> impl Fn(Parked) -> Record + Send + Sync + 'static {
     let pipeline = Arc::clone(pipeline);
     move |Parked { parcel, tier }| {
         let key = key(&parcel.meta);
@@ -23,9 +23,9 @@ pub(super) fn parked(
             .ladder
             .partition(&key, tier, pipeline.retry_partitions);
         if let Content::Newer(untouched) = &parcel.content {
-            return ProducerRecord {
+            return Record {
                 partition: Some(partition),
-                ..ProducerRecord::clone(untouched)
+                ..Record::clone(untouched)
             };
         }
         let (trace_id, span_id) = parcel.span.ids();
@@ -41,8 +41,7 @@ pub(super) fn parked(
         let mut headers = parcel.headers;
         parcel.span.carry(&mut headers);
         parcel.meta.write(&mut headers);
-        ProducerRecord {
-            topic: pipeline.topics.retry.as_str().into(),
+        Record {
             partition: Some(partition),
             key: Some(key),
             value: parcel.value,
@@ -53,9 +52,7 @@ pub(super) fn parked(
 
 /// A dead letter: the original bytes, everything that is known, and why. A record that no topic
 /// of ours can hold is replaced by its origin, size and hash.
-pub(super) fn dead(
-    pipeline: &Arc<Pipeline>,
-) -> impl Fn(Dead) -> ProducerRecord + Send + Sync + 'static {
+pub(super) fn dead(pipeline: &Arc<Pipeline>) -> impl Fn(Dead) -> Record + Send + Sync + 'static {
     let pipeline = Arc::clone(pipeline);
     move |dead| {
         let (span, meta) = (&dead.parcel.span, &dead.parcel.meta);
@@ -65,11 +62,10 @@ pub(super) fn dead(
         pipeline.telemetry.metrics.dead_letter(reason.clone());
         span.fail(reason.clone());
         let letter = letter(&pipeline, dead);
-        let topic = pipeline.topics.dead_letter.as_str();
         if letter.fits(pipeline.record_bytes_max) {
-            letter.into_record(topic)
+            letter.into_record()
         } else {
-            letter.header(REASON, TOO_LARGE).into_summary(topic)
+            letter.header(REASON, TOO_LARGE).into_summary()
         }
     }
 }
@@ -145,7 +141,7 @@ pub(super) fn too_large(
             ),
         };
         let topic = pipeline.topics.dead_letter.as_str();
-        Some(letter(&pipeline, dead).into_summary(topic))
+        Some(letter(&pipeline, dead).into_summary().to(topic))
     }
 }
 

@@ -330,17 +330,18 @@ impl<V: 'static> KStream<V> {
         });
     }
 
-    /// Ends the stream in a topic; the record is complete when the log has acknowledged what was
+    /// Ends the stream in `topic`; the record is complete when the log has acknowledged what was
     /// written. What the log does not take goes to the
     /// [production handler](ExceptionHandlers::production).
     pub fn to(self, topic: &str, produced: Produced<V>) {
-        let encode = produced.encode;
+        let (encode, name) = (produced.encode, Arc::<str>::from(topic));
         let kind = NodeKind::Sink {
             topic: topic.to_owned(),
         };
         self.end(produced.name, kind, move |context, node| {
             Rc::new(SinkNode {
                 node,
+                topic: Arc::clone(&name),
                 encode: Arc::clone(&encode),
                 context: context.clone(),
             })

@@ -44,7 +44,10 @@ fn topology(calls: &PendingCalls<String, String>) -> Topology {
         )
         .to(
             "out",
-            Produced::with(|text: String| record("out", &text), Named::new("write")),
+            Produced::with(
+                |text: String| record("out", &text).into(),
+                Named::new("write"),
+            ),
         );
     builder.build().unwrap()
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use topology::seam::{Committable, Drain};
 use topology::{
-    Async, Consumed, ConsumedRecord, MaxInFlight, MetricSubject, Named, ProducerRecord,
+    Async, Consumed, ConsumedRecord, MaxInFlight, MetricSubject, Named, Produced, ProducerRecord,
     StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
 };
 
@@ -178,4 +178,21 @@ fn what_was_read_and_what_is_open_is_counted() {
     assert_eq!(counted(&driver), (Some(2.0), Some(1.0)));
     driver.advance_wall_clock_time(Duration::from_millis(500));
     assert_eq!(counted(&driver), (Some(2.0), Some(0.0)));
+}
+
+/// What is encoded may have been a record for another topic.
+#[test]
+fn a_sink_writes_to_the_topic_that_is_described() {
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream("in", Consumed::with(text, Named::new("in")));
+    let encode = |value: String| record("another", &value).into();
+    stream.to("out", Produced::with(encode, Named::new("out")));
+    let topology = builder.build().unwrap();
+    let described = topology.describe().to_string();
+    assert!(described.contains("Sink: out (topic: out)"), "{described}");
+    let driver = TopologyTestDriver::new(topology, 1, START_MS).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.settle();
+    assert_eq!(driver.read_output("out").len(), 1);
+    assert!(driver.read_output("another").is_empty());
 }

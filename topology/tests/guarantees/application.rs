@@ -187,7 +187,7 @@ impl Application {
         let encode = move |(run, fate): (Box<Begun>, Fate)| {
             encoded.fetch_add(1, Ordering::Relaxed);
             assert!(fate != PoisonAfter, "it is poison");
-            outcome_record(&topic, run.part().position(), run.part().number())
+            outcome_record(&topic, run.part().position(), run.part().number()).into()
         };
         let decode = |record: &ConsumedRecord| Work::read(record).parts(&record.position);
         let builder = StreamsBuilder::new();

@@ -8,7 +8,7 @@ mod nothing;
 use std::path::Path;
 
 use topology::{
-    Async, Consumed, GlobalTable, KStream, Named, Produced, ProducerRecord, StreamsBuilder,
+    Async, Consumed, GlobalTable, KStream, Named, Produced, Record, StreamsBuilder,
     TopologyDescription,
 };
 
@@ -27,14 +27,7 @@ fn call(stream: KStream<()>, name: Named) -> KStream<()> {
 }
 
 fn write(stream: KStream<()>, topic: &str, name: Named) {
-    let record = ProducerRecord {
-        topic: topic.into(),
-        partition: None,
-        key: None,
-        value: None,
-        headers: Vec::new(),
-    };
-    stream.to(topic, Produced::with(move |()| record.clone(), name));
+    stream.to(topic, Produced::with(|()| Record::default(), name));
 }
 
 fn to(topic: &str, name: &str) -> impl FnOnce(KStream<()>) {

@@ -11,23 +11,26 @@ use super::guarded;
 use crate::handlers::ProductionResponse;
 use crate::lease::Lease;
 use crate::metrics::NodeMetrics;
-use crate::record::ProducerRecord;
+use crate::record::{ProducerRecord, Record};
 use crate::runtime::StreamsError;
 
 pub(crate) use failing::FailingWrites;
 
 pub(crate) struct SinkNode<V> {
     pub(crate) node: Arc<NodeMetrics>,
-    pub(crate) encode: Arc<dyn Fn(V) -> ProducerRecord + Send + Sync>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) encode: Arc<dyn Fn(V) -> Record + Send + Sync>,
     pub(crate) context: WorkerContext,
 }
 
 impl<V: 'static> Node<V> for SinkNode<V> {
     fn process(&self, value: V, lease: Lease) {
         self.node.processed.add(1);
-        let Some((record, mut lease)) = guarded(&self.node, lease, || (self.encode)(value)) else {
+        let encoded = guarded(&self.node, lease, || (self.encode)(value));
+        let Some((record, mut lease)) = encoded else {
             return;
         };
+        let record = record.to(Arc::clone(&self.topic));
         lease.writes();
         let context = self.context.clone();
         drop(tokio::task::spawn_local(async move {
