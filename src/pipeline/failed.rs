@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use topology::seam::SinkError;
-use topology::{ChildPath, ConsumedRecord, ErrorContext, ExceptionHandlers, HeadOfLine};
+use topology::{ChildPath, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine};
 use topology::{ProducerRecord, ProductionResponse, Response};
 use uuid::Uuid;
 
@@ -24,13 +24,13 @@ pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
     let (parked, dead) = (write::parked(pipeline), write::dead(pipeline));
     let processing = {
         let pipeline = Arc::clone(pipeline);
-        move |context: &ErrorContext<'_>| {
+        move |context: &ErrorHandlerContext<'_>| {
             let topics = &pipeline.topics;
             let parcel = parcels.of(context.record, context.part);
             let end = if is_lost(context) {
                 pipeline.park_and_climb(parcel, "joined_otherwise")
             } else {
-                let message = format!("{}: {}", context.processor_node, context.error);
+                let message = format!("{}: {}", context.processor_node_id, context.error);
                 End::dead(parcel, "internal_error", message)
             };
             Response::Resume(vec![match end {
@@ -50,8 +50,8 @@ pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
 /// Whether a delivery failed once, and the event was joined with others when it was to be made
 /// again: the subscriptions were changed, or the database did not answer. Joined alone, as it is
 /// then, it is made, or ends with its own reason.
-fn is_lost(context: &ErrorContext<'_>) -> bool {
-    context.processor_node.ends_with(fan_out::NAME) && !context.part.numbers().is_empty()
+fn is_lost(context: &ErrorHandlerContext<'_>) -> bool {
+    context.processor_node_id.ends_with(fan_out::NAME) && !context.part.numbers().is_empty()
 }
 
 /// Each dead letter that is not taken either is smaller than the one before; where there is no

@@ -13,11 +13,11 @@ pub const RUNS_MAX: u8 = 3;
 
 /// A record, or one part of it, that can not be decoded or processed.
 #[derive(Debug)]
-pub struct ErrorContext<'a> {
+pub struct ErrorHandlerContext<'a> {
     /// The record as it was read.
     pub record: &'a ConsumedRecord,
     /// The operator that failed.
-    pub processor_node: &'a str,
+    pub processor_node_id: &'a str,
     /// Which part of the record: the others go on.
     pub part: &'a ChildPath,
     /// What the operator said.
@@ -48,7 +48,7 @@ pub enum ProductionResponse {
     Fail,
 }
 
-type Handler = Arc<dyn Fn(&ErrorContext<'_>) -> Response + Send + Sync>;
+type Handler = Arc<dyn Fn(&ErrorHandlerContext<'_>) -> Response + Send + Sync>;
 type ProductionHandler =
     Arc<dyn Fn(&ProducerRecord, &SinkError) -> ProductionResponse + Send + Sync>;
 

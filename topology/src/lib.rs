@@ -83,7 +83,9 @@ pub use builder::{
 pub use dead_letter::DeadLetter;
 pub use graph::{CallsDescription, NodeDescription, NodeKind, OrderDescription, Subtopology};
 pub use graph::{TopologyDescription, TopologyError};
-pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
+pub use handlers::{
+    ErrorHandlerContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response,
+};
 pub use lease::ChildPath;
 pub use metrics::{
     METRICS, MetricDescription, MetricKind, MetricLevel, MetricSubject, MetricsReporter,

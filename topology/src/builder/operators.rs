@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Node, SourceNode, WorkerContext};
-use crate::handlers::{ErrorContext, Response};
+use crate::handlers::{ErrorHandlerContext, Response};
 use crate::lease::{Held, Lease};
 use crate::metrics::NodeMetrics;
 use crate::mutation::Mutation;
@@ -88,9 +88,9 @@ impl<V> SourceNode for DecodeNode<V> {
         match decoded {
             Ok(value) => self.next.process(value, lease),
             Err(error) => {
-                let response = (self.context.handlers.deserialization)(&ErrorContext {
+                let response = (self.context.handlers.deserialization)(&ErrorHandlerContext {
                     record: lease.record(),
-                    processor_node: &self.node.name,
+                    processor_node_id: &self.node.name,
                     part: lease.path(),
                     error: &error,
                     runs: lease.runs() + 1,
