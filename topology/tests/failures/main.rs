@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
-mod logged;
 mod records;
 mod stops;
 mod waits;
