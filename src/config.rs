@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use api::Api;
 pub use delivery::{Delivery, Egress, Retry};
-pub use kafka::{Kafka, Topics};
+pub use kafka::{Kafka, RECORD_BYTES_MAX, Topics};
 pub use reader::{ConfigError, ConfigErrors};
 use reader::{PROPERTIES, Reader, Setting, VARIABLE_PREFIX};
 pub use telemetry::Telemetry;

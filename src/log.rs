@@ -9,11 +9,8 @@ use topology::kafka::{KafkaConfig, KafkaLog};
 use topology::seam::{Log, LogReader};
 use topology::{ExceptionHandlers, HeadOfLine, InvalidOffsetMetadata, StreamsConfig, TopicSpec};
 
-use crate::config::{Config, LogKind};
+use crate::config::{Config, LogKind, RECORD_BYTES_MAX};
 
-/// What a source topic takes by Kafka's default, and what ours take: that and room for headers.
-const SOURCE_BYTES_MAX: usize = 1_048_588;
-pub(crate) const RECORD_BYTES_MAX: usize = SOURCE_BYTES_MAX + 64 * 1_024;
 /// How long a shutdown waits for what is in flight: longer than one attempt by default takes.
 pub(crate) const SHUTDOWN: Duration = Duration::from_secs(30);
 /// What a Kafka broker takes as commit metadata by default, and the embedded log too.

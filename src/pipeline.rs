@@ -19,7 +19,7 @@ pub use failed::{exception_handlers, head_of_line};
 use join::{Joined, SubscriptionTable};
 pub use outage::OutageWatch;
 pub use step::Pipeline;
-use step::{Parcel, Step};
+use step::{End, Parcel, Step};
 
 /// Declares the topology. Its two sub-topologies meet only in the topic `retry_sub`.
 pub fn build(pipeline: &Arc<Pipeline>) -> Result<Topology, TopologyError> {
@@ -63,7 +63,7 @@ fn send(
         pipeline.topics.retry.clone(),
         pipeline.topics.dead_letter.clone(),
     );
-    let (joined, delivered) = (named("one-per-subscription"), named("count-delivered"));
+    let (joined, delivered) = (named(fan_out::NAME), named("count-delivered"));
     let ended = named("count-unmatched");
     let (count_delivered, count_unmatched) =
         (write::delivered(pipeline), write::unmatched(pipeline));
@@ -81,17 +81,17 @@ fn send(
             Async::named(named("deliver")).max_in_flight_by(move |step| match step {
                 Step::Attempt(attempt) if attempt.parcel.meta.attempt == 0 => Some(first),
                 Step::Attempt(_) => Some(tries),
-                _ => None,
+                Step::End(_) => None,
             }),
         )
         .split(named("outcome"))
-        .branch("-delivered", Step::into_delivered, move |s| {
+        .branch("-delivered", End::into_delivered, move |s| {
             s.for_each(count_delivered, delivered);
         })
-        .branch("-failed", Step::into_parked, move |s| {
+        .branch("-failed", End::into_parked, move |s| {
             s.to(&retry, to_retry);
         })
-        .branch("-dead", Step::into_dead, move |s| {
+        .branch("-dead", End::into_dead, move |s| {
             s.to(&dead_letter, to_dead_letter);
         })
         .default_branch("-unmatched", move |s| s.for_each(count_unmatched, ended));

@@ -10,11 +10,11 @@ use topology::{KafkaStreams, OutageConfig, StreamsConfig, TopicError};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::config::{Config, Role};
+use crate::config::{Config, RECORD_BYTES_MAX, Role};
 use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
 use crate::egress::{EgressConfig, PostSupplier};
 use crate::health::Readiness;
-use crate::log::{RECORD_BYTES_MAX, SHUTDOWN, in_flight_max, streams_config, topics};
+use crate::log::{SHUTDOWN, in_flight_max, streams_config, topics};
 use crate::pipeline::{self, OutageWatch, Pipeline};
 use crate::subscriptions::Subscriptions;
 use crate::telemetry::{self, Telemetry};

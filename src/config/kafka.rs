@@ -4,11 +4,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use figment::value::Value;
 use topology::kafka::{Assignor, GroupProtocol, RESERVED};
 use uuid::Uuid;
 
 use super::parse;
 use super::reader::{PROPERTIES, Reader};
+
+/// What a source topic takes by Kafka's default.
+const SOURCE_BYTES_MAX: usize = 1_048_588;
+/// The largest record that the service writes, with headers: one of a source topic, and room for
+/// its own headers.
+pub const RECORD_BYTES_MAX: usize = SOURCE_BYTES_MAX + 64 * 1_024;
 
 /// The brokers and the topics on them.
 #[derive(Clone)]
@@ -18,7 +25,7 @@ pub struct Kafka {
     /// `kafka.properties.*`: further properties of librdkafka, such as `security.protocol`, for
     /// every client. In the environment `_` stands for `.`
     /// (`WEBHOOK_DELIVERY__KAFKA__PROPERTIES__SECURITY_PROTOCOL`). Those that the service sets
-    /// itself are refused. Default: none.
+    /// itself are refused, and so is a `message.max.bytes` below what it writes. Default: none.
     pub properties: BTreeMap<String, String>,
     /// `kafka.group_protocol`: `classic`, or `consumer` for the protocol of KIP-848, with which
     /// the brokers (4.0 or later) assign and set the session timeout. `kafka.assignor`, for
@@ -171,30 +178,42 @@ fn number(reader: &mut Reader, path: &'static str, max: u64, default: i32) -> i3
 fn properties(reader: &mut Reader) -> BTreeMap<String, String> {
     let mut properties = BTreeMap::new();
     for (name, (value, source)) in reader.take_properties() {
-        let path = format!("{PROPERTIES}.{name}");
-        // No value is shown: passwords are among them.
-        if RESERVED.contains(&name.as_str()) {
-            let allowed = match name.as_str() {
-                "bootstrap.servers" | "metadata.broker.list" => "use kafka.bootstrap_servers",
-                "group.id" => "use application_id",
-                "group.instance.id" => "use kafka.group_instance_id",
-                "group.protocol" => "use kafka.group_protocol",
-                "partition.assignment.strategy" => "use kafka.assignor",
-                _ => "not to be set: no loss depends on the service's own value",
-            };
-            reader.push(&path, "(hidden)".to_owned(), allowed, source);
-        } else if let Some(text) = parse::text(&value) {
-            properties.insert(name, text);
-        } else {
-            reader.push(
-                &path,
-                "(hidden)".to_owned(),
-                "text, a number or a boolean",
-                source,
-            );
+        match property(&name, &value) {
+            Ok(text) => drop(properties.insert(name, text)),
+            Err(allowed) => {
+                // No value is shown: passwords are among them.
+                let (path, hidden) = (format!("{PROPERTIES}.{name}"), "(hidden)".to_owned());
+                reader.push(&path, hidden, &allowed, source);
+            }
         }
     }
     properties
+}
+
+/// The text of a property, or what else to do.
+fn property(name: &str, value: &Value) -> Result<String, String> {
+    if RESERVED.contains(&name) {
+        let allowed = match name {
+            "bootstrap.servers" | "metadata.broker.list" => "use kafka.bootstrap_servers",
+            "group.id" => "use application_id",
+            "group.instance.id" => "use kafka.group_instance_id",
+            "group.protocol" => "use kafka.group_protocol",
+            "partition.assignment.strategy" => "use kafka.assignor",
+            _ => "not to be set: no loss depends on the service's own value",
+        };
+        return Err(allowed.to_owned());
+    }
+    let text = parse::text(value).ok_or("text, a number or a boolean".to_owned())?;
+    let takes_ours = |text: &str| {
+        text.parse::<usize>()
+            .is_ok_and(|max| max >= RECORD_BYTES_MAX)
+    };
+    if name == "message.max.bytes" && !takes_ours(&text) {
+        return Err(format!(
+            "at least {RECORD_BYTES_MAX}: records of that size are written"
+        ));
+    }
+    Ok(text)
 }
 
 /// Whether Kafka takes it as the name of a topic, a group or an instance.

@@ -246,6 +246,18 @@ fn properties_that_guard_against_loss_are_refused() {
 }
 
 #[test]
+fn a_producer_that_could_not_send_what_the_service_writes_is_refused() {
+    let path = format!("{PROPERTIES}.message.max.bytes");
+    for bytes in ["1000000", "1114123", "a lot"] {
+        check_refused(&[(&path, bytes)], &[&path]);
+    }
+    for bytes in ["1114124", "100000000"] {
+        let config = with_sets(&[(&path, bytes)]).unwrap();
+        assert_eq!(config.kafka.properties["message.max.bytes"], bytes);
+    }
+}
+
+#[test]
 fn bad_values_are_refused_wherever_they_are() {
     check_refused(&[("application_id", "")], &["application_id"]);
     check_refused(&[("log", "papyrus")], &["log"]);

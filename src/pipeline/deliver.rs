@@ -9,7 +9,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use topology::{Headers, Standing, WorkerContext};
 use url::Url;
 
-use super::step::{Attempt, Dead, Delivered, Parcel, Pipeline, Step};
+use super::step::{Attempt, Dead, Delivered, End, Parcel, Pipeline, Step};
 use crate::domain::UnixMillis;
 use crate::domain::event::Event;
 use crate::domain::id::EventId;
@@ -20,7 +20,7 @@ use crate::domain::subscription::Subscription;
 use crate::egress::Post;
 use crate::telemetry::{AttemptKind, AttemptOf, Telemetry};
 
-type Deliver = Box<dyn Fn(Step) -> Pin<Box<dyn Future<Output = Step>>>>;
+type Deliver = Box<dyn Fn(Step) -> Pin<Box<dyn Future<Output = End>>>>;
 
 /// Each worker has its own client and connections.
 pub(super) fn supplier(
@@ -31,8 +31,9 @@ pub(super) fn supplier(
         let pipeline = Arc::clone(&pipeline);
         let egress = pipeline.egress.make().map_err(Arc::new);
         Box::new(move |step| {
-            let Step::Attempt(attempt) = step else {
-                return Box::pin(std::future::ready(step));
+            let attempt = match step {
+                Step::Attempt(attempt) => attempt,
+                Step::End(end) => return Box::pin(std::future::ready(end)),
             };
             let (pipeline, egress) = (Arc::clone(&pipeline), egress.clone());
             Box::pin(async move {
@@ -48,7 +49,7 @@ pub(super) fn supplier(
     }
 }
 
-async fn deliver(pipeline: &Pipeline, egress: &dyn Post, attempt: Attempt) -> Step {
+async fn deliver(pipeline: &Pipeline, egress: &dyn Post, attempt: Attempt) -> End {
     let Attempt {
         mut parcel,
         event,
@@ -64,7 +65,7 @@ async fn deliver(pipeline: &Pipeline, egress: &dyn Post, attempt: Attempt) -> St
     }
     let age = age(parcel.meta.first_ms, pipeline.clock.now_ms());
     match pipeline.policy.next(number, &outcome, age, standing) {
-        Next::Delivered => Step::Delivered(Box::new(Delivered {
+        Next::Delivered => End::Delivered(Box::new(Delivered {
             meta: parcel.meta,
             status: status.unwrap_or_default(),
             span: parcel.span,
@@ -87,7 +88,7 @@ async fn deliver(pipeline: &Pipeline, egress: &dyn Post, attempt: Attempt) -> St
             let attempts = number + u8::from(!refused);
             let message = format!("{reason} after {attempts} attempts: {outcome:?}");
             reason.clone_into(&mut parcel.meta.reason);
-            Step::DeadLetter(Box::new(Dead {
+            End::DeadLetter(Box::new(Dead {
                 parcel,
                 attempts,
                 status,

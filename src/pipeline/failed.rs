@@ -5,41 +5,69 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::{ChildPath, ConsumedRecord, ErrorContext, ExceptionHandlers, HeadOfLine};
-use topology::{ProducerRecord, Response};
+use topology::seam::SinkError;
+use topology::{ChildPath, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine};
+use topology::{ProducerRecord, ProductionResponse, Response};
 use uuid::Uuid;
 
-use super::step::{Dead, Parcel, Pipeline};
-use super::{read, write};
+use super::step::{End, Parcel, Pipeline};
+use super::{fan_out, read, write};
 use crate::domain::headers::Kind;
 use crate::domain::id::SubscriptionId;
 
 /// A part of a record that fails again and again becomes a dead letter, `internal_error`, from
-/// where it can be redriven; what the log does not take is sent until it does.
+/// where it can be redriven; one that its event does not lead to any more is parked. What the log
+/// does not take is sent until it does, but for what it never takes: a smaller dead letter is
+/// written for that.
 pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
-    let (parcels, dead) = (Parcels::new(pipeline), write::dead(pipeline));
-    let give_up = move |context: &ErrorContext<'_>| {
-        let ErrorContext {
-            record,
-            processor_node,
-            part,
-            error,
-            ..
-        } = context;
-        let parcel = parcels.of(record, part);
-        let attempts = parcel.meta.attempt;
-        let mut letter = Dead {
-            parcel,
-            attempts,
-            status: None,
-            message: format!("{processor_node}: {error}").into(),
-        };
-        "internal_error".clone_into(&mut letter.parcel.meta.reason);
-        Response::Resume(vec![dead(letter)])
+    let parcels = Parcels::new(pipeline);
+    let (parked, dead) = (write::parked(pipeline), write::dead(pipeline));
+    let processing = {
+        let pipeline = Arc::clone(pipeline);
+        move |context: &ErrorHandlerContext<'_>| {
+            let topics = &pipeline.topics;
+            let parcel = parcels.of(context.record, context.part);
+            let end = if is_lost(context) {
+                pipeline.park_and_climb(parcel, "joined_otherwise")
+            } else {
+                let message = format!("{}: {}", context.processor_node_id, context.error);
+                End::dead(parcel, "internal_error", message)
+            };
+            Response::Resume(vec![match end {
+                End::Park(left) => parked(*left).to(&*topics.retry),
+                End::DeadLetter(left) => dead(*left).to(&*topics.dead_letter),
+                End::Delivered(_) | End::Unmatched(_) => unreachable!("nothing was attempted"),
+            }])
+        }
     };
     ExceptionHandlers {
-        processing: Arc::new(give_up),
+        processing: Arc::new(processing),
+        production: Arc::new(production(pipeline)),
         ..ExceptionHandlers::default()
+    }
+}
+
+/// Whether a delivery failed once, and the event was joined with others when it was to be made
+/// again: the subscriptions were changed, or the database did not answer. Joined alone, as it is
+/// then, it is made, or ends with its own reason.
+fn is_lost(context: &ErrorHandlerContext<'_>) -> bool {
+    context.processor_node_id.ends_with(fan_out::NAME) && !context.part.numbers().is_empty()
+}
+
+/// Each dead letter that is not taken either is smaller than the one before; where there is no
+/// smaller one, a stop keeps the record.
+fn production(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(&ProducerRecord, &SinkError) -> ProductionResponse + Send + Sync + 'static {
+    let too_large = write::too_large(pipeline);
+    move |record, error| match error {
+        SinkError::Unacknowledged(_) => ProductionResponse::Retry,
+        SinkError::UnknownTopicOrPartition(_) => ProductionResponse::Fail,
+        SinkError::TooLarge(why) => {
+            let letter = too_large(record, why);
+            let smaller = letter.filter(|letter| letter.bytes() < record.bytes());
+            smaller.map_or(ProductionResponse::Fail, ProductionResponse::Replace)
+        }
     }
 }
 
@@ -55,7 +83,8 @@ pub fn head_of_line(pipeline: &Arc<Pipeline>) -> HeadOfLine {
         let move_on = |part: &ChildPath| -> Option<ProducerRecord> {
             let parcel = parcels.of(record, part);
             let step = pipeline.park(parcel, Duration::ZERO, "head_of_line");
-            step.into_parked().ok().map(&parked)
+            let parked = step.into_parked().ok().map(&parked);
+            parked.map(|record| record.to(&*pipeline.topics.retry))
         };
         parts.iter().filter_map(move_on).collect()
     }))

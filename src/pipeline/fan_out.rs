@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::join::Joined;
-use super::step::{Attempt, Content, Parcel, Pipeline, Step};
+use super::step::{Attempt, Content, End, Parcel, Pipeline, Step};
 use crate::domain::event::{Event, Route};
 use crate::domain::headers::Kind;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::Subscription;
 
+/// The operator's name, after that of its sub-topology.
+pub(super) const NAME: &str = "one-per-subscription";
 /// Above this many, the others of a fan-out are made page by page through `retry_sub`.
 const INLINE_MAX: usize = 100;
 
@@ -28,18 +30,18 @@ fn fan_out(pipeline: &Pipeline, joined: Joined) -> Vec<Step> {
     let Joined { parcel, found } = joined;
     let event = match &parcel.content {
         Content::Event(event) => Arc::clone(event),
-        Content::Early => return vec![pipeline.hop(parcel)],
-        Content::Newer(_) => return vec![pipeline.park_and_climb(parcel, "newer_version")],
+        Content::Early => return vec![pipeline.hop(parcel).into()],
+        Content::Newer(_) => return vec![pipeline.park_and_climb(parcel, "newer_version").into()],
         Content::Unreadable(reason, message) => {
             let (reason, message) = (*reason, Arc::clone(message));
-            return vec![Step::dead(parcel, reason, message)];
+            return vec![End::dead(parcel, reason, message).into()];
         }
     };
     let found = match found {
         Ok(found) => found.unwrap_or_default(),
         Err(error) => {
             tracing::warn!(%error, "an event is parked until the database answers");
-            return vec![pipeline.park_and_climb(parcel, "database")];
+            return vec![pipeline.park_and_climb(parcel, "database").into()];
         }
     };
     match (&event.route, parcel.meta.subscription_id) {
@@ -62,11 +64,11 @@ fn one(
     parcel.meta.after = None;
     let Some(subscription) = found else {
         let message = format!("there is no subscription {id}; create it, then redrive");
-        return Step::dead(parcel, "unknown_subscription", message);
+        return End::dead(parcel, "unknown_subscription", message).into();
     };
     if !subscription.enabled {
         let message = format!("subscription {id} is disabled; enable it, then redrive");
-        return Step::dead(parcel, "disabled", message);
+        return End::dead(parcel, "disabled", message).into();
     }
     let requested = match &event.route {
         Route::Subscription { target_url, .. } => target_url.as_ref(),
@@ -78,7 +80,7 @@ fn one(
         None if tried_before => subscription.target_url.clone(),
         None => {
             let message = "target_url has another origin than the subscription's; leave it out";
-            return Step::dead(parcel, "target_origin", message);
+            return End::dead(parcel, "target_origin", message).into();
         }
     };
     Step::Attempt(Box::new(Attempt {
@@ -100,7 +102,7 @@ fn page(
     let is_left = |s: &&Arc<Subscription>| after.is_none_or(|after| s.id > after);
     let left: Vec<&Arc<Subscription>> = all.iter().filter(is_left).collect();
     if left.is_empty() && after.is_none() {
-        return vec![Step::Unmatched(Box::new(parcel))];
+        return vec![End::Unmatched(Box::new(parcel)).into()];
     }
     let page = left.iter().take(INLINE_MAX);
     let mut steps: Vec<Step> = page
@@ -109,7 +111,7 @@ fn page(
     if left.len() > INLINE_MAX {
         let mut rest = parcel;
         rest.meta.after = left.get(INLINE_MAX - 1).map(|subscription| subscription.id);
-        steps.push(pipeline.park(rest, Duration::ZERO, "fan_out"));
+        steps.push(pipeline.park(rest, Duration::ZERO, "fan_out").into());
     }
     steps
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use topology::{ConsumedRecord, Headers, Position, ProducerRecord};
+use topology::{ConsumedRecord, Headers, Position, Record};
 use uuid::Uuid;
 
 use super::step::{Content, Parcel, Pipeline};
@@ -166,8 +166,7 @@ impl Reader {
             version,
             "a record of a newer version is parked untouched; upgrade this instance"
         );
-        let untouched = ProducerRecord {
-            topic: Arc::clone(&record.position.topic),
+        let untouched = Record {
             partition: None,
             key: record.key.clone(),
             value: record.value.clone(),
@@ -224,7 +223,8 @@ impl Reader {
     }
 }
 
-fn parcel(
+/// A parcel that is in nobody's trace.
+pub(super) fn parcel(
     value: Option<Bytes>,
     headers: Headers,
     meta: DeliveryHeaders,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use topology::{Headers, ProducerRecord};
+use topology::{Headers, Record};
 use url::Url;
 use uuid::Uuid;
 
@@ -87,13 +87,19 @@ pub(super) enum Content {
     /// An event that is not due yet, at the end of its tier.
     Early,
     /// Something that a newer version of this service has written.
-    Newer(Arc<ProducerRecord>),
+    Newer(Arc<Record>),
 }
 
 /// What is to be done next.
 #[derive(Debug)]
 pub(super) enum Step {
     Attempt(Box<Attempt>),
+    End(End),
+}
+
+/// What a delivery has come to, for now or for good.
+#[derive(Debug)]
+pub(super) enum End {
     Delivered(Box<Delivered>),
     Park(Box<Parked>),
     DeadLetter(Box<Dead>),
@@ -133,16 +139,27 @@ pub(super) struct Dead {
     pub(super) message: Arc<str>,
 }
 
+impl From<End> for Step {
+    fn from(end: End) -> Self {
+        Self::End(end)
+    }
+}
+
 impl Step {
     /// Tells the steps of one record apart: by the subscription that each is for.
     pub(super) fn number(&self) -> u128 {
-        let id = self.meta().subscription_id;
+        let meta = match self {
+            Self::Attempt(attempt) => &attempt.parcel.meta,
+            Self::End(end) => end.meta(),
+        };
+        let id = meta.subscription_id;
         id.map_or(0, |id| id.as_uuid().as_u128())
     }
+}
 
+impl End {
     fn meta(&self) -> &DeliveryHeaders {
         match self {
-            Self::Attempt(attempt) => &attempt.parcel.meta,
             Self::Delivered(delivered) => &delivered.meta,
             Self::Park(parked) => &parked.parcel.meta,
             Self::DeadLetter(dead) => &dead.parcel.meta,
@@ -191,7 +208,7 @@ impl Step {
 impl Pipeline {
     /// Parks for `wait`, rounded up to a tier of the topic, plus jitter. The due time is kept by
     /// the record, so that it is never early.
-    pub(super) fn park(&self, mut parcel: Parcel, wait: Duration, reason: &str) -> Step {
+    pub(super) fn park(&self, mut parcel: Parcel, wait: Duration, reason: &str) -> End {
         let (tier, rounded) = self.ladder.place(wait);
         let due = rounded + jitter(rounded, rand::random());
         parcel.meta.due_ms =
@@ -199,11 +216,11 @@ impl Pipeline {
         parcel.meta.delay_ms =
             i64::try_from(self.ladder.delay(tier).as_millis()).unwrap_or(i64::MAX);
         reason.clone_into(&mut parcel.meta.reason);
-        Step::Park(Box::new(Parked { parcel, tier }))
+        End::Park(Box::new(Parked { parcel, tier }))
     }
 
     /// Parks what is not due yet once more: a hop, not a try.
-    pub(super) fn hop(&self, mut parcel: Parcel) -> Step {
+    pub(super) fn hop(&self, mut parcel: Parcel) -> End {
         let left = u64::try_from(parcel.meta.due_ms - self.clock.now_ms()).unwrap_or(0);
         parcel.meta.hop = parcel.meta.hop.saturating_add(1);
         let reason = std::mem::take(&mut parcel.meta.reason);
@@ -211,11 +228,11 @@ impl Pipeline {
     }
 
     /// Parks what has no due time of its own, longer each time, until its time is up.
-    pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &'static str) -> Step {
+    pub(super) fn park_and_climb(&self, mut parcel: Parcel, reason: &'static str) -> End {
         let age = age(parcel.meta.first_ms, self.clock.now_ms());
         if age > self.policy.max_age && !matches!(parcel.content, Content::Newer(_)) {
             let message = format!("{reason}: waited for longer than {:?}", self.policy.max_age);
-            return Step::dead(parcel, "expired", message);
+            return End::dead(parcel, "expired", message);
         }
         let hop = usize::try_from(parcel.meta.hop).unwrap_or(usize::MAX);
         let waits = &self.park_schedule;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use topology::{ConsumedRecord, DeadLetter, Headers, ProducerRecord};
+use topology::{ConsumedRecord, DeadLetter, Headers, ProducerRecord, Record};
 
-use super::step::{Content, Dead, Delivered, Parcel, Parked, Pipeline, Step};
-use crate::domain::headers::{DeliveryHeaders, REASON, TOO_LARGE};
+use super::read;
+use super::step::{Content, Dead, Delivered, End, Parcel, Parked, Pipeline};
+use crate::domain::headers::{DeliveryHeaders, Parsed, REASON, TOO_LARGE, get};
 use crate::domain::id::DeliveryId;
 use crate::domain::retry::age;
 use crate::telemetry::AttemptKind;
@@ -14,7 +15,7 @@ use crate::telemetry::AttemptKind;
 /// A record for `retry_sub`, in the partition of its tier.
 pub(super) fn parked(
     pipeline: &Arc<Pipeline>,
-) -> impl Fn(Parked) -> ProducerRecord + Send + Sync + 'static {
+) -> impl Fn(Parked) -> Record + Send + Sync + 'static {
     let pipeline = Arc::clone(pipeline);
     move |Parked { parcel, tier }| {
         let key = key(&parcel.meta);
@@ -22,9 +23,9 @@ pub(super) fn parked(
             .ladder
             .partition(&key, tier, pipeline.retry_partitions);
         if let Content::Newer(untouched) = &parcel.content {
-            return ProducerRecord {
+            return Record {
                 partition: Some(partition),
-                ..ProducerRecord::clone(untouched)
+                ..Record::clone(untouched)
             };
         }
         let (trace_id, span_id) = parcel.span.ids();
@@ -40,8 +41,7 @@ pub(super) fn parked(
         let mut headers = parcel.headers;
         parcel.span.carry(&mut headers);
         parcel.meta.write(&mut headers);
-        ProducerRecord {
-            topic: pipeline.topics.retry.as_str().into(),
+        Record {
             partition: Some(partition),
             key: Some(key),
             value: parcel.value,
@@ -52,57 +52,96 @@ pub(super) fn parked(
 
 /// A dead letter: the original bytes, everything that is known, and why. A record that no topic
 /// of ours can hold is replaced by its origin, size and hash.
-pub(super) fn dead(
-    pipeline: &Arc<Pipeline>,
-) -> impl Fn(Dead) -> ProducerRecord + Send + Sync + 'static {
+pub(super) fn dead(pipeline: &Arc<Pipeline>) -> impl Fn(Dead) -> Record + Send + Sync + 'static {
     let pipeline = Arc::clone(pipeline);
     move |dead| {
-        let Dead {
-            parcel:
-                Parcel {
-                    value,
-                    mut headers,
-                    meta,
-                    span,
-                    ..
-                },
-            attempts,
-            status,
-            message,
-        } = dead;
+        let (span, meta) = (&dead.parcel.span, &dead.parcel.meta);
         let (trace_id, span_id) = span.ids();
-        let (event, reason) = (&meta.event_id, &meta.reason);
+        let (event, reason, attempts) = (&meta.event_id, &meta.reason, dead.attempts);
         tracing::warn!(trace_id, span_id, event.id = %event, reason, attempts, "dead letter");
         pipeline.telemetry.metrics.dead_letter(reason.clone());
         span.fail(reason.clone());
-        span.carry(&mut headers);
-        DeliveryHeaders::clear(&mut headers);
-        let known = meta.subscription_id.map(|id| Bytes::from(id.to_string()));
-        let original = ConsumedRecord {
-            position: meta.origin.clone(),
-            timestamp_ms: meta.event_ms,
-            key: known.or_else(|| meta.key.clone()),
-            value,
-            headers,
-        };
-        let mut ours = Headers::new();
-        meta.write(&mut ours);
-        let mut letter = ours.into_iter().fold(
-            DeadLetter::new(original, reason, &message),
-            |letter, (name, value)| letter.header(&name, value.unwrap_or_default()),
-        );
-        letter = letter
-            .header("wd-attempts", attempts.to_string())
-            .header("wd-last-ms", pipeline.clock.now_ms().to_string());
-        if let Some(status) = status {
-            letter = letter.header("wd-last-status", status.to_string());
-        }
-        let topic = pipeline.topics.dead_letter.as_str();
+        let letter = letter(&pipeline, dead);
         if letter.fits(pipeline.record_bytes_max) {
-            letter.into_record(topic)
+            letter.into_record()
         } else {
-            letter.header(REASON, TOO_LARGE).into_summary(topic)
+            letter.header(REASON, TOO_LARGE).into_summary()
         }
+    }
+}
+
+fn letter(pipeline: &Pipeline, dead: Dead) -> DeadLetter {
+    let Dead {
+        parcel:
+            Parcel {
+                value,
+                mut headers,
+                meta,
+                span,
+                ..
+            },
+        attempts,
+        status,
+        message,
+    } = dead;
+    span.carry(&mut headers);
+    DeliveryHeaders::clear(&mut headers);
+    let known = meta.subscription_id.map(|id| Bytes::from(id.to_string()));
+    let original = ConsumedRecord {
+        position: meta.origin.clone(),
+        timestamp_ms: meta.event_ms,
+        key: known.or_else(|| meta.key.clone()),
+        value,
+        headers,
+    };
+    let mut ours = Headers::new();
+    meta.write(&mut ours);
+    let mut letter = ours.into_iter().fold(
+        DeadLetter::new(original, &meta.reason, &message),
+        |letter, (name, value)| letter.header(&name, value.unwrap_or_default()),
+    );
+    letter = letter
+        .header("wd-attempts", attempts.to_string())
+        .header("wd-last-ms", pipeline.clock.now_ms().to_string());
+    if let Some(status) = status {
+        letter = letter.header("wd-last-status", status.to_string());
+    }
+    letter
+}
+
+/// A record of ours that its topic does not take for its size, as a dead letter with its origin,
+/// size and hash; `None` of one whose headers this version does not know.
+pub(super) fn too_large(
+    pipeline: &Arc<Pipeline>,
+) -> impl Fn(&ProducerRecord, &str) -> Option<ProducerRecord> + Send + Sync + 'static {
+    let pipeline = Arc::clone(pipeline);
+    move |record, why| {
+        let Ok(Parsed::Version1(mut meta)) = DeliveryHeaders::parse(&record.headers) else {
+            return None;
+        };
+        let header = |name| get(&record.headers, name);
+        let message: Arc<str> = format!("{why}; it was written as {}", meta.reason).into();
+        tracing::error!(event.id = %meta.event_id, topic = &*record.topic, why, "too large a record is given up: its topic should take more");
+        // What was to be a dead letter anyway is counted.
+        if *record.topic != *pipeline.topics.dead_letter {
+            pipeline.telemetry.metrics.dead_letter(TOO_LARGE.to_owned());
+        }
+        TOO_LARGE.clone_into(&mut meta.reason);
+        let dead = Dead {
+            attempts: header("wd-attempts")
+                .and_then(|made| made.parse().ok())
+                .unwrap_or(meta.attempt),
+            status: header("wd-last-status").and_then(|status| status.parse().ok()),
+            message: Arc::clone(&message),
+            parcel: read::parcel(
+                record.value.clone(),
+                Headers::new(),
+                *meta,
+                Content::Unreadable(TOO_LARGE, message),
+            ),
+        };
+        let topic = pipeline.topics.dead_letter.as_str();
+        Some(letter(&pipeline, dead).into_summary().to(topic))
     }
 }
 
@@ -133,13 +172,17 @@ pub(super) fn delivered(pipeline: &Arc<Pipeline>) -> impl Fn(Delivered) + Send +
     }
 }
 
-/// Counts events that nobody wants.
-pub(super) fn unmatched(pipeline: &Arc<Pipeline>) -> impl Fn(Step) + Send + Sync + 'static {
+/// Counts events that nobody wants, which are what the other branches leave.
+pub(super) fn unmatched(pipeline: &Arc<Pipeline>) -> impl Fn(End) + Send + Sync + 'static {
     let metrics = pipeline.telemetry.metrics.clone();
-    move |step| {
-        if let Step::Unmatched(parcel) = step {
+    move |end| match end {
+        End::Unmatched(parcel) => {
             metrics.unmatched();
             tracing::info!(event.id = %parcel.meta.event_id, "no subscription wants this event");
+        }
+        // A panic keeps the record: as a part that fails it becomes a dead letter.
+        End::Delivered(_) | End::Park(_) | End::DeadLetter(_) => {
+            unreachable!("each of these has a branch of its own")
         }
     }
 }

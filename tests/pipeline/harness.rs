@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use reqwest::header::HeaderMap;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use topology::{DriverConfig, OutageConfig, ProducerRecord, TopologyTestDriver};
@@ -23,9 +22,11 @@ use webhook_delivery::domain::retry::{Ladder, RetryPolicy, Schedule};
 use webhook_delivery::domain::subscription::Subscription;
 use webhook_delivery::egress::{Post, PostSupplier, Response};
 use webhook_delivery::pipeline::{OutageWatch, Pipeline, build, exception_handlers, head_of_line};
-use webhook_delivery::store::{self, Change};
+use webhook_delivery::store::{Change, TenantList};
 use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
 use webhook_delivery::telemetry::{Metrics, Telemetry};
+
+use super::store::Store;
 
 const PARTITIONS: i32 = 24;
 pub(crate) const RECORD_BYTES_MAX: usize = 100_000;
@@ -52,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) max_age: Duration,
     /// How far a partition may run ahead.
     pub(crate) window: usize,
+    /// What the log takes as a record.
+    pub(crate) log_record_bytes_max: usize,
     pub(crate) metrics: Metrics,
 }
 
@@ -61,6 +64,7 @@ impl Default for Settings {
             outage_guard: true,
             max_age: Duration::from_hours(72),
             window: usize::MAX,
+            log_record_bytes_max: usize::MAX,
             metrics: Metrics::off(),
         }
     }
@@ -72,9 +76,9 @@ pub(crate) struct World {
     /// The topology, as a picture.
     pub(crate) mermaid: String,
     pub(crate) receivers: Receivers,
+    pub(crate) store: Store,
     subscriptions: Subscriptions,
     runtime: Runtime,
-    _folder: TempDir,
 }
 
 impl World {
@@ -83,11 +87,7 @@ impl World {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
-        let (folder, runtime) = (tempfile::tempdir().unwrap(), Runtime::new().unwrap());
-        let store = {
-            let _entered = runtime.enter();
-            store::open(&format!("sqlite:{}", folder.path().join("s.db").display())).unwrap()
-        };
+        let (store, runtime) = (Store::default(), Runtime::new().unwrap());
         // What a test subscribes is known, and nobody is asked for it.
         let cache = CacheConfig {
             fresh: Duration::from_hours(1),
@@ -95,10 +95,11 @@ impl World {
             ..CacheConfig::default()
         };
         let metrics = settings.metrics.clone();
-        let subscriptions = Subscriptions::new(store, cache, runtime.handle().clone(), metrics);
+        let kept = Arc::new(store.clone());
+        let subscriptions = Subscriptions::new(kept, cache, runtime.handle().clone(), metrics);
         let receivers = Receivers::default();
         let start_ms = now_ms();
-        let window = settings.window;
+        let (window, log_record_bytes_max) = (settings.window, settings.log_record_bytes_max);
         let pipeline = Arc::new(Pipeline {
             clock: clock(start_ms),
             ..pipeline(settings, &subscriptions, &receivers)
@@ -111,6 +112,7 @@ impl World {
             exception_handlers: exception_handlers(&pipeline),
             head_of_line: head_of_line(&pipeline),
             window,
+            log_record_bytes_max,
             ..DriverConfig::new(PARTITIONS.unsigned_abs(), start_ms)
         };
         let driver = TopologyTestDriver::with(topology, config).unwrap();
@@ -118,9 +120,9 @@ impl World {
             driver,
             mermaid,
             receivers,
+            store,
             subscriptions,
             runtime,
-            _folder: folder,
         }
     }
 
@@ -138,26 +140,31 @@ impl World {
     }
 
     fn change(&self, id: SubscriptionId, enabled: bool) {
-        let subscription = Subscription {
-            id,
-            name: None,
-            target_url: Url::parse(&format!("https://{}/", host(id))).unwrap(),
-            tenant: "default".into(),
-            event_types: Vec::new(),
-            enabled,
-            disabled_reason: None,
-            disabled_at: None,
-            version: if enabled { 1 } else { 2 },
-            created_at: 0,
-            updated_at: 0,
-            secrets: Vec::new(),
-        };
-        let change = Change {
-            subscription,
-            deleted: false,
-            tenant_version: 1,
-        };
+        let change = change(id, enabled, 1);
         self.runtime.block_on(self.subscriptions.changed(&change));
+    }
+
+    /// Has the database answer that these are the tenant's, and the cache ask it.
+    pub(crate) fn list(&self, ids: &[SubscriptionId]) {
+        let subscriptions = ids.iter().map(|&id| change(id, true, 1).subscription);
+        self.store.now_answers(Some(TenantList {
+            version: 1,
+            subscriptions: subscriptions.collect(),
+        }));
+        let asked = self
+            .subscriptions
+            .matching("default", "t", std::time::Instant::now());
+        self.runtime.block_on(asked).unwrap();
+    }
+
+    /// What takes the database away, with a list of the tenant that is not what is cached.
+    pub(crate) fn outage_of(&self, id: SubscriptionId) -> impl FnOnce() + Send + 'static {
+        let (store, subscriptions) = (self.store.clone(), self.subscriptions.clone());
+        move || {
+            store.now_answers(None);
+            let change = change(id, true, 2);
+            futures::executor::block_on(subscriptions.changed(&change));
+        }
     }
 
     /// Puts an event for a subscription on the payload topic.
@@ -177,6 +184,28 @@ impl World {
 
     pub(crate) fn parked(&self) -> Vec<ProducerRecord> {
         self.driver.read_output("retry_sub")
+    }
+}
+
+fn change(id: SubscriptionId, enabled: bool, tenant_version: i64) -> Change {
+    let subscription = Subscription {
+        id,
+        name: None,
+        target_url: Url::parse(&format!("https://{}/", host(id))).unwrap(),
+        tenant: "default".into(),
+        event_types: Vec::new(),
+        enabled,
+        disabled_reason: None,
+        disabled_at: None,
+        version: if enabled { 1 } else { 2 },
+        created_at: 0,
+        updated_at: 0,
+        secrets: Vec::new(),
+    };
+    Change {
+        subscription,
+        deleted: false,
+        tenant_version,
     }
 }
 
@@ -223,18 +252,24 @@ pub(crate) enum Answer {
 }
 
 /// All receivers, each at a host of its subscription's name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Receivers(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     answers: HashMap<String, Answer>,
     requests: HashMap<String, usize>,
+    at_next_request: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Receivers {
     pub(crate) fn now_answer(&self, id: SubscriptionId, answer: Answer) {
         self.0.lock().unwrap().answers.insert(host(id), answer);
+    }
+
+    /// Calls `then` when the next request comes, whoever it is for.
+    pub(crate) fn at_next_request(&self, then: impl FnOnce() + Send + 'static) {
+        self.0.lock().unwrap().at_next_request = Some(Box::new(then));
     }
 
     /// How many requests came to these since this was asked last.
@@ -258,6 +293,9 @@ impl Post for Receivers {
         _: i64,
     ) -> LocalBoxFuture<'_, Result<Response, TransportError>> {
         let mut state = self.0.lock().unwrap();
+        if let Some(then) = state.at_next_request.take() {
+            then();
+        }
         let host = url.host_str().unwrap();
         *state.requests.entry(host.to_owned()).or_default() += 1;
         let answered = match state.answers.get(host).unwrap() {

@@ -4,6 +4,7 @@
 mod failed;
 mod harness;
 mod outage;
+mod store;
 
 use std::time::Duration;
 

@@ -27,6 +27,7 @@ use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
 
 pub(crate) use bounds::{InstanceBounds, WorkerBounds};
 pub use branched::BranchedKStream;
+use operators::FailingWrites;
 pub(crate) use operators::{append, settle};
 pub use table::{GlobalTable, Lookup};
 
@@ -43,6 +44,7 @@ pub struct WorkerContext {
     pub(crate) metrics: Arc<WorkerMetrics>,
     fatal: Rc<RefCell<Option<StreamsError>>>,
     pub(crate) bounds: Rc<WorkerBounds>,
+    failing: FailingWrites,
     /// For as long as one of those that share it has it.
     shared: Rc<RefCell<HashMap<Shared, Box<dyn Any>>>>,
 }
@@ -73,6 +75,7 @@ impl WorkerContext {
             metrics,
             fatal: Rc::default(),
             bounds: Rc::new(WorkerBounds::new(instance)),
+            failing: FailingWrites::default(),
             shared: Rc::default(),
         }
     }
@@ -331,17 +334,18 @@ impl<V: 'static> KStream<V> {
         });
     }
 
-    /// Ends the stream in a topic; the record is complete when the log has acknowledged what was
+    /// Ends the stream in `topic`; the record is complete when the log has acknowledged what was
     /// written. What the log does not take goes to the
     /// [production handler](ExceptionHandlers::production).
     pub fn to(self, topic: &str, produced: Produced<V>) {
-        let encode = produced.encode;
+        let (encode, name) = (produced.encode, Arc::<str>::from(topic));
         let kind = NodeKind::Sink {
             topic: topic.to_owned(),
         };
         self.end(produced.name, kind, move |context, node| {
             Rc::new(SinkNode {
                 node,
+                topic: Arc::clone(&name),
                 encode: Arc::clone(&encode),
                 context: context.clone(),
             })

@@ -1,14 +1,12 @@
 //! Builds the record that tells of one that could not be processed, with the headers of Kafka
 //! Streams (KIP-1034). It must not know why that was, nor write anything.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::record::{ConsumedRecord, Headers, ProducerRecord};
+use crate::record::{ConsumedRecord, Headers, Record};
 
 /// What the names of all headers begin with that a [`DeadLetter`] has of its own.
 const PREFIX: &str = "__streams.errors.";
@@ -94,13 +92,12 @@ impl DeadLetter {
         len_of(&self.record.key) + len_of(&self.record.value) + headers.sum::<usize>() <= bytes_max
     }
 
-    /// The whole letter, for `topic`; its partition is that of its key.
-    pub fn into_record(self, topic: impl Into<Arc<str>>) -> ProducerRecord {
+    /// The whole letter; its partition is that of its key.
+    pub fn into_record(self) -> Record {
         let mut headers: Headers = self.kept().cloned().collect();
         headers.extend(self.added);
         headers.extend(self.errors);
-        ProducerRecord {
-            topic: topic.into(),
+        Record {
             partition: None,
             key: self.record.key,
             value: self.record.value,
@@ -113,7 +110,7 @@ impl DeadLetter {
     /// of which the errors' say where the record lies. That takes at most 8 KiB and what the
     /// caller's headers take, each at most
     /// [`SUMMARY_HEADER_BYTES_MAX`](Self::SUMMARY_HEADER_BYTES_MAX) and its name.
-    pub fn into_summary(self, topic: impl Into<Arc<str>>) -> ProducerRecord {
+    pub fn into_summary(self) -> Record {
         let value = self.record.value.unwrap_or_default();
         let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(&value));
         let bytes = value.len();
@@ -123,8 +120,7 @@ impl DeadLetter {
         headers.retain(|(_, value)| {
             value.as_ref().map_or(0, Bytes::len) <= Self::SUMMARY_HEADER_BYTES_MAX
         });
-        ProducerRecord {
-            topic: topic.into(),
+        Record {
             partition: None,
             key: None,
             value: Some(summary.into()),
@@ -203,8 +199,8 @@ mod tests {
         .processor_node_id("send")
         .task_id(1, 7)
         .attempts(6);
-        let letter = letter.into_record("dead");
-        assert_eq!((&*letter.topic, letter.partition), ("dead", None));
+        let letter = letter.into_record();
+        assert_eq!(letter.partition, None);
         assert_eq!(letter.key.as_deref(), Some(&b"\xffkey"[..]));
         assert_eq!(letter.value.as_deref(), Some(&b"\xfe"[..]));
         assert_eq!(letter.headers[2], ("null".to_owned(), None));
@@ -233,7 +229,7 @@ mod tests {
             key: None,
             ..record(None, Headers::new())
         };
-        let letter = DeadLetter::new(record, "e", "m").into_record("dead");
+        let letter = DeadLetter::new(record, "e", "m").into_record();
         assert_eq!((letter.key, letter.value), (None, None));
     }
 
@@ -246,7 +242,7 @@ mod tests {
         let letter = DeadLetter::new(record(None, original), "e", "m")
             .header("tries", "4")
             .header("tries", "5")
-            .into_record("dead");
+            .into_record();
         let lines = text(&letter.headers);
         let of = |name| {
             lines
@@ -264,7 +260,7 @@ mod tests {
     #[test]
     fn a_message_is_cut_between_characters() {
         let long = "ü".repeat(DeadLetter::TEXT_CHARS_MAX + 1);
-        let letter = DeadLetter::new(record(None, Headers::new()), "e", &long).into_record("dead");
+        let letter = DeadLetter::new(record(None, Headers::new()), "e", &long).into_record();
         let message = letter.headers[1].1.as_deref().unwrap();
         assert_eq!(message.len(), 2 * DeadLetter::TEXT_CHARS_MAX);
         assert!(std::str::from_utf8(message).is_ok());
@@ -275,7 +271,7 @@ mod tests {
         let letter = DeadLetter::new(record(Some(b"abc"), vec![header("mine", "1")]), "e", "m")
             .header("short", "s")
             .header("long", vec![b'l'; DeadLetter::SUMMARY_HEADER_BYTES_MAX + 1])
-            .into_summary("dead");
+            .into_summary();
         // FIPS 180-2, appendix B.1: the digest of "abc".
         let expected =
             r#"{"bytes":3,"sha256_base64url":"ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"}"#;
@@ -303,7 +299,7 @@ mod tests {
                 ..record(None, headers.iter().map(|(name, value)| header(name, value)).collect())
             };
             let letter = DeadLetter::new(record, "e", "m").header("abc", "x");
-            let whole = letter.clone().into_record("dead");
+            let whole = letter.clone().into_record();
             let takes = whole.bytes() + 8 * whole.headers.len();
             prop_assert!(letter.fits(takes) && !letter.fits(takes - 1));
         }
@@ -315,7 +311,7 @@ mod tests {
         ) {
             let headers = headers.iter().map(|(name, value)| header(name, value)).collect();
             let letter = DeadLetter::new(record(Some(b"original"), headers), &message, &message);
-            let summary = letter.into_summary("dead");
+            let summary = letter.into_summary();
             prop_assert!(summary.bytes() + 8 * summary.headers.len() <= 8 * 1_024);
         }
     }

@@ -135,9 +135,11 @@ async fn run(
     opened: SyncSender<Result<String, OpenError>>,
 ) {
     let prepared = async {
-        let mut connection = open::connect(&config.path).await?;
+        let refused = OpenError::database(&config.path);
+        let mut connection = open::connect(&config.path).await.map_err(&refused)?;
         let id = open::prepare(&mut connection, &config.path).await?;
-        shared.topics.refresh(&mut connection).await?;
+        let known = shared.topics.refresh(&mut connection).await;
+        known.map_err(&refused)?;
         Ok::<_, OpenError>((connection, id))
     };
     let connection = match prepared.await {

@@ -13,11 +13,11 @@ pub const RUNS_MAX: u8 = 3;
 
 /// A record, or one part of it, that can not be decoded or processed.
 #[derive(Debug)]
-pub struct ErrorContext<'a> {
+pub struct ErrorHandlerContext<'a> {
     /// The record as it was read.
     pub record: &'a ConsumedRecord,
     /// The operator that failed.
-    pub processor_node: &'a str,
+    pub processor_node_id: &'a str,
     /// Which part of the record: the others go on.
     pub part: &'a ChildPath,
     /// What the operator said.
@@ -48,15 +48,15 @@ pub enum ProductionResponse {
     Fail,
 }
 
-type Handler = Arc<dyn Fn(&ErrorContext<'_>) -> Response + Send + Sync>;
+type Handler = Arc<dyn Fn(&ErrorHandlerContext<'_>) -> Response + Send + Sync>;
 type ProductionHandler =
     Arc<dyn Fn(&ProducerRecord, &SinkError) -> ProductionResponse + Send + Sync>;
 
 /// The three handlers. They are called on workers and must not block; a panic in one of them
 /// stops the topology.
 ///
-/// By default a record that can not be decoded or processed stops the topology, as in Kafka
-/// Streams, and one that the log does not take is sent until it does.
+/// By default what can not be decoded or processed stops the topology, as in Kafka Streams, and so
+/// does a record that the log never takes; one that it does not take now is sent until it does.
 #[derive(Clone)]
 pub struct ExceptionHandlers {
     /// For what [`Consumed::try_with`](crate::Consumed::try_with) can not decode.
@@ -73,7 +73,12 @@ impl Default for ExceptionHandlers {
         Self {
             deserialization: Arc::new(|_| Response::Fail),
             processing: Arc::new(|_| Response::Fail),
-            production: Arc::new(|_, _| ProductionResponse::Retry),
+            production: Arc::new(|_, error| match error {
+                SinkError::Unacknowledged(_) => ProductionResponse::Retry,
+                SinkError::TooLarge(_) | SinkError::UnknownTopicOrPartition(_) => {
+                    ProductionResponse::Fail
+                }
+            }),
         }
     }
 }

@@ -9,17 +9,14 @@
 //! ```
 //! use std::time::Duration;
 //! use topology::{Async, Consumed, MaxInFlight, Named, ProcessingOrder, Produced};
-//! use topology::{ConsumedRecord, ProducerRecord, StreamsBuilder};
+//! use topology::{ConsumedRecord, Record, StreamsBuilder};
 //!
 //! let text = |record: &ConsumedRecord| {
 //!     String::from_utf8(record.value.as_deref().unwrap_or_default().to_vec())
 //! };
-//! let answer = |text: String| ProducerRecord {
-//!     topic: "answers".into(),
-//!     partition: None,
-//!     key: None,
+//! let answer = |text: String| Record {
 //!     value: Some(text.into()),
-//!     headers: Vec::new(),
+//!     ..Record::default()
 //! };
 //! let ask = |question: String| async move { format!("{question}: 42") };
 //! let calls = Async::named(Named::new("ask"))
@@ -89,7 +86,9 @@ pub use builder::{
 pub use dead_letter::DeadLetter;
 pub use graph::{CallsDescription, NodeDescription, NodeKind, OrderDescription, Subtopology};
 pub use graph::{TopologyDescription, TopologyError};
-pub use handlers::{ErrorContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response};
+pub use handlers::{
+    ErrorHandlerContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response,
+};
 pub use lease::ChildPath;
 pub use metrics::{
     METRICS, MetricDescription, MetricKind, MetricLevel, MetricSubject, MetricsReporter,
@@ -104,7 +103,7 @@ pub use offsets::complete_above;
 pub use outage::{Attempted, OutageConfig, OutageConfigError, OutageGuard, Standing};
 pub use partitioner::partition_of;
 pub use processing::{Async, CallAgain, MaxInFlight, ProcessingOrder};
-pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, TopicPartition};
+pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, Record, TopicPartition};
 pub use runtime::{
     Abandoned, CloseError, HeadOfLine, InvalidOffsetMetadata, KafkaStreams, StartError, State,
     StateListener, StreamsConfig, StreamsError,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use crate::record::{ConsumedRecord, ProducerRecord};
+use crate::record::{ConsumedRecord, Record};
 
 /// The name of an operator or a table, as `describe()` shows it.
 #[derive(Clone, Debug, Default)]
@@ -79,14 +79,13 @@ impl<V> Consumed<V> {
 
 /// How a topic is written.
 pub struct Produced<V> {
-    pub(crate) encode: Arc<dyn Fn(V) -> ProducerRecord + Send + Sync>,
+    pub(crate) encode: Arc<dyn Fn(V) -> Record + Send + Sync>,
     pub(crate) name: Named,
 }
 
 impl<V> Produced<V> {
-    /// Writes with `encode`, which names the topic, the key and, if it places records itself, the
-    /// partition.
-    pub fn with(encode: impl Fn(V) -> ProducerRecord + Send + Sync + 'static, name: Named) -> Self {
+    /// Writes with `encode`, which names the key and, if it places records itself, the partition.
+    pub fn with(encode: impl Fn(V) -> Record + Send + Sync + 'static, name: Named) -> Self {
         Self {
             encode: Arc::new(encode),
             name,

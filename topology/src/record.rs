@@ -52,6 +52,62 @@ impl ConsumedRecord {
     }
 }
 
+/// What is to be appended to a topic, which is named elsewhere: by the sink, or by [`to`](Self::to).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The partition; `None` leaves it to the partitioner, which hashes the key as Kafka's does.
+    pub partition: Option<i32>,
+    /// The key.
+    pub key: Option<Bytes>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The headers.
+    pub headers: Headers,
+}
+
+impl Record {
+    /// The record for a topic.
+    pub fn to(self, topic: impl Into<Arc<str>>) -> ProducerRecord {
+        let Self {
+            partition,
+            key,
+            value,
+            headers,
+        } = self;
+        ProducerRecord {
+            topic: topic.into(),
+            partition,
+            key,
+            value,
+            headers,
+        }
+    }
+
+    /// The bytes of key, value and headers.
+    pub fn bytes(&self) -> usize {
+        bytes_of(self.key.as_ref(), self.value.as_ref(), &self.headers)
+    }
+}
+
+impl From<ProducerRecord> for Record {
+    /// The record without its topic.
+    fn from(record: ProducerRecord) -> Self {
+        let ProducerRecord {
+            topic: _,
+            partition,
+            key,
+            value,
+            headers,
+        } = record;
+        Self {
+            partition,
+            key,
+            value,
+            headers,
+        }
+    }
+}
+
 /// A record to be appended to a log. Its timestamp is the time of writing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerRecord {

@@ -89,10 +89,12 @@ pub enum StreamsError {
         error: String,
     },
     /// A record was not written, and the handler answered that this is the end.
-    #[error("a record can not be written to {topic}")]
+    #[error("a record of {bytes} bytes can not be written to {topic}")]
     NotProduced {
         /// The topic.
         topic: Arc<str>,
+        /// The size of the record, with key and headers.
+        bytes: usize,
         /// What the log said.
         #[source]
         error: SinkError,

@@ -82,8 +82,14 @@ pub enum SinkError {
     #[error("the log did not acknowledge the record: {0}")]
     Unacknowledged(String),
     /// The record is larger than the log takes, and always will be.
-    #[error("the record is too large for the log: {0}")]
+    #[error(
+        "the record is too large for the log ({0}): have the topic take it, or the production handler replace it"
+    )]
     TooLarge(String),
+    /// There is no such topic or partition. A log that learns of its topics late, as Kafka's client
+    /// does, answers [`Unacknowledged`](Self::Unacknowledged) instead.
+    #[error("the log has no {0}: name it in `ensure_topics`, or another in the record")]
+    UnknownTopicOrPartition(String),
 }
 
 /// Told of assignments by a source, on the thread that polls the source, from inside
@@ -171,8 +177,18 @@ pub trait RecordSource: Send {
 
 /// Appends records. Shared by all workers.
 pub trait RecordSink: Send + Sync {
-    /// Appends one record; resolves when the log has acknowledged it durably.
-    /// Dropping the future does not take the record back.
+    /// Appends one record; resolves when the log has acknowledged it durably, or with why it has
+    /// not. Called on workers and on any task of a tokio runtime.
+    ///
+    /// It never blocks: what has to wait, for room in a queue or for the log, waits in the future.
+    /// While there is room the call itself queues the record, so that those of one partition lie in
+    /// the order of the calls.
+    ///
+    /// The future resolves within a bound of the log's own, and who awaits it adds none: Kafka's is
+    /// `delivery.timeout.ms`, by default 30 s; the embedded log's is its queue of 10,000 records or
+    /// 32 MiB, of which it writes 1,000 at a time, or fails them when the file is locked for 5 s or
+    /// its disk says no. Dropping the future does not take the record back, and one that is sent
+    /// again after an error may lie there twice.
     fn send(&self, record: ProducerRecord) -> BoxFuture<'static, Result<Position, SinkError>>;
 }
 

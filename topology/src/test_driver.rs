@@ -54,6 +54,8 @@ pub struct DriverConfig {
     pub offset_metadata_max: usize,
     /// What the log takes as commit metadata, in bytes.
     pub log_metadata_max: usize,
+    /// What the log takes of the topology as a record, in bytes with key and headers.
+    pub log_record_bytes_max: usize,
     /// As in [`StreamsConfig`](crate::StreamsConfig).
     pub invalid_offset_metadata: InvalidOffsetMetadata,
     /// As in [`StreamsConfig`](crate::StreamsConfig).
@@ -79,6 +81,7 @@ impl DriverConfig {
             commit_interval: Duration::from_millis(20),
             offset_metadata_max: 4_096,
             log_metadata_max: 4_096,
+            log_record_bytes_max: usize::MAX,
             invalid_offset_metadata: InvalidOffsetMetadata::default(),
             head_of_line: HeadOfLine::Warn,
             exception_handlers: ExceptionHandlers::default(),
@@ -134,7 +137,7 @@ impl TopologyTestDriver {
         }
         let log = MemoryLog::new(
             config.partitions,
-            config.log_metadata_max,
+            (config.log_metadata_max, config.log_record_bytes_max),
             Arc::clone(&clock),
         );
         let driver = Self {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use topology::{
     Async, Consumed, KStream, Lookup, MaxInFlight, Named, NodeKind, ProcessingOrder, Produced,
-    ProducerRecord, StreamsBuilder, TopologyDescription,
+    Record, StreamsBuilder, TopologyDescription,
 };
 
 fn read(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
@@ -16,14 +16,7 @@ fn read(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
 }
 
 fn write(stream: KStream<()>, topic: &str, name: &str) {
-    let record = ProducerRecord {
-        topic: topic.into(),
-        partition: None,
-        key: None,
-        value: None,
-        headers: Vec::new(),
-    };
-    let produced = Produced::with(move |()| record.clone(), Named::new(name));
+    let produced = Produced::with(|()| Record::default(), Named::new(name));
     stream.to(topic, produced);
 }
 

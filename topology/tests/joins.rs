@@ -69,7 +69,7 @@ fn driver(look_ups: &LookUps, how: Async<String, Joined>) -> TopologyTestDriver 
         .to("out", to("out"));
     let exception_handlers = ExceptionHandlers {
         processing: Arc::new(|context| {
-            let letter = format!("{}: {}", context.processor_node, context.error);
+            let letter = format!("{}: {}", context.processor_node_id, context.error);
             Response::Resume(vec![record("dead", &letter)])
         }),
         ..ExceptionHandlers::default()

@@ -25,7 +25,7 @@ fn read(builder: &StreamsBuilder, topic: &'static str) -> KStream<&'static str> 
 }
 
 fn write() -> Produced<&'static str> {
-    let encode = |value: &'static str| record("out", value.as_bytes());
+    let encode = |value: &'static str| record("out", value.as_bytes()).into();
     Produced::with(encode, Named::new("write"))
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use topology::seam::Drain;
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, ErrorContext, ExceptionHandlers, METRICS,
+    Async, Consumed, ConsumedRecord, DriverConfig, ErrorHandlerContext, ExceptionHandlers, METRICS,
     MaxInFlight, MetricDescription, MetricSubject, Named, PendingCalls, Produced, ProducerRecord,
     Response, StreamsBuilder, Topology, TopologyTestDriver,
 };
@@ -44,7 +44,10 @@ fn topology(calls: &PendingCalls<String, String>) -> Topology {
         )
         .to(
             "out",
-            Produced::with(|text: String| record("out", &text), Named::new("write")),
+            Produced::with(
+                |text: String| record("out", &text).into(),
+                Named::new("write"),
+            ),
         );
     builder.build().unwrap()
 }
@@ -54,7 +57,7 @@ fn driver(calls: &PendingCalls<String, String>) -> TopologyTestDriver {
 }
 
 fn with(calls: &PendingCalls<String, String>, config: DriverConfig) -> TopologyTestDriver {
-    let drop_it = |_: &ErrorContext<'_>| Response::Resume(Vec::new());
+    let drop_it = |_: &ErrorHandlerContext<'_>| Response::Resume(Vec::new());
     let config = DriverConfig {
         exception_handlers: ExceptionHandlers {
             deserialization: Arc::new(drop_it),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use topology::seam::{Committable, Drain};
 use topology::{
     Async, Consumed, ConsumedRecord, DriverConfig, MaxInFlight, MetricSubject, Named, PendingCalls,
-    ProducerRecord, StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
+    Produced, ProducerRecord, StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
 };
 
 use records::{record, text, to};
@@ -252,4 +252,21 @@ fn members_that_are_one_instance_lend_each_other_permits() {
     driver.crash(0);
     driver.settle();
     assert_eq!(calls.pending(), ["cold", "cold"], "it gave back its loan");
+}
+
+/// What is encoded may have been a record for another topic.
+#[test]
+fn a_sink_writes_to_the_topic_that_is_described() {
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream("in", Consumed::with(text, Named::new("in")));
+    let encode = |value: String| record("another", &value).into();
+    stream.to("out", Produced::with(encode, Named::new("out")));
+    let topology = builder.build().unwrap();
+    let described = topology.describe().to_string();
+    assert!(described.contains("Sink: out (topic: out)"), "{described}");
+    let driver = TopologyTestDriver::new(topology, 1, START_MS).unwrap();
+    driver.pipe_input(&record("in", "a"));
+    driver.settle();
+    assert_eq!(driver.read_output("out").len(), 1);
+    assert!(driver.read_output("another").is_empty());
 }

@@ -4,8 +4,7 @@
 mod nothing;
 
 use topology::{
-    Async, Consumed, GlobalTable, KStream, Named, Produced, ProducerRecord, StreamsBuilder,
-    TopologyError,
+    Async, Consumed, GlobalTable, KStream, Named, Produced, Record, StreamsBuilder, TopologyError,
 };
 
 use nothing::Nothing;
@@ -168,14 +167,7 @@ fn a_stream_is_not_joined_with_a_table_of_another_builder() {
 #[test]
 fn a_topic_may_be_written_by_what_reads_it() {
     let builder = StreamsBuilder::new();
-    let again = ProducerRecord {
-        topic: "again".into(),
-        partition: None,
-        key: None,
-        value: None,
-        headers: Vec::new(),
-    };
-    let produced = Produced::with(move |()| again.clone(), Named::new("write"));
+    let produced = Produced::with(|()| Record::default(), Named::new("write"));
     read(&builder, "again", "read").to("again", produced);
     assert!(builder.build().is_ok());
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Node, SourceNode, WorkerContext};
-use crate::handlers::{ErrorContext, Response};
+use crate::handlers::{ErrorHandlerContext, Response};
 use crate::lease::{Held, Lease};
 use crate::metrics::NodeMetrics;
 use crate::mutation::Mutation;
@@ -20,7 +20,7 @@ use crate::runtime::StreamsError;
 
 pub(super) use calls::Calls;
 pub(super) use sink::SinkNode;
-pub(crate) use sink::append;
+pub(crate) use sink::{FailingWrites, append};
 
 /// The number of one more operator that holds something for parts that failed.
 fn holder() -> usize {
@@ -112,9 +112,9 @@ impl<V> SourceNode for DecodeNode<V> {
         match decoded {
             Ok(value) => self.next.process(value, lease),
             Err(error) => {
-                let response = (self.context.handlers.deserialization)(&ErrorContext {
+                let response = (self.context.handlers.deserialization)(&ErrorHandlerContext {
                     record: lease.record(),
-                    processor_node: &self.node.name,
+                    processor_node_id: &self.node.name,
                     part: lease.path(),
                     error: &error,
                     runs: lease.runs() + 1,

@@ -77,8 +77,16 @@ pub enum OpenError {
         error: std::io::Error,
     },
     /// The database refused.
-    #[error("the log's database can not be used")]
-    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(
+        "the log {path} can not be used as a database: let this program write there, make room, or put a copy of the whole file in its place"
+    )]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl OpenError {
@@ -86,11 +94,12 @@ impl OpenError {
         let path = path.to_owned();
         Self::File { path, error }
     }
-}
 
-impl From<sqlx::Error> for OpenError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(Box::new(error))
+    pub(super) fn database(path: &Path) -> impl Fn(sqlx::Error) -> Self {
+        move |error| Self::Database {
+            path: path.to_owned(),
+            error: Box::new(error),
+        }
     }
 }
 
@@ -140,13 +149,17 @@ pub(super) async fn prepare(
     connection: &mut SqliteConnection,
     path: &Path,
 ) -> Result<String, OpenError> {
-    if check(connection, path).await? == 0 {
-        let mut transaction = connection.begin().await?;
-        sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-    }
-    let id = sqlx::query_scalar("SELECT id FROM log");
-    Ok(id.fetch_one(connection).await?)
+    let found = check(connection, path).await?;
+    let prepared = async {
+        if found == 0 {
+            let mut transaction = connection.begin().await?;
+            sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
+            transaction.commit().await?;
+        }
+        let id = sqlx::query_scalar("SELECT id FROM log");
+        id.fetch_one(connection).await
+    };
+    prepared.await.map_err(OpenError::database(path))
 }
 
 /// The version of the file, which must be one that this program knows; 0 for a new file.
@@ -155,7 +168,8 @@ pub(super) async fn check(
     path: &Path,
 ) -> Result<i64, OpenError> {
     let version = sqlx::query_scalar("PRAGMA user_version");
-    let found: i64 = version.fetch_one(connection).await?;
+    let found: sqlx::Result<i64> = version.fetch_one(connection).await;
+    let found = found.map_err(OpenError::database(path))?;
     if found > VERSION {
         let path = path.to_owned();
         return Err(OpenError::Newer { path, found });

@@ -59,8 +59,7 @@ impl EmbeddedReader {
         .fetch_optional(&mut connection)
         .await?;
         reader::close(connection).await;
-        let missing = || SourceError::Fatal(format!("there is no partition {partition:?}"));
-        let (start, end) = found.ok_or_else(missing)?;
+        let (start, end) = found.ok_or_else(|| missing(partition))?;
         Ok(start..end)
     }
 
@@ -82,6 +81,7 @@ impl EmbeddedReader {
             topic: Arc::clone(&from.topic),
             partition: from.partition,
         };
+        let partition = partition.ok_or_else(|| missing(&at))?;
         let (mut records, mut bytes) = (Vec::new(), 0);
         let mut rows = sqlx::query(row::SELECT)
             .bind(partition)
@@ -89,7 +89,7 @@ impl EmbeddedReader {
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch(&mut connection);
         while let Some(row) = rows.try_next().await? {
-            let record = row::from_row(&at, &row)?;
+            let record = row::from_row(&at, &row).map_err(|error| error.at(&at, from.offset))?;
             bytes += record.size();
             records.push(record);
             if bytes > READ_BYTES_MAX {
@@ -100,6 +100,13 @@ impl EmbeddedReader {
         reader::close(connection).await;
         Ok(records)
     }
+}
+
+fn missing(at: &TopicPartition) -> SourceError {
+    SourceError::Fatal(format!(
+        "there is no partition {}/{}",
+        at.topic, at.partition
+    ))
 }
 
 impl LogReader for EmbeddedReader {

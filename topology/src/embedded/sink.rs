@@ -46,12 +46,13 @@ impl EmbeddedSink {
 
     /// Where a record goes, and its size, if it may be written.
     fn place(&self, record: &ProducerRecord) -> Result<(Arc<Partition>, usize), SinkError> {
-        let refused = |reason: String| SinkError::Unacknowledged(reason);
-        let topic = self.shared.topics.get(&record.topic);
-        let topic = topic.ok_or_else(|| refused(format!("there is no topic {}", record.topic)))?;
+        let name = &record.topic;
+        let unknown = SinkError::UnknownTopicOrPartition;
+        let topic = self.shared.topics.get(name);
+        let topic = topic.ok_or_else(|| unknown(format!("topic {name}")))?;
         let partition = topic.partition_for(record);
-        let partition =
-            partition.ok_or_else(|| refused(format!("{} has no such partition", record.topic)))?;
+        let number = record.partition.unwrap_or_default();
+        let partition = partition.ok_or_else(|| unknown(format!("partition {name}/{number}")))?;
         let (bytes, limit) = (record.bytes(), topic.record_bytes_max);
         if bytes > limit {
             let reason = format!("{bytes} bytes, where {} takes {limit}", record.topic);

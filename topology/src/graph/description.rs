@@ -14,7 +14,9 @@ use super::{dot, mermaid};
 /// order of sub-topologies and nodes, and so the same text but for two things. The names after
 /// `-->` and `<--` are sorted, where Kafka Streams has them in an order that depends on the hashes
 /// of the names; what reads that text reads names, not their order. And there is no sub-topology
-/// that fills a [table](crate::GlobalTable), which here is no topic; pictures and JSON have it.
+/// that fills a [table](crate::GlobalTable), which here is no topic: a sub-topology whose first
+/// node is declared after a table has a number less for each such table than in Kafka Streams, where
+/// generated names of operators have the same numbers. Pictures and JSON have the tables.
 ///
 /// Text and JSON have all nodes. In the pictures, [`to_mermaid`](Self::to_mermaid) and
 /// [`to_dot`](Self::to_dot), a branch is an arrow with its label; topics and tables are cylinders,

@@ -20,7 +20,7 @@ use super::share::Share;
 use super::task::{Round, Source, Task, give_up};
 use super::{Clock, Shared, StreamsError, now_ms};
 use crate::builder::{Topology, WorkerContext, settle};
-use crate::handlers::{ErrorContext, RUNS_MAX};
+use crate::handlers::{ErrorHandlerContext, RUNS_MAX};
 use crate::lease::{Budget, Failure, PartitionState, Phase, Progress};
 use crate::metrics::{Roll, nanos};
 use crate::mutation::Mutation;
@@ -301,9 +301,9 @@ impl Worker {
             source.budget.metrics.run_again.add(1);
             return source.node.start(lease.run_again(held));
         }
-        let response = (self.context.handlers.processing)(&ErrorContext {
+        let response = (self.context.handlers.processing)(&ErrorHandlerContext {
             record: lease.record(),
-            processor_node: &node,
+            processor_node_id: &node,
             part: lease.path(),
             error: &error,
             runs,

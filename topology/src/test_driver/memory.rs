@@ -34,6 +34,7 @@ struct Log {
     written: Vec<Written>,
     offsets: BTreeMap<TopicPartition, Committed>,
     metadata_max: usize,
+    record_bytes_max: usize,
     refused_writes: usize,
     refused_commits: usize,
 }
@@ -46,10 +47,15 @@ pub(super) struct MemoryLog {
 }
 
 impl MemoryLog {
-    pub(super) fn new(partitions: u32, metadata_max: usize, clock: Clock) -> Self {
+    pub(super) fn new(
+        partitions: u32,
+        (metadata_max, record_bytes_max): (usize, usize),
+        clock: Clock,
+    ) -> Self {
         let log = Log {
             partitions,
             metadata_max,
+            record_bytes_max,
             ..Log::default()
         };
         Self {
@@ -165,6 +171,11 @@ impl RecordSink for MemorySink {
             log.refused_writes -= 1;
             let refused = SinkError::Unacknowledged("told to refuse".to_owned());
             return futures::future::ready(Err(refused)).boxed();
+        }
+        let (bytes, limit) = (record.bytes(), log.record_bytes_max);
+        if bytes > limit {
+            let reason = format!("{bytes} bytes, where {} takes {limit}", record.topic);
+            return futures::future::ready(Err(SinkError::TooLarge(reason))).boxed();
         }
         drop(log);
         let position = self.log.append(&record);

@@ -13,16 +13,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, ErrorContext, ExceptionHandlers, HeadOfLine,
-    MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder, ProductionResponse, Response,
-    StreamsBuilder, StreamsError, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, DriverConfig, ErrorHandlerContext, ExceptionHandlers,
+    HeadOfLine, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
+    ProductionResponse, Response, StreamsBuilder, StreamsError, TopologyTestDriver,
 };
 
 use records::{record, text, to, values};
 
-fn dead_letter(context: &ErrorContext<'_>) -> Response {
-    let ErrorContext {
-        processor_node,
+fn dead_letter(context: &ErrorHandlerContext<'_>) -> Response {
+    let ErrorHandlerContext {
+        processor_node_id,
         part,
         runs,
         error,
@@ -30,7 +30,7 @@ fn dead_letter(context: &ErrorContext<'_>) -> Response {
     } = context;
     Response::Resume(vec![record(
         "dead",
-        &format!("{processor_node} {part} after {runs}: {error}"),
+        &format!("{processor_node_id} {part} after {runs}: {error}"),
     )])
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn record(topic: &str, value: &str) -> ProducerRecord {
 /// Writes each value to `topic`, by an operator of that name.
 pub(crate) fn to(topic: &'static str) -> Produced<String> {
     Produced::with(
-        move |value: String| record(topic, &value),
+        move |value: String| record(topic, &value).into(),
         Named::new(topic),
     )
 }

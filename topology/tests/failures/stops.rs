@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use topology::{
-    Consumed, ExceptionHandlers, Named, PendingCalls, ProcessingOrder, Response, StreamsBuilder,
-    StreamsError, TopologyTestDriver,
+    Consumed, DriverConfig, ExceptionHandlers, Named, PendingCalls, ProcessingOrder, Response,
+    StreamsBuilder, StreamsError, TopologyTestDriver,
 };
 
 use super::records::{record, text, to};
@@ -58,4 +58,29 @@ fn a_production_handler_that_panics_stops_the_topology_and_the_record_is_not_com
     assert_eq!(failure.to_string(), "the production handler panicked");
     assert!(driver.read_output("out").is_empty());
     assert_ne!(driver.committed("in", 0), Some(1));
+}
+
+#[test]
+fn a_record_that_the_log_never_takes_stops_the_topology_and_is_not_committed() {
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream("in", Consumed::with(text, Named::new("in")));
+    stream.to("out", to("out"));
+    let config = DriverConfig {
+        log_record_bytes_max: 4,
+        ..DriverConfig::new(1, 0)
+    };
+    let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
+    driver.pipe_input(&record("in", "fits"));
+    driver.pipe_input(&record("in", "is too large"));
+    driver.advance_wall_clock_time(Duration::from_millis(40));
+    let failure = driver.failure(0).unwrap();
+    assert_eq!(
+        failure.to_string(),
+        "a record of 12 bytes can not be written to out"
+    );
+    let source = std::error::Error::source(&failure).unwrap().to_string();
+    assert!(source.contains("12 bytes, where out takes 4"), "{source}");
+    assert!(source.contains("production handler"), "{source}");
+    assert_eq!(driver.read_output("out").len(), 1);
+    assert_ne!(driver.committed("in", 0), Some(2));
 }

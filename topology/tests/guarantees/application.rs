@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use topology::guarantees::{Begun, History, Part};
 use topology::{
-    Async, Consumed, ConsumedRecord, ErrorContext, ExceptionHandlers, Named, Position,
+    Async, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, Named, Position,
     ProcessingOrder, Produced, ProducerRecord, Response, StreamsBuilder, Topology,
 };
 
@@ -187,7 +187,7 @@ impl Application {
         let encode = move |(run, fate): (Box<Begun>, Fate)| {
             encoded.fetch_add(1, Ordering::Relaxed);
             assert!(fate != PoisonAfter, "it is poison");
-            outcome_record(&topic, run.part().position(), run.part().number())
+            outcome_record(&topic, run.part().position(), run.part().number()).into()
         };
         let decode = |record: &ConsumedRecord| Work::read(record).parts(&record.position);
         let builder = StreamsBuilder::new();
@@ -223,7 +223,7 @@ impl Application {
     /// What can not be processed is written as an outcome.
     pub(crate) fn handlers(&self) -> ExceptionHandlers {
         let topic = Arc::clone(&self.outcomes);
-        let processing = move |context: &ErrorContext<'_>| {
+        let processing = move |context: &ErrorHandlerContext<'_>| {
             let number = context.part.numbers().first().copied().unwrap_or(0);
             let number = u32::try_from(number).unwrap();
             let position = &context.record.position;

@@ -29,7 +29,7 @@ public final class Describe {
         "merged-sources", Describe::mergedSources,
         "irregular", Describe::irregular,
         "looked-up", Describe::lookedUp,
-        "empty", builder -> { });
+        "table-first", Describe::tableFirst);
 
     private static final Predicate<String, String> SOME = (key, value) -> true;
 
@@ -49,6 +49,7 @@ public final class Describe {
             String description = builder.build().describe().toString();
             Files.writeString(Path.of(shape.getKey() + ".txt"), description);
         }
+        Files.writeString(Path.of("empty.txt"), new StreamsBuilder().build().describe().toString());
     }
 
     private static void linear(StreamsBuilder builder) {
@@ -145,6 +146,17 @@ public final class Describe {
             .leftJoin(table, (key, value) -> value, (value, found) -> value, Named.as("again"))
             .mapValues(value -> value)
             .to("out", Produced.as("write"));
+    }
+
+    /** A table that is declared before the streams, of two sub-topologies, that are joined with it. */
+    private static void tableFirst(StreamsBuilder builder) {
+        GlobalKTable<String, String> table = builder.globalTable("table");
+        for (String topic : List.of("z-in", "a-in")) {
+            builder.<String, String>stream(topic)
+                .leftJoin(table, (key, value) -> value, (value, found) -> value)
+                .mapValues(value -> value)
+                .to("out");
+        }
     }
 
     /** Two hundred steps by a generator of numbers that main.rs has too. */

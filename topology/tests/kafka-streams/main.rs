@@ -8,7 +8,7 @@ mod nothing;
 use std::path::Path;
 
 use topology::{
-    Async, Consumed, GlobalTable, KStream, Named, Produced, ProducerRecord, StreamsBuilder,
+    Async, Consumed, GlobalTable, KStream, Named, Produced, Record, StreamsBuilder,
     TopologyDescription,
 };
 
@@ -27,14 +27,7 @@ fn call(stream: KStream<()>, name: Named) -> KStream<()> {
 }
 
 fn write(stream: KStream<()>, topic: &str, name: Named) {
-    let record = ProducerRecord {
-        topic: topic.into(),
-        partition: None,
-        key: None,
-        value: None,
-        headers: Vec::new(),
-    };
-    stream.to(topic, Produced::with(move |()| record.clone(), name));
+    stream.to(topic, Produced::with(|()| Record::default(), name));
 }
 
 fn to(topic: &str, name: &str) -> impl FnOnce(KStream<()>) {
@@ -151,6 +144,16 @@ fn looked_up(builder: &StreamsBuilder) {
     write(twice, "out", Named::new("write"));
 }
 
+fn table_first(builder: &StreamsBuilder) {
+    let table = builder.global_table(Named::generated(), |_| Nothing);
+    for topic in ["z-in", "a-in"] {
+        let stream = read(builder, topic, Named::generated());
+        let joined = join(stream, &table, Named::generated());
+        let mapped = joined.map_values(|()| (), Named::generated());
+        write(mapped, "out", Named::generated());
+    }
+}
+
 /// The generator of numbers that `Describe.java` has too.
 struct Numbers(u64);
 
@@ -224,11 +227,17 @@ fn sorted(text: &str) -> String {
     lines.join("\n")
 }
 
-/// The text without the sub-topologies that fill a table from a topic.
+/// The text without the sub-topologies that fill a table from a topic: the others are numbered on.
 fn without_tables(text: &str) -> String {
-    let sub_topologies = text.split_inclusive("\n\n");
-    let kept = sub_topologies.filter(|text| !text.contains(" for global store "));
-    kept.collect()
+    const BEGIN: &str = "  Sub-topology: ";
+    let mut parts = text.split(BEGIN);
+    let head = parts.next().unwrap_or_default().to_owned();
+    let streams = parts.filter(|part| !part.contains(" for global store "));
+    let numbered = streams.enumerate().map(|(number, part)| {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        format!("{BEGIN}{number}{rest}")
+    });
+    head + &numbered.collect::<String>()
 }
 
 #[track_caller]
@@ -262,6 +271,22 @@ fn a_stream_joined_with_a_table_reads_as_with_kafka_streams() {
     check("looked-up.txt", looked_up);
     let picture = described(looked_up).to_dot();
     assert!(picture.contains("[label=\"KTABLE-SOURCE-0000000004\", shape=cylinder]"));
+}
+
+#[test]
+fn a_table_that_is_declared_first_takes_numbers_of_operators_but_none_of_a_sub_topology() {
+    check("table-first.txt", table_first);
+    let numbers = |text: &str| {
+        let lines = text.lines().filter(|line| line.contains("Sub-topology"));
+        lines.map(str::trim).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        numbers(&described(table_first).to_string()),
+        ["Sub-topology: 0", "Sub-topology: 1"]
+    );
+    let theirs = numbers(include_str!("table-first.txt"));
+    let table = "Sub-topology: 0 for global store (will not generate tasks)";
+    assert_eq!(theirs, [table, "Sub-topology: 1", "Sub-topology: 2"]);
 }
 
 #[test]

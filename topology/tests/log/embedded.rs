@@ -89,6 +89,36 @@ fn a_log_of_a_newer_version_is_refused() {
 }
 
 #[test]
+fn a_file_that_is_no_log_is_refused_by_its_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    std::fs::write(&path, "x".repeat(1_000)).unwrap();
+    let refused = EmbeddedLog::open(&config(&path)).unwrap_err();
+    assert!(matches!(refused, OpenError::Database { .. }), "{refused:?}");
+    let message = refused.to_string();
+    assert!(message.contains(path.to_str().unwrap()), "{message}");
+}
+
+#[test]
+fn an_append_to_what_is_not_there_is_refused_for_good() {
+    let (_folder, runtime, log) = log_of(2, BOUND);
+    let nowhere = [
+        record("another", "value"),
+        ProducerRecord {
+            partition: Some(2),
+            ..record(TOPIC, "value")
+        },
+    ];
+    for record in nowhere {
+        let refused = runtime.block_on(log.sink().send(record));
+        assert!(
+            matches!(refused, Err(SinkError::UnknownTopicOrPartition(_))),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
 fn a_second_member_of_a_group_is_refused() {
     let (_folder, _runtime, log) = log_of(1, BOUND);
     let join = || log.subscribe("group", TOPIC, Box::new(Nobody));

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, also in what tests share, and says what it skips"
 )]
 
+mod damage;
 mod embedded;
 mod foreign;
 mod groups;

@@ -101,6 +101,14 @@ impl Member {
         records
     }
 
+    /// Takes what has come, errors too.
+    pub(crate) fn take(&mut self) -> Vec<Result<ConsumedRecord, SourceError>> {
+        let queues = &mut self.held.lock().unwrap().queues;
+        let all = queues.iter_mut();
+        all.flat_map(|queue| std::iter::from_fn(|| queue.poll()))
+            .collect()
+    }
+
     pub(crate) fn commit(&mut self, partition: TopicPartition, offset: i64) {
         self.try_commit(&[committable(partition, offset, "")])
             .unwrap();

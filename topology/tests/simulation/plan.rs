@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use topology::{
-    ChildPath, ConsumedRecord, DriverConfig, ErrorContext, ExceptionHandlers, HeadOfLine,
+    ChildPath, ConsumedRecord, DriverConfig, ErrorHandlerContext, ExceptionHandlers, HeadOfLine,
     ProducerRecord, Response,
 };
 
@@ -84,7 +84,7 @@ impl Plan {
     }
 }
 
-fn dead_letter(context: &ErrorContext<'_>) -> Response {
+fn dead_letter(context: &ErrorHandlerContext<'_>) -> Response {
     Response::Resume(vec![written(
         "dead",
         part(context.record, context.part).to_string(),

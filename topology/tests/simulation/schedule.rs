@@ -100,7 +100,9 @@ fn topology(plan: &Plan, history: &History, calls: &Calls) -> Topology {
         )
         .default_branch("-failed", |failed| {
             let encode = |(ended, _): (Ended, u64)| match ended {
-                Ended::Delivered(part) | Ended::Failed(part) => written("retry", part.to_string()),
+                Ended::Delivered(part) | Ended::Failed(part) => {
+                    written("retry", part.to_string()).into()
+                }
             };
             failed.to("retry", Produced::with(encode, Named::new("to-retry")));
         });

@@ -1,5 +1,7 @@
 //! Writes to the log, until it has acknowledged.
 
+mod failing;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +11,15 @@ use super::{arrived, guarded};
 use crate::handlers::ProductionResponse;
 use crate::lease::Lease;
 use crate::metrics::NodeMetrics;
-use crate::record::ProducerRecord;
+use crate::record::{ProducerRecord, Record};
 use crate::runtime::StreamsError;
+
+pub(crate) use failing::FailingWrites;
 
 pub(crate) struct SinkNode<V> {
     pub(crate) node: Arc<NodeMetrics>,
-    pub(crate) encode: Arc<dyn Fn(V) -> ProducerRecord + Send + Sync>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) encode: Arc<dyn Fn(V) -> Record + Send + Sync>,
     pub(crate) context: WorkerContext,
 }
 
@@ -24,9 +29,11 @@ impl<V: 'static> Node<V> for SinkNode<V> {
         let Some(lease) = arrived(&self.node, lease) else {
             return;
         };
-        let Some((record, mut lease)) = guarded(&self.node, lease, || (self.encode)(value)) else {
+        let encoded = guarded(&self.node, lease, || (self.encode)(value));
+        let Some((record, mut lease)) = encoded else {
             return;
         };
+        let record = record.to(Arc::clone(&self.topic));
         lease.writes();
         let context = self.context.clone();
         drop(tokio::task::spawn_local(async move {
@@ -63,12 +70,14 @@ async fn append_one(
     const WAIT_FIRST: Duration = Duration::from_millis(100);
     const WAIT_MAX: Duration = Duration::from_secs(10);
     let mut wait = WAIT_FIRST;
+    let mut failing = None;
     while is_held() {
+        // Bounded by the log. To wait for less would only add a second copy to those it has.
         let Err(error) = context.sink.send(record.clone()).await else {
             context.metrics.produced(&record.topic, record.bytes());
             return true;
         };
-        tracing::warn!(topic = &*record.topic, %error, "a write failed");
+        tracing::debug!(topic = &*record.topic, %error, "a write failed");
         let handler = || (context.handlers.production)(&record, &error);
         let Ok(response) = catch_unwind(AssertUnwindSafe(handler)) else {
             let reason = "the production handler panicked".to_owned();
@@ -76,10 +85,17 @@ async fn append_one(
             return false;
         };
         match response {
-            ProductionResponse::Retry => {}
-            ProductionResponse::Replace(other) => record = other,
+            ProductionResponse::Retry => {
+                failing.get_or_insert_with(|| context.failing.begin(&record.topic, &error));
+            }
+            ProductionResponse::Replace(other) => {
+                tracing::warn!(topic = &*record.topic, by = &*other.topic, %error, "a record is replaced");
+                record = other;
+                failing = None;
+            }
             ProductionResponse::Fail => {
                 context.fail(StreamsError::NotProduced {
+                    bytes: record.bytes(),
                     topic: record.topic,
                     error,
                 });
