@@ -182,7 +182,10 @@ impl OffsetTracker {
 
     /// How many offsets lie between the lowest open one and the next one to read.
     pub(crate) fn span(&self) -> usize {
-        let next = |at: Position| self.refused.unwrap_or(at.next);
+        let next = |at: Position| match self.refused {
+            Some(refused) if at.base < at.next => refused,
+            _ => at.next,
+        };
         let span = self.position.map_or(0, |at| next(at) - at.base);
         usize::try_from(span).unwrap_or(0)
     }

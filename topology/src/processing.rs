@@ -112,8 +112,9 @@ fn hash(value: &impl Hash) -> u64 {
 /// limit, in any order, and once.
 ///
 /// A call that has not begun when its partition is given up is dropped, whether it waits for a
-/// permit or for its turn or comes only then, and its record runs again elsewhere; but for values
-/// that are [free of the bound](Self::max_in_flight_by). A call that has begun may end.
+/// permit or for its turn, or comes only then, and its record runs again elsewhere. A call that has
+/// begun may end, and a value that is [free of the bound](Self::max_in_flight_by) passes, unless it
+/// waits for its turn.
 pub struct Async<V, W> {
     pub(crate) name: Named,
     /// `None`: calls have no bound.
@@ -185,8 +186,8 @@ impl<V, W> Async<V, W> {
     /// Makes a call again whose result says only that something was away: one of which `value`
     /// makes a value to call with. Its record waits meanwhile, as `wait` says; then, or as soon as
     /// its partition is given up, the last result is forwarded. A further call that waits for its
-    /// permit just then is dropped as any other, and its record runs again elsewhere: that comes
-    /// only of a bound.
+    /// permit just then, where calls have a bound, is dropped as any other, and its record runs
+    /// again elsewhere.
     #[must_use]
     pub fn call_again(
         mut self,

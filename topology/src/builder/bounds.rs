@@ -245,7 +245,8 @@ impl Bound {
         }
         let of = Rc::clone(self);
         drop(tokio::task::spawn_local(async move {
-            let Asking(of) = &Asking(of);
+            let asking = Asking(of);
+            let of = &asking.0;
             while !of.is_idle() {
                 // It is never closed.
                 let Ok(permit) = Arc::clone(&spare).acquire_owned().await else {

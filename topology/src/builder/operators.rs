@@ -152,8 +152,8 @@ pub(super) struct FlatMapNode<F, W> {
     number: usize,
 }
 
-/// The numbers of the children that a part of a record has. Each has a lease of its own, and is not
-/// made again with the part.
+/// The numbers of all children that were made of a part of a record. Each has, or had, a lease of
+/// its own, and is not made again with the part.
 struct Children {
     /// In the runs before this one, which failed.
     before: BTreeSet<u128>,
