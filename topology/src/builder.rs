@@ -23,11 +23,10 @@ use crate::named::{Consumed, DueAt, Named, Produced};
 use crate::processing::Async;
 use crate::runtime::StreamsError;
 use crate::seam::RecordSink;
-use operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
+use operators::{Calls, DecodeNode, FailingWrites, FlatMapNode, ForEachNode, MapNode, SinkNode};
 
 pub(crate) use bounds::{InstanceBounds, WorkerBounds};
 pub use branched::BranchedKStream;
-use operators::FailingWrites;
 pub(crate) use operators::{append, settle};
 pub use table::{GlobalTable, Lookup};
 

@@ -185,7 +185,8 @@ pub trait RecordSink: Send + Sync {
     /// the order of the calls.
     ///
     /// The future resolves within a bound of the log's own, and who awaits it adds none: Kafka's is
-    /// `delivery.timeout.ms`, by default 30 s; the embedded log's is its queue of 10,000 records or
+    /// `delivery.timeout.ms`, by default 30 s, and that again for a record of a batch that was too
+    /// large; the embedded log's is its queue of 10,000 records or
     /// 32 MiB, of which it writes 1,000 at a time, or fails them when the file is locked for 5 s or
     /// its disk says no. Dropping the future does not take the record back, and one that is sent
     /// again after an error may lie there twice.

@@ -1,21 +1,30 @@
 //! The producer: idempotent, acknowledged by all in-sync replicas.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::channel::oneshot::Canceled;
 use futures::future::BoxFuture;
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::future_producer::OwnedDeliveryResult;
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
 use super::close::drop_apart;
 use super::fatal;
 use crate::record::{Position, ProducerRecord};
 use crate::seam::{RecordSink, SinkError, SourceError};
 
-pub(super) struct KafkaSink(Arc<Producers>);
+pub(super) struct KafkaSink(Arc<Sinks>);
+
+struct Sinks {
+    batched: Producers,
+    /// One record a batch. Made when a batch was too large, of which each record may be small: a
+    /// broker refuses it as a whole.
+    alone: Mutex<Option<Arc<Producers>>>,
+}
 
 /// The producer, and how to make the next.
 struct Producers {
@@ -25,19 +34,45 @@ struct Producers {
 
 impl KafkaSink {
     pub(super) fn new(config: ClientConfig) -> Result<Self, SourceError> {
-        let producer = config.create().map_err(|error| fatal(&error))?;
-        Ok(Self(Arc::new(Producers {
-            config,
-            current: RwLock::new(producer),
-        })))
+        let batched = Producers::new(config).map_err(|error| fatal(&error))?;
+        let alone = Mutex::default();
+        Ok(Self(Arc::new(Sinks { batched, alone })))
     }
 
     pub(super) fn producer(&self) -> FutureProducer {
-        self.0.current()
+        self.0.batched.current()
+    }
+}
+
+impl Sinks {
+    fn alone(&self) -> Result<Arc<Producers>, SinkError> {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(alone) = &*alone {
+            return Ok(Arc::clone(alone));
+        }
+        tracing::warn!("a batch is too large for its topic: its records are sent one by one");
+        let mut config = self.batched.config.clone();
+        config.set("batch.num.messages", "1");
+        let made = Producers::new(config).map_err(|error| sink_error(&error))?;
+        Ok(Arc::clone(alone.insert(Arc::new(made))))
     }
 }
 
 impl Producers {
+    fn new(config: ClientConfig) -> KafkaResult<Self> {
+        let current = RwLock::new(config.create()?);
+        Ok(Self { config, current })
+    }
+
+    /// Queues a record, or says why not.
+    fn enqueue(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<DeliveryFuture, SinkError> {
+        let queued = self.current().send_result(record);
+        queued.map_err(|(error, _)| {
+            self.replace_if_disabled();
+            sink_error(&error)
+        })
+    }
+
     fn current(&self) -> FutureProducer {
         let current = self.current.read();
         current.unwrap_or_else(PoisonError::into_inner).clone()
@@ -80,35 +115,71 @@ impl RecordSink for KafkaSink {
         message.partition = record.partition;
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
-        let sent = self
-            .producer()
-            .send_result(message)
-            .map_err(|(error, _)| sink_error(&error));
-        let delivery = match sent {
+        let delivery = match self.0.batched.enqueue(message) {
             Ok(delivery) => delivery,
-            Err(error) => {
-                self.0.replace_if_disabled();
-                return futures::future::ready(Err(error)).boxed();
-            }
+            Err(error) => return futures::future::ready(Err(error)).boxed(),
         };
-        let (topic, producers) = (record.topic, Arc::downgrade(&self.0));
+        let (topic, sinks) = (record.topic, Arc::downgrade(&self.0));
         async move {
-            match delivery.await {
-                Ok(Ok(done)) => Ok(Position {
-                    topic,
-                    partition: done.partition,
-                    offset: done.offset,
-                }),
-                Ok(Err((error, _))) => {
-                    if let Some(producers) = producers.upgrade() {
-                        producers.replace_if_disabled();
-                    }
-                    Err(sink_error(&error))
-                }
-                Err(_) => Err(SinkError::Unacknowledged("the producer was closed".into())),
-            }
+            let refused = match acknowledged(delivery.await, &topic) {
+                Ok(position) => return Ok(position),
+                Err(refused) => refused,
+            };
+            let Some(sinks) = sinks.upgrade() else {
+                return Err(refused.error);
+            };
+            sinks.batched.replace_if_disabled();
+            let (SinkError::TooLarge(_), Some(message)) = (&refused.error, &refused.message) else {
+                return Err(refused.error);
+            };
+            let alone = sinks.alone()?;
+            let delivery = alone.enqueue(again(message))?;
+            drop(sinks);
+            acknowledged(delivery.await, &topic).map_err(|refused| {
+                alone.replace_if_disabled();
+                refused.error
+            })
         }
         .boxed()
+    }
+}
+
+/// What was not acknowledged, and the record if it was given back.
+struct Refused {
+    error: SinkError,
+    message: Option<Box<OwnedMessage>>,
+}
+
+fn acknowledged(
+    delivery: Result<OwnedDeliveryResult, Canceled>,
+    topic: &Arc<str>,
+) -> Result<Position, Refused> {
+    match delivery {
+        Ok(Ok(done)) => Ok(Position {
+            topic: Arc::clone(topic),
+            partition: done.partition,
+            offset: done.offset,
+        }),
+        Ok(Err((error, message))) => Err(Refused {
+            error: sink_error(&error),
+            message: Some(Box::new(message)),
+        }),
+        Err(Canceled) => Err(Refused {
+            error: SinkError::Unacknowledged("the producer was closed".into()),
+            message: None,
+        }),
+    }
+}
+
+/// A record that was given back, for the partition that it was placed in.
+fn again(message: &OwnedMessage) -> FutureRecord<'_, [u8], [u8]> {
+    FutureRecord {
+        topic: message.topic(),
+        partition: Some(message.partition()),
+        payload: message.payload(),
+        key: message.key(),
+        timestamp: None,
+        headers: message.headers().cloned(),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use topology::{TopicError, TopicSpec};
+use topology::seam::SinkError;
+use topology::{ProducerRecord, TopicError, TopicSpec};
 
 use crate::harness::{committable, eventually, on_kafka, on_mock, values};
 
@@ -64,6 +65,36 @@ fn records_that_a_disabled_producer_left_are_sent_again_by_the_next() {
         let mut read = values(&subject.join("group").read(20));
         read.sort_by_key(|value| value.parse::<usize>().unwrap());
         assert!(read.into_iter().eq((0..20).map(|n: usize| n.to_string())));
+    });
+}
+
+/// A broker refuses a batch as a whole, whose records may each be small.
+#[test]
+fn a_record_of_a_batch_that_is_too_large_is_sent_alone_before_it_is_refused() {
+    const LARGE: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    on_mock(|subject| {
+        subject.create(1);
+        let mock = subject.mock();
+        mock.request_errors(RDKafkaApiKey::Produce, &[LARGE]);
+        let headers = vec![
+            ("name".to_owned(), Some("value".into())),
+            ("null".to_owned(), None),
+        ];
+        let sent = ProducerRecord {
+            key: Some("key".into()),
+            headers,
+            ..subject.record("batched")
+        };
+        subject.send(sent.clone()).unwrap();
+        let read = subject.join("group").read(1);
+        assert_eq!(values(&read), ["batched"]);
+        assert_eq!((&read[0].key, &read[0].headers), (&sent.key, &sent.headers));
+        mock.request_errors(RDKafkaApiKey::Produce, &[LARGE; 2]);
+        let refused = subject.send(subject.record("alone"));
+        assert!(
+            matches!(refused, Err(SinkError::TooLarge(_))),
+            "{refused:?}"
+        );
     });
 }
 
