@@ -54,8 +54,8 @@ fn is_lost(context: &ErrorHandlerContext<'_>) -> bool {
     context.processor_node_id.ends_with(fan_out::NAME) && !context.part.numbers().is_empty()
 }
 
-/// Each dead letter that is not taken either is smaller than the one before; where there is no
-/// smaller one, a stop keeps the record.
+/// What is not taken as a dead letter either is one that is smaller; where there is no such, a stop
+/// keeps the record.
 fn production(
     pipeline: &Arc<Pipeline>,
 ) -> impl Fn(&ProducerRecord, &SinkError) -> ProductionResponse + Send + Sync + 'static {
@@ -64,9 +64,7 @@ fn production(
         SinkError::Unacknowledged(_) => ProductionResponse::Retry,
         SinkError::UnknownTopicOrPartition(_) => ProductionResponse::Fail,
         SinkError::TooLarge(why) => {
-            let letter = too_large(record, why);
-            let smaller = letter.filter(|letter| letter.bytes() < record.bytes());
-            smaller.map_or(ProductionResponse::Fail, ProductionResponse::Replace)
+            too_large(record, why).map_or(ProductionResponse::Fail, ProductionResponse::Replace)
         }
     }
 }

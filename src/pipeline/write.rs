@@ -109,8 +109,9 @@ fn letter(pipeline: &Pipeline, dead: Dead) -> DeadLetter {
     letter
 }
 
-/// A record of ours that its topic does not take for its size, as a dead letter with its origin,
-/// size and hash; `None` of one whose headers this version does not know.
+/// A record of ours that its topic does not take for its size, as a dead letter, or a dead letter
+/// as its origin, size and hash; `None` of one whose headers this version does not know, and where
+/// that would be no smaller.
 pub(super) fn too_large(
     pipeline: &Arc<Pipeline>,
 ) -> impl Fn(&ProducerRecord, &str) -> Option<ProducerRecord> + Send + Sync + 'static {
@@ -120,10 +121,12 @@ pub(super) fn too_large(
             return None;
         };
         let header = |name| get(&record.headers, name);
+        let topic = pipeline.topics.dead_letter.as_str();
+        let is_letter = *record.topic == *topic;
         let message: Arc<str> = format!("{why}; it was written as {}", meta.reason).into();
         tracing::error!(event.id = %meta.event_id, topic = &*record.topic, why, "too large a record is given up: its topic should take more");
         // What was to be a dead letter anyway is counted.
-        if *record.topic != *pipeline.topics.dead_letter {
+        if !is_letter {
             pipeline.telemetry.metrics.dead_letter(TOO_LARGE.to_owned());
         }
         TOO_LARGE.clone_into(&mut meta.reason);
@@ -135,13 +138,17 @@ pub(super) fn too_large(
             message: Arc::clone(&message),
             parcel: read::parcel(
                 record.value.clone(),
-                Headers::new(),
+                record.headers.clone(),
                 *meta,
                 Content::Unreadable(TOO_LARGE, message),
             ),
         };
-        let topic = pipeline.topics.dead_letter.as_str();
-        Some(letter(&pipeline, dead).into_summary().to(topic))
+        let letter = letter(&pipeline, dead);
+        if !is_letter {
+            return Some(letter.into_record().to(topic));
+        }
+        let summary = letter.into_summary().to(topic);
+        (summary.bytes() < record.bytes()).then_some(summary)
     }
 }
 

@@ -98,9 +98,10 @@ fn a_delivery_that_panicked_waits_for_the_database_in_the_retry_topic_and_others
 }
 
 /// A topic that takes less than was checked at the start: an operator changed it since.
-fn with_small_topics(log_record_bytes_max: usize) -> World {
+fn with_small_topics(topics: &[&str], bytes: usize) -> World {
+    let max = topics.iter().map(|topic| ((*topic).to_owned(), bytes));
     World::with(Settings {
-        log_record_bytes_max,
+        record_bytes_max: max.collect(),
         ..Settings::default()
     })
 }
@@ -119,7 +120,7 @@ fn large(world: &World, answer: Answer) -> usize {
 fn what_a_topic_does_not_take_any_more_is_a_dead_letter_with_its_size_and_stops_no_other() {
     // The one is to be parked, the other a dead letter already.
     for answer in [500, 410] {
-        let world = with_small_topics(5_000);
+        let world = with_small_topics(&["retry_sub", "webhook_dead_letter"], 5_000);
         let bytes = large(&world, Answer::Status(answer));
         let fine = world.subscribe(Answer::Status(200));
         world.send(fine);
@@ -140,8 +141,19 @@ fn what_a_topic_does_not_take_any_more_is_a_dead_letter_with_its_size_and_stops_
 }
 
 #[test]
+fn what_can_not_be_parked_for_its_size_is_a_dead_letter_with_its_bytes() {
+    let world = with_small_topics(&["retry_sub"], 5_000);
+    let bytes = large(&world, Answer::Status(500));
+    let letters = world.dead_letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(get(&letters[0].headers, "wd-reason"), Some("too_large"));
+    assert_eq!(letters[0].value.as_ref().unwrap().len(), bytes);
+    assert_eq!(world.driver.committed("webhook_payload", 3), Some(1));
+}
+
+#[test]
 fn a_topic_that_takes_no_dead_letter_at_all_stops_the_service_and_the_event_is_kept() {
-    let world = with_small_topics(100);
+    let world = with_small_topics(&["retry_sub", "webhook_dead_letter"], 100);
     large(&world, Answer::Status(500));
     let failure = world.driver.failure(0);
     assert!(

@@ -1,5 +1,6 @@
 //! What the tests share: a pipeline with its store, receivers and clock in memory.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -54,7 +55,8 @@ pub(crate) struct Settings {
     /// How far a partition may run ahead.
     pub(crate) window: usize,
     /// What the log takes as a record.
-    pub(crate) log_record_bytes_max: usize,
+    /// By topic.
+    pub(crate) record_bytes_max: BTreeMap<String, usize>,
     pub(crate) metrics: Metrics,
 }
 
@@ -64,7 +66,7 @@ impl Default for Settings {
             outage_guard: true,
             max_age: Duration::from_hours(72),
             window: usize::MAX,
-            log_record_bytes_max: usize::MAX,
+            record_bytes_max: BTreeMap::new(),
             metrics: Metrics::off(),
         }
     }
@@ -99,7 +101,7 @@ impl World {
         let subscriptions = Subscriptions::new(kept, cache, runtime.handle().clone(), metrics);
         let receivers = Receivers::default();
         let start_ms = now_ms();
-        let (window, log_record_bytes_max) = (settings.window, settings.log_record_bytes_max);
+        let (window, record_bytes_max) = (settings.window, settings.record_bytes_max.clone());
         let pipeline = Arc::new(Pipeline {
             clock: clock(start_ms),
             ..pipeline(settings, &subscriptions, &receivers)
@@ -112,7 +114,7 @@ impl World {
             exception_handlers: exception_handlers(&pipeline),
             head_of_line: head_of_line(&pipeline),
             window,
-            log_record_bytes_max,
+            record_bytes_max,
             ..DriverConfig::new(PARTITIONS.unsigned_abs(), start_ms)
         };
         let driver = TopologyTestDriver::with(topology, config).unwrap();

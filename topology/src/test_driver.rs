@@ -6,6 +6,7 @@ mod member;
 mod memory;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,8 +55,9 @@ pub struct DriverConfig {
     pub offset_metadata_max: usize,
     /// What the log takes as commit metadata, in bytes.
     pub log_metadata_max: usize,
-    /// What the log takes of the topology as a record, in bytes with key and headers.
-    pub log_record_bytes_max: usize,
+    /// By topic, what the log takes of the topology as a record, in bytes with key and headers;
+    /// any other topic takes all.
+    pub record_bytes_max: BTreeMap<String, usize>,
     /// As in [`StreamsConfig`](crate::StreamsConfig).
     pub invalid_offset_metadata: InvalidOffsetMetadata,
     /// As in [`StreamsConfig`](crate::StreamsConfig).
@@ -81,7 +83,7 @@ impl DriverConfig {
             commit_interval: Duration::from_millis(20),
             offset_metadata_max: 4_096,
             log_metadata_max: 4_096,
-            log_record_bytes_max: usize::MAX,
+            record_bytes_max: BTreeMap::new(),
             invalid_offset_metadata: InvalidOffsetMetadata::default(),
             head_of_line: HeadOfLine::Warn,
             exception_handlers: ExceptionHandlers::default(),
@@ -137,7 +139,7 @@ impl TopologyTestDriver {
         }
         let log = MemoryLog::new(
             config.partitions,
-            (config.log_metadata_max, config.log_record_bytes_max),
+            (config.log_metadata_max, config.record_bytes_max.clone()),
             Arc::clone(&clock),
         );
         let driver = Self {

@@ -34,7 +34,7 @@ struct Log {
     written: Vec<Written>,
     offsets: BTreeMap<TopicPartition, Committed>,
     metadata_max: usize,
-    record_bytes_max: usize,
+    record_bytes_max: BTreeMap<String, usize>,
     refused_writes: usize,
     refused_commits: usize,
 }
@@ -49,7 +49,7 @@ pub(super) struct MemoryLog {
 impl MemoryLog {
     pub(super) fn new(
         partitions: u32,
-        (metadata_max, record_bytes_max): (usize, usize),
+        (metadata_max, record_bytes_max): (usize, BTreeMap<String, usize>),
         clock: Clock,
     ) -> Self {
         let log = Log {
@@ -172,8 +172,10 @@ impl RecordSink for MemorySink {
             let refused = SinkError::Unacknowledged("told to refuse".to_owned());
             return futures::future::ready(Err(refused)).boxed();
         }
-        let (bytes, limit) = (record.bytes(), log.record_bytes_max);
-        if bytes > limit {
+        let bytes = record.bytes();
+        if let Some(limit) = log.record_bytes_max.get(&*record.topic)
+            && bytes > *limit
+        {
             let reason = format!("{bytes} bytes, where {} takes {limit}", record.topic);
             return futures::future::ready(Err(SinkError::TooLarge(reason))).boxed();
         }

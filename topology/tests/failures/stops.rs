@@ -66,7 +66,7 @@ fn a_record_that_the_log_never_takes_stops_the_topology_and_is_not_committed() {
     let stream = builder.stream("in", Consumed::with(text, Named::new("in")));
     stream.to("out", to("out"));
     let config = DriverConfig {
-        log_record_bytes_max: 4,
+        record_bytes_max: [("out".to_owned(), 4)].into(),
         ..DriverConfig::new(1, 0)
     };
     let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
