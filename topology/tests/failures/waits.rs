@@ -230,3 +230,19 @@ fn what_waits_for_the_turn_of_its_key_is_let_go_with_its_partition() {
     assert_eq!(may_repeat, Some(1.0), "the one that has begun");
     assert_eq!(calls.pending(), ["a1"]);
 }
+
+#[test]
+fn what_comes_to_wait_for_the_turn_of_its_key_while_its_partition_is_given_up_is_let_go() {
+    let calls = PendingCalls::seeded(0);
+    let how = Async::named(Named::new("call")).ordering(ProcessingOrder::partition());
+    let driver = TopologyTestDriver::new(called_late(&calls, how), 1, 0).unwrap();
+    driver.pipe_input(&record("in", "a1"));
+    driver.advance_wall_clock_time(Duration::from_millis(150));
+    assert_eq!(calls.pending(), ["a1"]);
+    driver.pipe_input(&record("in", "a2"));
+    driver.settle();
+    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(1))));
+    let source = MetricSubject::Source("in");
+    let may_repeat = driver.metrics().value("duplicates-possible-total", source);
+    assert_eq!(may_repeat, Some(1.0), "the one that has begun");
+}

@@ -126,7 +126,9 @@ where
         }
         let mut waiting = self.waiting.borrow_mut();
         if let Some(queue) = waiting.get_mut(&key) {
-            queue.push_back((value, lease));
+            if lease.may_start() {
+                queue.push_back((value, lease));
+            }
             return None;
         }
         waiting.insert(key, VecDeque::new());
