@@ -150,7 +150,8 @@ pub trait PartitionQueue: Send + Debug {
 
 /// A member of a consumer group on one topic. Owned and called by one control thread.
 pub trait RecordSource: Send {
-    /// Serves assignments and errors for at most `wait`.
+    /// Serves assignments and errors for at most `wait`, and for the log's answers to what it has to
+    /// ask meanwhile: seconds where a broker is silent.
     fn poll(&mut self, wait: Duration) -> Result<(), SourceError>;
 
     /// Commits, and waits until the log has answered, at most for 10 seconds. After an error
@@ -182,7 +183,8 @@ pub trait RecordSink: Send + Sync {
     ///
     /// It never blocks: what has to wait, for room in a queue or for the log, waits in the future.
     /// While there is room the call itself queues the record, so that those of one partition lie in
-    /// the order of the calls.
+    /// the order of the calls; but for the records of a batch that Kafka refuses as too large, which
+    /// are sent again one by one while others are sent.
     ///
     /// The future resolves within a bound of the log's own, and who awaits it adds none: Kafka's is
     /// `delivery.timeout.ms`, by default 30 s, and that again for a record of a batch that was too

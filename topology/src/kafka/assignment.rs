@@ -31,13 +31,17 @@ impl Assignment {
     }
 
     /// Of which partitions it is to be asked now what was committed.
-    pub(super) fn ask(&mut self) -> BTreeSet<TopicPartition> {
+    pub(super) fn unknown(&self) -> BTreeSet<TopicPartition> {
         let is_too_soon = self.asked.is_some_and(|asked| asked.elapsed() < AGAIN);
         if self.unread.is_empty() || is_too_soon {
             return BTreeSet::new();
         }
-        self.asked = Some(Instant::now());
         self.unread.clone()
+    }
+
+    /// It was asked, with or without an answer.
+    pub(super) fn was_asked(&mut self) {
+        self.asked = Some(Instant::now());
     }
 
     /// A partition is read from now on.

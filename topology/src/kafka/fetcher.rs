@@ -3,8 +3,6 @@
 //! pauses all that is assigned to it, what it keeps as well, and throws away what it had fetched.
 //! A client without a group knows no rebalance.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,7 +53,7 @@ impl Fetcher {
         match self.assign(partition, next.map_or(Offset::Beginning, Offset::Offset)) {
             Ok(queue) => {
                 if let Some(next) = next {
-                    self.gaps.add(partition, next..i64::MAX);
+                    self.gaps.begin(partition, next);
                 }
                 let gaps = Arc::clone(&self.gaps);
                 Some(KafkaQueue::new(partition.clone(), queue, next, gaps))
@@ -89,6 +87,7 @@ impl Fetcher {
         if let Err(error) = self.client.incremental_unassign(&list) {
             tracing::warn!(%error, "partitions that were given up may still be fetched");
         }
+        self.gaps.forget(partitions);
     }
 
     /// Serves the client, without waiting, and tells what failed.
@@ -104,16 +103,8 @@ impl Fetcher {
         }
     }
 
-    /// Offsets since the last call that may be those of records that were deleted unread.
-    pub(super) fn take_gaps(&self) -> BTreeMap<TopicPartition, Range<i64>> {
-        self.gaps.take()
-    }
-
-    /// Gaps that are to be taken again.
-    pub(super) fn missed(&self, gaps: BTreeMap<TopicPartition, Range<i64>>) {
-        for (partition, gap) in gaps {
-            self.gaps.add(&partition, gap);
-        }
+    pub(super) fn gaps(&self) -> &Gaps {
+        &self.gaps
     }
 
     /// Whether a queue holds the client.

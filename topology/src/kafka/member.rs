@@ -126,11 +126,13 @@ impl Member {
     }
 
     fn begin(&self) -> Vec<Assigned> {
-        let asked = lock(&self.assignment).ask();
+        let asked = lock(&self.assignment).unknown();
         let Some(consumer) = self.consumer().filter(|_| !asked.is_empty()) else {
             return Vec::new();
         };
-        let known = match offsets::committed(&consumer, &asked) {
+        let known = offsets::committed(&consumer, &asked);
+        lock(&self.assignment).was_asked();
+        let known = match known {
             Ok(known) => known,
             Err(error) => {
                 let which = which(&asked);

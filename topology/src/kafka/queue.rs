@@ -17,6 +17,7 @@ pub(super) struct KafkaQueue {
     queue: SplitQueue<DefaultConsumerContext>,
     /// The offset that is to come, once one is known.
     next: Option<i64>,
+    has_read: bool,
     gaps: Arc<Gaps>,
 }
 
@@ -31,14 +32,16 @@ impl KafkaQueue {
             partition,
             queue,
             next,
+            has_read: false,
             gaps,
         }
     }
 
     fn passed(&mut self, offset: i64) {
         let next = self.next.replace(offset + 1);
-        if let Some(next) = next.filter(|next| *next < offset) {
-            self.gaps.add(&self.partition, next..offset);
+        let is_first = !std::mem::replace(&mut self.has_read, true);
+        if let Some(next) = next.filter(|next| *next < offset || is_first) {
+            self.gaps.passed(&self.partition, next, offset);
         }
     }
 }

@@ -186,17 +186,24 @@ fn again(message: &OwnedMessage) -> FutureRecord<'_, [u8], [u8]> {
 impl Drop for KafkaSink {
     fn drop(&mut self) {
         const FLUSH: Duration = Duration::from_secs(5);
-        if let Err(error) = self.producer().flush(FLUSH) {
-            tracing::warn!(%error, "records were left unsent");
+        let alone = self.0.alone.lock();
+        let alone = alone.unwrap_or_else(PoisonError::into_inner).take();
+        let alone = alone.map(|alone| alone.current());
+        for producer in alone.into_iter().chain([self.producer()]) {
+            if let Err(error) = producer.flush(FLUSH) {
+                tracing::warn!(%error, "records were left unsent");
+            }
         }
     }
 }
 
 fn sink_error(error: &KafkaError) -> SinkError {
     match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
-            SinkError::TooLarge(error.to_string())
-        }
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::MessageBatchTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize,
+        ) => SinkError::TooLarge(error.to_string()),
         _ => SinkError::Unacknowledged(error.to_string()),
     }
 }

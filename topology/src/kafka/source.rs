@@ -70,34 +70,47 @@ impl KafkaSource {
             None | Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(source_error(consumer, &error)),
         };
-        consumer.context().fetcher().poll().and(served)
+        worse(served, consumer.context().fetcher().poll())
     }
 
     /// Counts the records that the broker deleted before they were read: reading goes on at the
     /// first that is left.
     fn look_for_deleted(&mut self) {
-        const EVERY: Duration = Duration::from_secs(1);
-        if self.looked.is_some_and(|looked| looked.elapsed() < EVERY) {
+        const EVERY: Duration = Duration::from_secs(5);
+        let gaps = self.consumer().context().fetcher().gaps().all();
+        let is_too_soon = self.looked.is_some_and(|looked| looked.elapsed() < EVERY);
+        if gaps.is_empty() || is_too_soon {
             return;
         }
-        let gaps = self.consumer().context().fetcher().take_gaps();
-        if gaps.is_empty() {
-            return;
-        }
+        let firsts = log_offsets(self.consumer(), Offset::Beginning);
         self.looked = Some(Instant::now());
-        match log_offsets(self.consumer(), Offset::Beginning) {
-            Ok(firsts) => {
-                for (partition, gap) in gaps {
-                    if let Some(first) = firsts.get(&partition.partition) {
-                        self.deleted.below(*first, &partition, gap);
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "whether records were deleted unread is looked at later");
-                self.consumer().context().fetcher().missed(gaps);
+        let firsts = firsts.unwrap_or_else(|error| {
+            tracing::debug!(%error, "whether records were deleted unread is looked at later");
+            BTreeMap::new()
+        });
+        for (partition, gap) in gaps {
+            if let Some(first) = firsts.get(&partition.partition) {
+                self.deleted.below(*first, &partition, &gap);
+                let fetcher = self.consumer().context().fetcher();
+                fetcher.gaps().was_looked_at(&partition, &gap);
             }
         }
+    }
+}
+
+/// Of two results the one after which less goes on: librdkafka tells but once that a member can not
+/// go on.
+fn worse(one: Result<(), SourceError>, other: Result<(), SourceError>) -> Result<(), SourceError> {
+    let rank = |result: &Result<(), SourceError>| match result {
+        Ok(()) => 0,
+        Err(SourceError::Transient(_)) => 1,
+        Err(SourceError::Fatal(_)) => 2,
+        Err(SourceError::Fenced(_)) => 3,
+    };
+    if rank(&other) > rank(&one) {
+        other
+    } else {
+        one
     }
 }
 
@@ -178,5 +191,31 @@ impl Drop for KafkaSource {
                 "a consumer does not close; its thread is left behind"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_member_is_fenced_is_told_whatever_else_failed() {
+        let transient = || Err(SourceError::Transient("away".to_owned()));
+        let fenced = || Err(SourceError::Fenced("another".to_owned()));
+        let fatal = || Err(SourceError::Fatal("no queue".to_owned()));
+        let is_fenced = |result| matches!(result, Err(SourceError::Fenced(_)));
+        for other in [Ok(()), transient(), fatal()] {
+            assert!(is_fenced(worse(fenced(), other.clone())));
+            assert!(is_fenced(worse(other, fenced())));
+        }
+        assert!(matches!(
+            worse(transient(), fatal()),
+            Err(SourceError::Fatal(_))
+        ));
+        assert!(matches!(
+            worse(Ok(()), transient()),
+            Err(SourceError::Transient(_))
+        ));
+        assert!(worse(Ok(()), Ok(())).is_ok());
     }
 }
