@@ -17,8 +17,8 @@ use crate::domain::id::SubscriptionId;
 
 /// A part of a record that fails again and again becomes a dead letter, `internal_error`, from
 /// where it can be redriven; one that its event does not lead to any more is parked. What the log
-/// does not take is sent until it does, but for what it never takes: a smaller dead letter is
-/// written for that.
+/// does not take is sent until it does, but for what it never takes: a dead letter is written for
+/// that.
 pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
     let parcels = Parcels::new(pipeline);
     let (parked, dead) = (write::parked(pipeline), write::dead(pipeline));

@@ -77,9 +77,11 @@ impl KafkaSource {
     /// first that is left.
     fn look_for_deleted(&mut self) {
         const EVERY: Duration = Duration::from_secs(5);
+        if self.looked.is_some_and(|looked| looked.elapsed() < EVERY) {
+            return;
+        }
         let gaps = self.consumer().context().fetcher().gaps().all();
-        let is_too_soon = self.looked.is_some_and(|looked| looked.elapsed() < EVERY);
-        if gaps.is_empty() || is_too_soon {
+        if gaps.is_empty() {
             return;
         }
         let firsts = log_offsets(self.consumer(), Offset::Beginning);
