@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
-use topology::seam::Log;
+use topology::log::Log;
 use topology::{KafkaStreams, OutageConfig, StreamsConfig, TopicError};
 use uuid::Uuid;
 

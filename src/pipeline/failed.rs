@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::seam::SinkError;
+use topology::log::SinkError;
 use topology::{ChildPath, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine};
 use topology::{ProducerRecord, ProductionResponse, Response};
 use uuid::Uuid;

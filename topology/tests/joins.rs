@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, CallAgain, Consumed, DriverConfig, ExceptionHandlers, GlobalTable, KStream, Lookup,
-    MaxInFlight, Named, PendingCalls, ProcessingOrder, Response, StreamsBuilder,
-    TopologyTestDriver,
+    Async, CallAgain, Consumed, ExceptionHandlers, GlobalTable, KStream, Lookup, MaxInFlight,
+    Named, ProcessingOrder, Response, StreamsBuilder,
 };
 
 use records::{record, text, to, values};

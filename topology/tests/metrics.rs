@@ -15,11 +15,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::seam::Drain;
+use topology::log::Drain;
+use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, ErrorHandlerContext, ExceptionHandlers, METRICS,
-    MaxInFlight, MetricDescription, MetricSubject, Named, PendingCalls, Produced, ProducerRecord,
-    Response, StreamsBuilder, Topology, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, METRICS, MaxInFlight,
+    MetricDescription, MetricSubject, Named, Produced, ProducerRecord, Response, StreamsBuilder,
+    Topology,
 };
 
 use records::record;

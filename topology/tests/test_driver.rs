@@ -12,10 +12,11 @@ mod records;
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::seam::{Committable, Drain};
+use topology::log::{Committable, Drain};
+use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, MaxInFlight, MetricSubject, Named, PendingCalls,
-    Produced, ProducerRecord, StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, MaxInFlight, MetricSubject, Named, Produced, ProducerRecord,
+    StreamsBuilder, TopicPartition, Topology,
 };
 
 use records::{record, text, to};

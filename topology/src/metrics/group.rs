@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::cells::{Counter, Sensor};
-use crate::lease::Progress;
+use crate::offsets::Progress;
 
 /// The numbers of one source's control thread, its only writer.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::lease::{Progress, lock};
+use crate::fault::Mutation;
+use crate::log::{CommitError, Committable};
 use crate::metrics::{GroupMetrics, Roll};
-use crate::mutation::Mutation;
+use crate::offsets::{Progress, lock};
 use crate::record::TopicPartition;
-use crate::seam::{CommitError, Committable};
 
 /// How long a commit that failed waits to be tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -212,8 +212,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::log::SourceError;
     use crate::offsets::OffsetTracker;
-    use crate::seam::SourceError;
 
     const INTERVAL: Duration = Duration::from_millis(20);
 

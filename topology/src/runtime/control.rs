@@ -11,19 +11,22 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::command::Command;
 use super::committer::Committer;
-use super::pulse::Pulse;
-use super::worker::{Command, WorkerHandle};
-use super::{InvalidOffsetMetadata, Shared, StreamsConfig, StreamsError};
-use crate::lease::Progress;
-use crate::metrics::{AliveThread, GroupMetrics};
-use crate::mutation::Mutation;
-use crate::offsets::{OffsetTracker, decode};
-use crate::record::TopicPartition;
-use crate::seam::{
+use super::config::{InvalidOffsetMetadata, StreamsConfig};
+use super::heartbeat::Pulse;
+use super::shared::Shared;
+use super::worker::WorkerHandle;
+use crate::error::StreamsError;
+use crate::fault::Mutation;
+use crate::log::{
     Assigned, CommitError, Committable, Committed, Drain, RebalanceListener, RecordSource,
     SourceError,
 };
+use crate::metrics::{AliveThread, GroupMetrics};
+use crate::offsets::Progress;
+use crate::offsets::{InvalidOffsetMap, OffsetTracker, decode};
+use crate::record::TopicPartition;
 
 /// Past the drain deadline, how long workers have to hand queues back.
 const HAND_BACK: Duration = Duration::from_secs(2);
@@ -113,7 +116,7 @@ impl Listener {
 /// The tracker that goes on from a commit; an error for metadata of which nothing can be made.
 pub(crate) fn resume(
     committed: Option<&Committed>,
-) -> Result<OffsetTracker, (i64, crate::InvalidOffsetMap)> {
+) -> Result<OffsetTracker, (i64, InvalidOffsetMap)> {
     let Some(Committed { offset, metadata }) = committed else {
         return Ok(OffsetTracker::default());
     };

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::StreamsError;
-use super::head::Guard;
-use super::share::Room;
-use super::worker::Returned;
-use crate::builder::{SourceNode, WorkerBounds};
-use crate::lease::{Budget, PartitionState, Started};
+use super::command::Returned;
+use super::fair_share::Room;
+use super::head_of_line::Guard;
+use crate::completion::{Budget, PartitionState, Started};
+use crate::error::StreamsError;
+use crate::exec::node::SourceNode;
+use crate::exec::permits::WorkerBounds;
+use crate::fault::Mutation;
+use crate::log::{Drain, PartitionQueue};
 use crate::metrics::WaitsFor;
-use crate::mutation::Mutation;
 use crate::named::DueAt;
 use crate::record::ConsumedRecord;
-use crate::seam::{Drain, PartitionQueue};
 
 /// How many records a round takes before what they began has its turn: a runtime runs as many
 /// tasks at a time, and records that lie for long are cold.

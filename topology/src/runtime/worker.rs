@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,56 +14,27 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::head::HeadOfLine;
-use super::pulse::Pulse;
-use super::share::Share;
+use super::command::{COMMANDS, Command};
+use super::fair_share::Share;
+use super::head_of_line::HeadOfLine;
+use super::heartbeat::Pulse;
+use super::limits::Limits;
+use super::shared::Shared;
 use super::task::{Round, Source, Task, give_up};
-use super::{Clock, Shared, StreamsError, now_ms};
-use crate::builder::{Topology, WorkerContext, settle};
-use crate::handlers::{ErrorHandlerContext, RUNS_MAX};
-use crate::lease::{Budget, Failure, PartitionState, Phase, Progress};
+use crate::clock::{Clock, now_ms};
+use crate::completion::{Budget, PartitionState, Phase};
+use crate::dsl::Topology;
+use crate::error::StreamsError;
+use crate::exec::context::WorkerContext;
+use crate::exec::replay::replay_or_settle;
+use crate::fault::Mutation;
+use crate::log::PartitionQueue;
 use crate::metrics::{Roll, nanos};
-use crate::mutation::Mutation;
+use crate::offsets::Progress;
 use crate::record::TopicPartition;
-use crate::seam::{Drain, PartitionQueue};
-
-/// What a worker may hold for each sub-topology.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) records: usize,
-    pub(crate) bytes: usize,
-    pub(crate) window: usize,
-    /// Of the offset map of a partition.
-    pub(crate) map_bytes: usize,
-}
 
 /// The longest a worker sleeps: finds records whose wake-up was lost, and steps of the wall clock.
 const TICK: Duration = Duration::from_secs(1);
-/// One command a partition at a rebalance. A worker that leaves so many lying hangs.
-pub(crate) const COMMANDS: usize = 4_096;
-
-#[derive(Debug)]
-pub(crate) enum Command {
-    Assign {
-        source: usize,
-        queue: Box<dyn PartitionQueue>,
-        progress: Progress,
-    },
-    Revoke {
-        partition: TopicPartition,
-        drain: Drain,
-        done: SyncSender<Returned>,
-    },
-}
-
-/// A partition handed back.
-#[derive(Debug)]
-pub(crate) struct Returned {
-    pub(crate) queue: Box<dyn PartitionQueue>,
-    /// How many records were in flight still: they run again.
-    pub(crate) open: usize,
-}
-
 #[derive(Debug)]
 pub(super) struct WorkerHandle {
     pub(super) commands: mpsc::Sender<Command>,
@@ -280,36 +251,9 @@ impl Worker {
     fn handle_failures(&self) {
         for source in &self.sources {
             while let Some(failure) = source.budget.next_failure() {
-                self.handle_failure(source, failure);
+                replay_or_settle(&self.context, &*source.node, failure);
             }
         }
-    }
-
-    fn handle_failure(&self, source: &Source, failure: Failure) {
-        let Failure {
-            lease,
-            node,
-            error,
-            held,
-        } = failure;
-        let runs = lease.runs() + 1;
-        if !lease.may_start() {
-            return;
-        }
-        if runs < RUNS_MAX {
-            tracing::warn!(node, error, runs, part = %lease.path(), position = ?lease.record().position, "a part of a record failed; it runs again");
-            source.budget.metrics.run_again.add(1);
-            return source.node.start(lease.run_again(held));
-        }
-        let response = (self.context.handlers.processing)(&ErrorHandlerContext {
-            record: lease.record(),
-            processor_node_id: &node,
-            part: lease.path(),
-            error: &error,
-            runs,
-        });
-        source.budget.metrics.handled.add(1);
-        settle(&self.context, (lease, held), (&node, &error), response);
     }
 
     fn until(&self, due_ms: Option<i64>) -> Duration {

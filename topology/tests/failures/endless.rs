@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use topology::seam::{
+use topology::log::{
     Assigned, CommitError, Committable, Log, LogReader, PartitionQueue, RebalanceListener,
     RecordSink, RecordSource, SinkError, SourceError,
 };

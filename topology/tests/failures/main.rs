@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, ErrorHandlerContext, ExceptionHandlers,
-    HeadOfLine, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
-    ProductionResponse, Response, StreamsBuilder, StreamsError, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine,
+    MaxInFlight, MetricSubject, Named, ProcessingOrder, ProductionResponse, Response,
+    StreamsBuilder, StreamsError,
 };
 
 use records::{record, text, to, values};

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use topology::seam::Drain;
+use topology::log::Drain;
+use topology::testing::{PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, CallAgain, Consumed, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
-    ProducerRecord, StreamsBuilder, Topology, TopologyTestDriver,
+    Async, CallAgain, Consumed, MaxInFlight, MetricSubject, Named, ProcessingOrder, ProducerRecord,
+    StreamsBuilder, Topology,
 };
 
 use super::records::{record, text, to, values};

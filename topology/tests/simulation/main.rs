@@ -14,7 +14,7 @@ mod schedule;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use topology::Mutation;
+use topology::testing::Mutation;
 
 use schedule::run;
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use topology::testing::DriverConfig;
 use topology::{
-    ChildPath, ConsumedRecord, DriverConfig, ErrorHandlerContext, ExceptionHandlers, HeadOfLine,
-    ProducerRecord, Response,
+    ChildPath, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine, ProducerRecord,
+    Response,
 };
 
 use crate::part::{PartId, item, written};

@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use fastrand::Rng;
-use topology::seam::Drain;
+use topology::log::Drain;
+use topology::testing::{PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, HeadOfLine, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
-    Produced, StreamsBuilder, Topology, TopologyTestDriver,
+    Async, Consumed, HeadOfLine, MaxInFlight, MetricSubject, Named, ProcessingOrder, Produced,
+    StreamsBuilder, Topology,
 };
 
 use crate::history::History;

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::lease::Lease;
+use crate::completion::Lease;
+use crate::log::SourceError;
 use crate::metrics::SourceMetrics;
 use crate::offsets::OffsetTracker;
 use crate::record::{Position, TopicPartition};
-use crate::seam::SourceError;
 
 #[derive(Debug)]
 struct Queue {
