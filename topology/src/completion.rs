@@ -1,4 +1,4 @@
-//! Completion as a value: every record carries a lease, every forward adds a child, every end
+//! Completion as a value: every record carries a completion, every forward adds a child, every end
 //! releases one. Knows nothing of what the record means.
 
 mod partition;
@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::fault::Mutation;
+use crate::fault::Fault;
 use crate::metrics::SourceMetrics;
 use crate::record::ConsumedRecord;
 
@@ -29,10 +29,10 @@ pub(crate) struct InFlight {
     /// A part ended without being complete, so the record is not.
     is_incomplete: Cell<bool>,
     /// The record was moved on by the head-of-line guard: what still comes of it is dropped.
-    is_relocated: Cell<bool>,
+    is_rerouted: Cell<bool>,
     /// Leases whose part is being written.
     writing: Cell<u32>,
-    /// The numbered parts that are open, and how many leases are for each.
+    /// The numbered parts that are open, and how many completions are for each.
     children: RefCell<BTreeMap<ChildPath, u32>>,
 }
 
@@ -58,27 +58,27 @@ impl InFlight {
         self.writing.get() > 0
     }
 
-    /// As [`Lease::may_start`].
+    /// As [`Completion::may_start`].
     pub(crate) fn may_start(&self) -> bool {
-        self.partition.phase() == Phase::Running && !self.is_relocated.get()
+        self.partition.phase() == Phase::Running && !self.is_rerouted.get()
     }
 
     /// `false` when that was done before.
-    pub(crate) fn relocate(&self) -> bool {
-        !self.is_relocated.replace(true)
+    pub(crate) fn reroute(&self) -> bool {
+        !self.is_rerouted.replace(true)
     }
 }
 
 /// The right, and the duty, to complete a part of a record.
 ///
-/// A record is complete when every part of it is [completed](Lease::complete). A part that fails,
-/// or whose lease is dropped, is *abandoned*: it alone is run again, up to [`RUNS_MAX`] times, and
+/// A record is complete when every part of it is [completed](Completion::complete). A part that fails,
+/// or whose completion is dropped, is *abandoned*: it alone is run again, up to [`RUNS_MAX`] times, and
 /// then the processing handler takes it. Given up with its partition, it is not abandoned: the
 /// partition's next owner runs the record again.
 ///
 /// [`RUNS_MAX`]: crate::RUNS_MAX
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct Completion {
     shared: Rc<InFlight>,
     path: ChildPath,
     again: Option<Box<Again>>,
@@ -86,7 +86,7 @@ pub(crate) struct Lease {
     is_released: bool,
 }
 
-/// A part that runs again. Its lease has the path of the part from the source on.
+/// A part that runs again. Its completion has the path of the part from the source on.
 struct Again {
     /// How often it ran before.
     runs: u8,
@@ -119,12 +119,12 @@ impl std::fmt::Debug for Again {
     }
 }
 
-impl Lease {
+impl Completion {
     pub(crate) fn record(&self) -> &ConsumedRecord {
         &self.shared.record
     }
 
-    /// The record, to be looked at while the lease is another's.
+    /// The record, to be looked at while the completion is another's.
     pub(crate) fn shared(&self) -> Rc<InFlight> {
         Rc::clone(&self.shared)
     }
@@ -142,7 +142,7 @@ impl Lease {
         self.again.as_ref().map_or(0, |again| again.runs)
     }
 
-    /// A further lease of a record, which keeps it in flight.
+    /// A further completion of a record, which keeps it in flight.
     pub(crate) fn beside(record: &Rc<InFlight>) -> Self {
         Self::of(Rc::clone(record), ChildPath::default(), None)
     }
@@ -163,7 +163,7 @@ impl Lease {
         }
     }
 
-    /// What came of this part is being written, until the lease ends.
+    /// What came of this part is being written, until the completion ends.
     pub(crate) fn writes(&mut self) {
         if !std::mem::replace(&mut self.is_writing, true) {
             let writing = &self.shared.writing;
@@ -210,7 +210,7 @@ impl Lease {
     /// Ends this part as failed: it runs again, or the processing handler takes it. `held` is what
     /// operator `node` holds for it meanwhile.
     pub(crate) fn fail(mut self, node: &str, error: String, held: Option<Held>) {
-        if Mutation::FailureCompletes.is_planted() {
+        if Fault::FailureCompletes.is_active() {
             self.release(true);
         } else if self.may_start() {
             self.hand_over(node, error, held);
@@ -219,14 +219,14 @@ impl Lease {
         }
     }
 
-    /// The lease with which this part begins again at its record's source. What was held for it and
+    /// The completion with which this part begins again at its record's source. What was held for it and
     /// not taken stays so.
     pub(crate) fn run_again(mut self, held: Option<Held>) -> Self {
         let runs = self.runs() + 1;
         let held_before = self.again.as_ref().map(|again| again.held.take());
         let held = held_before.into_iter().flatten().chain(held).collect();
         let mut to: Vec<_> = self.path.numbers().iter().rev().copied().collect();
-        if Mutation::RunWholeAgain.is_planted() {
+        if Fault::RunWholeAgain.is_active() {
             to.clear();
         }
         let held = Rc::new(Cell::new(held));
@@ -242,8 +242,8 @@ impl Lease {
     }
 
     /// Whether the record was moved on: nothing that comes of it has an effect.
-    pub(crate) fn is_relocated(&self) -> bool {
-        self.shared.is_relocated.get()
+    pub(crate) fn is_rerouted(&self) -> bool {
+        self.shared.is_rerouted.get()
     }
 
     /// Resolves when the partition begins to be given up; not if it has.
@@ -253,14 +253,14 @@ impl Lease {
 
     /// Whether results may be written: `false` once the partition is another's.
     pub(crate) fn is_held(&self) -> bool {
-        let is_held = self.shared.partition.phase() != Phase::Closed
-            || Mutation::ForwardAfterRevoke.is_planted();
-        is_held && !self.shared.is_relocated.get()
+        let is_held =
+            self.shared.partition.phase() != Phase::Closed || Fault::ForwardAfterRevoke.is_active();
+        is_held && !self.shared.is_rerouted.get()
     }
 
     fn hand_over(&mut self, node: &str, error: String, held: Option<Held>) {
         self.is_released = true;
-        let lease = Self {
+        let completion = Self {
             shared: Rc::clone(&self.shared),
             path: std::mem::take(&mut self.path),
             again: self.again.take(),
@@ -268,7 +268,7 @@ impl Lease {
             is_released: false,
         };
         let failure = Failure {
-            lease,
+            completion,
             node: node.to_owned(),
             error,
             held,
@@ -281,9 +281,9 @@ impl Lease {
         let shared = &self.shared;
         if !self.path.is_root() {
             let mut children = shared.children.borrow_mut();
-            if let Some(leases) = children.get_mut(&self.path) {
-                *leases -= 1;
-                if *leases == 0 {
+            if let Some(completions) = children.get_mut(&self.path) {
+                *completions -= 1;
+                if *completions == 0 {
                     children.remove(&self.path);
                 }
             }
@@ -292,24 +292,26 @@ impl Lease {
             shared.writing.set(shared.writing.get().saturating_sub(1));
         }
         let is_closed = shared.partition.phase() == Phase::Closed;
-        let is_wrong = is_closed && Mutation::StaleResultCounts.is_planted();
+        let is_wrong = is_closed && Fault::StaleResultCounts.is_active();
         if !is_complete && !is_wrong {
             shared.is_incomplete.set(true);
         }
         shared.open.set(shared.open.get().saturating_sub(1));
         shared.partition.part_ends();
         let is_last = shared.open.get() == 0;
-        if !is_last && is_complete && Mutation::CommitPastOpen.is_planted() {
-            shared.partition.relocated(shared.record.position.offset);
+        if !is_last && is_complete && Fault::CommitPastOpen.is_active() {
+            shared
+                .partition
+                .mark_complete(shared.record.position.offset);
         }
         if is_last {
-            let is_complete = !shared.is_incomplete.get() && !shared.is_relocated.get();
+            let is_complete = !shared.is_incomplete.get() && !shared.is_rerouted.get();
             shared.partition.end(shared, is_complete);
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for Completion {
     fn drop(&mut self) {
         if self.is_released {
             return;

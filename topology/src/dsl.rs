@@ -114,7 +114,7 @@ fn instantiate<V: 'static>(make: &SharedMake<V>, context: &WorkerContext) -> Rc<
     }
 }
 
-/// A stream of values; each carries the lease of the record that it came from.
+/// A stream of values; each carries the completion of the record that it came from.
 ///
 /// Every operator takes the stream, for a value goes to one consumer; [`split`](Self::split) is
 /// how a stream becomes several, and [`merge`](Self::merge) how two become one.

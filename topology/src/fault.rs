@@ -8,7 +8,7 @@
     not(feature = "testing"),
     expect(unreachable_pub, reason = "exported with the feature")
 )]
-pub enum Mutation {
+pub enum Fault {
     /// The commit goes up to the highest offset that was read (#826).
     CommitHighestSeen,
     /// A part that is dropped after its partition was given up counts as complete (#875, #909).
@@ -50,16 +50,16 @@ pub enum Mutation {
 }
 
 #[cfg(feature = "testing")]
-mod planted {
+mod active {
     use std::cell::Cell;
 
-    use super::Mutation;
+    use super::Fault;
 
     thread_local! {
-        static PLANTED: Cell<Option<Mutation>> = const { Cell::new(None) };
+        static ACTIVE: Cell<Option<Fault>> = const { Cell::new(None) };
     }
 
-    impl Mutation {
+    impl Fault {
         /// All of them.
         pub const ALL: [Self; 19] = [
             Self::CommitHighestSeen,
@@ -84,20 +84,20 @@ mod planted {
         ];
 
         /// Plants a defect in everything that runs on this thread; `None` removes it.
-        pub fn plant(mutation: Option<Self>) {
-            PLANTED.set(mutation);
+        pub fn inject(fault: Option<Self>) {
+            ACTIVE.set(fault);
         }
 
-        pub(crate) fn is_planted(self) -> bool {
-            PLANTED.get() == Some(self)
+        pub(crate) fn is_active(self) -> bool {
+            ACTIVE.get() == Some(self)
         }
     }
 }
 
 #[cfg(not(feature = "testing"))]
-impl Mutation {
+impl Fault {
     #[expect(clippy::unused_self, reason = "as with the feature")]
-    pub(crate) const fn is_planted(self) -> bool {
+    pub(crate) const fn is_active(self) -> bool {
         false
     }
 }

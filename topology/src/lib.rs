@@ -1,6 +1,6 @@
 //! Kafka Streams-style topologies with asynchronous processing and out-of-order completion.
 //!
-//! A [`Topology`] is declared with a [`StreamsBuilder`] and run by [`KafkaStreams`] on a
+//! A [`Topology`] is declared with a [`StreamsBuilder`] and run by [`Streams`] on a
 //! [`Log`](log::Log). The crate `topology-kafka` has one for Apache Kafka, `topology-embedded` one in
 //! a file of SQLite.
 //! Records are processed concurrently and complete in any order. What is committed never passes a
@@ -80,7 +80,7 @@ pub use completion::ChildPath;
 pub use dsl::{Async, BranchedKStream, GlobalTable, KStream, Lookup, ProcessingOrder};
 pub use dsl::{StreamsBuilder, Topology};
 pub use error::{Abandoned, CloseError, StartError, StreamsError};
-pub use exec::call_options::CallAgain;
+pub use exec::call_options::RetryWhile;
 pub use exec::context::WorkerContext;
 pub use exec::dead_letter::DeadLetter;
 pub use exec::handlers::{
@@ -99,6 +99,6 @@ pub use outage::{Attempted, OutageConfig, OutageConfigError, OutageGuard, Standi
 pub use partitioner::partition_of;
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, Record, TopicPartition};
 pub use runtime::{
-    HeadOfLine, InvalidOffsetMetadata, KafkaStreams, State, StateListener, StreamsConfig,
+    HeadOfLine, InvalidOffsetMetadata, State, StateListener, Streams, StreamsConfig,
 };
 pub use topic::{TopicError, TopicSpec};

@@ -1,5 +1,5 @@
-//! The seam between the engine and a log: a source of records and a sink for them.
-//! It knows of no particular log: `kafka` and `embedded` implement it, and the test driver.
+//! The traits between the engine and a log: a source of records and a sink for them.
+//! The crates `topology-kafka` and `topology-embedded` implement them, and so does the test driver.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -103,7 +103,11 @@ pub trait RebalanceListener: Send {
     /// Takes back partitions. Blocks until what is in flight on them has ended, at most for the
     /// drain timeout, and answers what may be committed. After it returns no queue of these
     /// partitions is alive, and nothing read from them is forwarded any more.
-    fn revoked(&mut self, partitions: &[TopicPartition], drain: Drain) -> Vec<Committable>;
+    fn revoked(
+        &mut self,
+        partitions: &[TopicPartition],
+        revocation: Revocation,
+    ) -> Vec<Committable>;
 }
 
 /// The commit of partitions that are given up, without their metadata where that is refused.
@@ -128,9 +132,9 @@ pub fn commit_last(
 
 /// How partitions are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drain {
+pub enum Revocation {
     /// Let what is in flight end, for at most this long.
-    For(Duration),
+    Graceful(Duration),
     /// Another member owns the partitions already: stop at once.
     Lost,
 }

@@ -8,7 +8,7 @@ mod map;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::fault::Mutation;
+use crate::fault::Fault;
 #[cfg(feature = "testing")]
 use crate::log::Committed;
 use bits::BitRing;
@@ -18,9 +18,9 @@ use map::SPAN_MAX;
 pub(crate) use map::{decode, encode};
 
 /// The offsets of a partition, which its worker completes and its control thread commits.
-pub(crate) type Progress = Arc<Mutex<OffsetTracker>>;
+pub(crate) type SharedOffsets = Arc<Mutex<OffsetTracker>>;
 
-pub(crate) fn lock(progress: &Progress) -> MutexGuard<'_, OffsetTracker> {
+pub(crate) fn lock(progress: &SharedOffsets) -> MutexGuard<'_, OffsetTracker> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -202,7 +202,7 @@ impl OffsetTracker {
     /// does not fit is left out from the top.
     pub(crate) fn map(&mut self, limit: usize) -> String {
         let text = self.committable().map_or_else(String::new, |base| {
-            let shift = i64::from(Mutation::ShiftMap.is_planted());
+            let shift = i64::from(Fault::ShiftMap.is_active());
             let runs = self.complete.runs().map(|run| run.start - shift..run.end);
             encode(base, &runs.collect::<Vec<_>>(), limit)
         });

@@ -40,7 +40,7 @@ pub use config::{InvalidOffsetMetadata, StreamsConfig};
 pub(crate) use control::resume;
 pub use head_of_line::HeadOfLine;
 #[cfg(feature = "testing")]
-pub(crate) use heartbeat::Pulse;
+pub(crate) use heartbeat::Heartbeat;
 #[cfg(feature = "testing")]
 pub(crate) use limits::Limits;
 pub use state::{State, StateListener};
@@ -49,7 +49,7 @@ pub(crate) use worker::Worker;
 /// A running topology. Dropped without [`close`](Self::close), its threads run on until the process
 /// ends.
 #[derive(Debug)]
-pub struct KafkaStreams {
+pub struct Streams {
     shared: Arc<Shared>,
     threads: Vec<(String, JoinHandle<()>)>,
     workers: Vec<WorkerHandle>,
@@ -58,7 +58,7 @@ pub struct KafkaStreams {
     sources: usize,
 }
 
-impl KafkaStreams {
+impl Streams {
     /// Starts the threads and joins the groups. Records flow once partitions are assigned.
     pub fn start(
         topology: Topology,

@@ -4,6 +4,6 @@
 pub(crate) mod driver;
 pub mod guarantees;
 
-pub use crate::fault::Mutation;
+pub use crate::fault::Fault;
 pub use crate::offsets::complete_above;
 pub use driver::{Call, DriverConfig, PendingCalls, TopologyTestDriver, Written};

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 use tokio::runtime::Runtime;
-use topology::log::{Assigned, Committable, Drain, Log, PartitionQueue, RebalanceListener};
+use topology::log::{Assigned, Committable, Log, PartitionQueue, RebalanceListener, Revocation};
 use topology::{ProducerRecord, TopicPartition, TopicSpec};
 use topology_embedded::{EmbeddedConfig, EmbeddedLog};
 
@@ -138,7 +138,7 @@ impl RebalanceListener for Queues {
         }
     }
 
-    fn revoked(&mut self, _: &[TopicPartition], _: Drain) -> Vec<Committable> {
+    fn revoked(&mut self, _: &[TopicPartition], _: Revocation) -> Vec<Committable> {
         Vec::new()
     }
 }

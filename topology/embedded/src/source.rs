@@ -14,7 +14,7 @@ use super::topics::Topic;
 use super::writer::{Commit, Request};
 use topology::TopicPartition;
 use topology::log::{
-    Assigned, CommitError, Committable, Committed, Drain, RebalanceListener, RecordSource,
+    Assigned, CommitError, Committable, Committed, RebalanceListener, RecordSource, Revocation,
     SourceError, commit_last,
 };
 
@@ -174,7 +174,7 @@ impl RecordSource for EmbeddedSource {
         let all = self.topic.partitions.iter();
         let all: Vec<_> = all.map(|partition| partition.at.clone()).collect();
         tracing::info!(partitions = all.len(), "revoked");
-        let committable = self.listener.revoked(&all, Drain::For(drain));
+        let committable = self.listener.revoked(&all, Revocation::Graceful(drain));
         commit_last(committable, |offsets| self.commit(offsets));
     }
 }

@@ -1,4 +1,4 @@
-//! Apache Kafka behind the seam: the only user of `rdkafka`.
+//! Apache Kafka as the log of a [topology].
 
 mod admin;
 mod assignment;

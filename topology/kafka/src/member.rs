@@ -14,7 +14,7 @@ use super::fetcher::Fetcher;
 use super::offsets;
 use topology::TopicPartition;
 use topology::log::{
-    Assigned, CommitError, Committable, Drain, RebalanceListener, SourceError, commit_last,
+    Assigned, CommitError, Committable, RebalanceListener, Revocation, SourceError, commit_last,
 };
 
 /// The context of a consumer.
@@ -154,21 +154,21 @@ impl Member {
     /// Gives up those that it has still: closing revokes once more what a member gave up that
     /// stays in its group.
     pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
-        let drain = if consumer.assignment_lost() {
-            Drain::Lost
+        let revocation = if consumer.assignment_lost() {
+            Revocation::Lost
         } else {
-            Drain::For(self.drain())
+            Revocation::Graceful(self.drain())
         };
-        self.give_up(partitions, drain);
+        self.give_up(partitions, revocation);
     }
 
     /// Gives up all that it has, which is another's already. Of a member that is fenced librdkafka
     /// says nothing more.
     pub(super) fn lose(&self) {
-        self.give_up(&self.assigned(), Drain::Lost);
+        self.give_up(&self.assigned(), Revocation::Lost);
     }
 
-    fn give_up(&self, partitions: &[TopicPartition], drain: Drain) {
+    fn give_up(&self, partitions: &[TopicPartition], revocation: Revocation) {
         let taken = lock(&self.assignment).take(partitions);
         if taken.all.is_empty() {
             return;
@@ -176,10 +176,10 @@ impl Member {
         tracing::info!(
             partitions = taken.all.len(),
             which = which(&taken.all),
-            lost = drain == Drain::Lost,
+            lost = revocation == Revocation::Lost,
             "revoked"
         );
-        let committable = lock(&self.listener).revoked(&taken.all, drain);
+        let committable = lock(&self.listener).revoked(&taken.all, revocation);
         self.fetcher.stop(&taken.read);
         if !committable.is_empty() {
             lock(&self.committer).wait_for_late();

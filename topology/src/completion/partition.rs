@@ -8,11 +8,11 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::residence::Residence;
-use super::{Held, InFlight, Lease};
+use super::{Completion, Held, InFlight};
 use crate::completion::ChildPath;
-use crate::fault::Mutation;
+use crate::fault::Fault;
 use crate::metrics::SourceMetrics;
-use crate::offsets::{Progress, Registered, lock};
+use crate::offsets::{Registered, SharedOffsets, lock};
 use crate::record::ConsumedRecord;
 
 /// What the partitions of one source on one worker have in common.
@@ -31,7 +31,7 @@ pub(crate) struct Budget {
 /// A part of a record that failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    pub(crate) lease: Lease,
+    pub(crate) completion: Completion,
     pub(crate) node: String,
     pub(crate) error: String,
     pub(crate) held: Option<Held>,
@@ -91,7 +91,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) enum Started {
     /// Run it with this.
-    Run(Lease),
+    Run(Completion),
     /// It was complete before.
     Complete,
     /// Its offset is not above the last one's.
@@ -109,7 +109,7 @@ pub(crate) struct PartitionState {
     bytes: Cell<usize>,
     idle: Notify,
     ending: Notify,
-    progress: Progress,
+    progress: SharedOffsets,
     /// The committable offset when the partition was given up.
     given_up_at: Cell<Option<i64>>,
     /// In the order of their offsets; those that ended are removed from time to time.
@@ -118,7 +118,7 @@ pub(crate) struct PartitionState {
 }
 
 impl PartitionState {
-    pub(crate) fn new(budget: Rc<Budget>, progress: Progress) -> Rc<Self> {
+    pub(crate) fn new(budget: Rc<Budget>, progress: SharedOffsets) -> Rc<Self> {
         Rc::new(Self {
             phase: Cell::new(Phase::Running),
             records: Cell::new(0),
@@ -134,7 +134,7 @@ impl PartitionState {
     }
 
     #[cfg(test)]
-    pub(crate) fn progress(&self) -> &Progress {
+    pub(crate) fn progress(&self) -> &SharedOffsets {
         &self.progress
     }
 
@@ -178,7 +178,7 @@ impl PartitionState {
     /// ended only after it was given up. Not if another member has gone beyond it meanwhile, or the
     /// group's offset was set back: it comes back at what was last committed, or would have been.
     pub(crate) fn adopt_late(&self, before: &Self) {
-        if Mutation::LateResultsDropped.is_planted() {
+        if Fault::LateResultsDropped.is_active() {
             return;
         }
         let (mut tracker, before_tracker) = (lock(&self.progress), lock(&before.progress));
@@ -220,10 +220,10 @@ impl PartitionState {
         }
         let bytes = record.size();
         add(&self.records, 1);
-        if !Mutation::RecordsUncounted.is_planted() {
+        if !Fault::RecordsUncounted.is_active() {
             add(&self.budget.records, 1);
         }
-        if !Mutation::BytesUncounted.is_planted() {
+        if !Fault::BytesUncounted.is_active() {
             add(&self.bytes, bytes);
             add(&self.budget.bytes, bytes);
         }
@@ -235,7 +235,7 @@ impl PartitionState {
             partition: Rc::clone(self),
             open: Cell::new(0),
             is_incomplete: Cell::new(false),
-            is_relocated: Cell::new(false),
+            is_rerouted: Cell::new(false),
             writing: Cell::new(0),
             children: RefCell::default(),
         });
@@ -245,7 +245,7 @@ impl PartitionState {
         }
         opened.push_back(Rc::downgrade(&shared));
         drop(opened);
-        Started::Run(Lease::of(shared, ChildPath::default(), None))
+        Started::Run(Completion::of(shared, ChildPath::default(), None))
     }
 
     /// The record that holds the commit back.
@@ -257,7 +257,7 @@ impl PartitionState {
     }
 
     /// Marks a record complete of which the log has what is left of it.
-    pub(crate) fn relocated(&self, offset: i64) {
+    pub(crate) fn mark_complete(&self, offset: i64) {
         if self.phase() != Phase::Closed {
             lock(&self.progress).complete(offset);
         }
@@ -269,7 +269,7 @@ impl PartitionState {
     }
 
     pub(super) fn part_begins(&self) {
-        if !Mutation::RecordsUncounted.is_planted() {
+        if !Fault::RecordsUncounted.is_active() {
             add(&self.parts, 1);
             add(&self.budget.parts, 1);
         }
@@ -306,7 +306,7 @@ impl PartitionState {
 
     /// Whether what ends leaves the budget.
     fn gives_back(&self) -> bool {
-        self.phase() != Phase::Closed || !Mutation::BudgetLeaksOnRevoke.is_planted()
+        self.phase() != Phase::Closed || !Fault::BudgetLeaksOnRevoke.is_active()
     }
 }
 

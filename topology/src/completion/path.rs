@@ -1,4 +1,4 @@
-//! Which part of a record a lease is for.
+//! Which part of a record a completion is for.
 
 use std::fmt;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Claims about leases on one partition.
+//! Claims about completions on one partition.
 
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +21,7 @@ impl Partition {
         Self { state, budget }
     }
 
-    pub(crate) fn start(&self, offset: i64) -> Lease {
+    pub(crate) fn start(&self, offset: i64) -> Completion {
         let record = ConsumedRecord {
             position: Position {
                 topic: "in".into(),
@@ -34,7 +34,7 @@ impl Partition {
             headers: Vec::new(),
         };
         match self.state.start(record) {
-            Started::Run(lease) => lease,
+            Started::Run(completion) => completion,
             other => unreachable!("{other:?}"),
         }
     }
@@ -47,9 +47,9 @@ impl Partition {
 #[test]
 fn a_record_is_complete_only_with_its_last_child() {
     let partition = Partition::new();
-    let lease = partition.start(5);
-    let (first, second) = (lease.child(0).unwrap(), lease.child(1).unwrap());
-    lease.complete();
+    let completion = partition.start(5);
+    let (first, second) = (completion.child(0).unwrap(), completion.child(1).unwrap());
+    completion.complete();
     second.complete();
     assert_eq!(partition.committable(), Some(5));
     first.complete();
@@ -60,37 +60,37 @@ fn a_record_is_complete_only_with_its_last_child() {
 #[test]
 fn what_a_record_is_fanned_out_to_counts_like_records() {
     let partition = Partition::new();
-    let lease = partition.start(5);
-    let children = [lease.child(0).unwrap(), lease.child(1).unwrap()];
+    let completion = partition.start(5);
+    let children = [completion.child(0).unwrap(), completion.child(1).unwrap()];
     assert_eq!(partition.budget.parts(), 3);
-    lease.complete();
-    children.into_iter().for_each(Lease::complete);
+    completion.complete();
+    children.into_iter().for_each(Completion::complete);
     assert_eq!(partition.budget.parts(), 0);
     assert_eq!(partition.budget.bytes(), 0);
 }
 
 #[test]
-fn a_dropped_lease_is_handed_over_as_failed_and_holds_the_commit_back() {
+fn a_dropped_completion_fails_and_holds_the_commit_back() {
     let partition = Partition::new();
     drop(partition.start(5));
     partition.start(6).complete();
     assert_eq!(partition.committable(), Some(5));
     let failure = partition.budget.next_failure().unwrap();
-    failure.lease.run_again(None).complete();
+    failure.completion.run_again(None).complete();
     assert_eq!(partition.committable(), Some(7));
 }
 
 #[test]
 fn what_failed_is_run_again_alone() {
     let partition = Partition::new();
-    let lease = partition.start(5);
-    let (first, second) = (lease.child(7).unwrap(), lease.child(8).unwrap());
-    lease.complete();
+    let completion = partition.start(5);
+    let (first, second) = (completion.child(7).unwrap(), completion.child(8).unwrap());
+    completion.complete();
     first.complete();
     second.fail("node", "error".to_owned(), None);
     let failure = partition.budget.next_failure().unwrap();
-    assert_eq!(failure.lease.path().numbers(), [8]);
-    let again = failure.lease.run_again(None);
+    assert_eq!(failure.completion.path().numbers(), [8]);
+    let again = failure.completion.run_again(None);
     assert_eq!(again.runs(), 1);
     assert!(again.child(7).is_none());
     let second = again.child(8).unwrap();
@@ -104,41 +104,41 @@ fn what_failed_is_run_again_alone() {
 #[test]
 fn a_record_of_which_more_may_come_is_an_open_part_itself() {
     let partition = Partition::new();
-    let lease = partition.start(5);
-    let child = lease.child(7).unwrap();
-    let record = lease.shared();
+    let completion = partition.start(5);
+    let child = completion.child(7).unwrap();
+    let record = completion.shared();
     assert_eq!(
         record.open_parts(),
         [ChildPath::default(), child.path().clone()]
     );
-    lease.complete();
+    completion.complete();
     assert_eq!(record.open_parts(), [child.path().clone()]);
     child.complete();
     assert!(record.open_parts().is_empty());
 }
 
 #[test]
-fn a_record_is_being_written_until_the_lease_that_writes_ends() {
+fn a_record_is_being_written_until_that_completion_ends() {
     let partition = Partition::new();
-    let lease = partition.start(5);
-    let mut child = lease.child(7).unwrap();
+    let completion = partition.start(5);
+    let mut child = completion.child(7).unwrap();
     child.writes();
-    let record = lease.shared();
+    let record = completion.shared();
     assert!(record.is_being_written());
     child.complete();
     assert!(!record.is_being_written());
-    lease.complete();
+    completion.complete();
 }
 
 #[test]
 fn what_an_operator_held_comes_back_to_it_alone() {
     let partition = Partition::new();
-    let lease = partition.start(5);
-    let child = lease.child(0).unwrap();
-    lease.complete();
+    let completion = partition.start(5);
+    let child = completion.child(0).unwrap();
+    completion.complete();
     child.fail("node", "error".to_owned(), Some((3, Box::new("turn"))));
     let failure = partition.budget.next_failure().unwrap();
-    let again = failure.lease.run_again(failure.held);
+    let again = failure.completion.run_again(failure.held);
     let child = again.child(0).unwrap();
     assert!(child.take_held(2).is_none());
     assert_eq!(child.take_held(3).unwrap().downcast_ref(), Some(&"turn"));
@@ -149,25 +149,31 @@ fn what_an_operator_held_comes_back_to_it_alone() {
 #[test]
 fn what_several_operators_hold_stays_while_a_part_fails_again() {
     let partition = Partition::new();
-    let mut lease = partition.start(5);
+    let mut completion = partition.start(5);
     for operator in [3, 4] {
         let held = Some((operator, Box::new(operator) as _));
-        lease.fail("node", "error".to_owned(), held);
+        completion.fail("node", "error".to_owned(), held);
         let failure = partition.budget.next_failure().unwrap();
-        lease = failure.lease.run_again(failure.held);
+        completion = failure.completion.run_again(failure.held);
     }
-    assert_eq!(lease.take_held(3).unwrap().downcast_ref(), Some(&3_usize));
-    assert_eq!(lease.take_held(4).unwrap().downcast_ref(), Some(&4_usize));
-    lease.complete();
+    assert_eq!(
+        completion.take_held(3).unwrap().downcast_ref(),
+        Some(&3_usize)
+    );
+    assert_eq!(
+        completion.take_held(4).unwrap().downcast_ref(),
+        Some(&4_usize)
+    );
+    completion.complete();
 }
 
 #[test]
 fn a_result_after_the_partition_was_given_up_counts_only_if_it_comes_back_where_it_was() {
     let partition = Partition::new();
-    let lease = partition.start(5);
+    let completion = partition.start(5);
     partition.state.close();
-    assert!(!lease.is_held());
-    lease.complete();
+    assert!(!completion.is_held());
+    completion.complete();
     for (committed, expected) in [(5, 6), (4, 4), (7, 7)] {
         let progress = Arc::new(Mutex::new(OffsetTracker::resume(committed, &[])));
         let next = PartitionState::new(Rc::clone(&partition.budget), progress);
@@ -179,9 +185,9 @@ fn a_result_after_the_partition_was_given_up_counts_only_if_it_comes_back_where_
 #[test]
 fn a_part_dropped_after_the_partition_was_given_up_is_not_complete() {
     let partition = Partition::new();
-    let lease = partition.start(5);
+    let completion = partition.start(5);
     partition.state.close();
-    drop(lease);
+    drop(completion);
     assert_eq!(partition.committable(), Some(5));
     assert!(partition.budget.next_failure().is_none());
 }
@@ -189,12 +195,12 @@ fn a_part_dropped_after_the_partition_was_given_up_is_not_complete() {
 #[test]
 fn nothing_comes_of_a_record_that_was_moved_on() {
     let partition = Partition::new();
-    let lease = partition.start(5);
+    let completion = partition.start(5);
     let blocker = partition.state.blocker().unwrap();
-    blocker.relocate();
-    assert!(!lease.is_held());
-    lease.complete();
+    blocker.reroute();
+    assert!(!completion.is_held());
+    completion.complete();
     assert_eq!(partition.committable(), Some(5));
-    partition.state.relocated(5);
+    partition.state.mark_complete(5);
     assert_eq!(partition.committable(), Some(6));
 }

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::exec::call_options::{Again, CallAgain, CallOptions, KeyOf};
+use crate::exec::call_options::{Again, CallOptions, KeyOf, RetryWhile};
 use crate::exec::permits::MaxInFlight;
 use crate::graph::{CallsDescription, OrderDescription};
 use crate::named::Named;
@@ -154,9 +154,9 @@ impl<V, W> Async<V, W> {
     /// permit just then, where calls have a bound, is dropped as any other, and its record runs
     /// again elsewhere.
     #[must_use]
-    pub fn call_again(
+    pub fn retry_while(
         mut self,
-        wait: CallAgain,
+        wait: RetryWhile,
         value: impl Fn(&W) -> Option<V> + Send + Sync + 'static,
     ) -> Self {
         let value = Arc::new(value);
@@ -179,7 +179,7 @@ impl<V, W> std::fmt::Debug for Async<V, W> {
             .field("name", &self.name)
             .field("order", &self.order)
             .field("timeout", &self.options.timeout)
-            .field("call_again", &self.options.again)
+            .field("retry_while", &self.options.again)
             .finish_non_exhaustive()
     }
 }

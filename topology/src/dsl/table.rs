@@ -109,7 +109,7 @@ impl<V: 'static> KStream<V> {
     /// at once, for how long and how often.
     ///
     /// `joiner` gets what [`get`](Lookup::get) answered, so an error is told from nothing found;
-    /// with [`Async::call_again`] a value can wait for a table that can not tell. A value without
+    /// with [`Async::retry_while`] a value can wait for a table that can not tell. A value without
     /// a key is joined with nothing and not looked up, but waits for its turn as any other.
     pub fn left_join<K: 'static, T: 'static, E: 'static, W: 'static>(
         self,

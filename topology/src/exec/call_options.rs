@@ -8,7 +8,7 @@ use crate::record::Position;
 
 /// How long the record of a call waits that is made again.
 #[derive(Clone, Copy, Debug)]
-pub struct CallAgain {
+pub struct RetryWhile {
     /// Between two calls.
     pub every: Duration,
     /// From the first result on. Checked before each wait.
@@ -21,7 +21,7 @@ type ValueAgain<V, W> = Arc<dyn Fn(&W) -> Option<V> + Send + Sync>;
 
 /// With which value a call is made again.
 pub(crate) struct Again<V, W> {
-    pub(crate) wait: CallAgain,
+    pub(crate) wait: RetryWhile,
     pub(crate) value: ValueAgain<V, W>,
 }
 

@@ -1,4 +1,4 @@
-//! The nodes as they run on one worker. Each takes a value with its lease and passes both on.
+//! The nodes as they run on one worker. Each takes a value with its completion and passes both on.
 
 mod calls;
 mod sink;
@@ -10,8 +10,8 @@ use super::context::WorkerContext;
 use super::handlers::ErrorHandlerContext;
 use super::node::{Node, SourceNode};
 use super::replay::{Children, arrived, caught, guarded, holder, settle};
-use crate::completion::Lease;
-use crate::fault::Mutation;
+use crate::completion::Completion;
+use crate::fault::Fault;
 use crate::metrics::NodeMetrics;
 use crate::named::Decode;
 
@@ -26,26 +26,27 @@ pub(crate) struct DecodeNode<V> {
 }
 
 impl<V> SourceNode for DecodeNode<V> {
-    fn start(&self, lease: Lease) {
+    fn start(&self, completion: Completion) {
         self.node.processed.add(1);
-        let record = lease.shared();
-        let Some((decoded, lease)) = guarded(&self.node, lease, || (self.decode)(record.record()))
+        let record = completion.shared();
+        let Some((decoded, completion)) =
+            guarded(&self.node, completion, || (self.decode)(record.record()))
         else {
             return;
         };
         match decoded {
-            Ok(value) => self.next.process(value, lease),
+            Ok(value) => self.next.process(value, completion),
             Err(error) => {
                 let response = (self.context.handlers.deserialization)(&ErrorHandlerContext {
-                    record: lease.record(),
+                    record: completion.record(),
                     processor_node_id: &self.node.name,
-                    part: lease.path(),
+                    part: completion.path(),
                     error: &error,
-                    runs: lease.runs() + 1,
+                    runs: completion.runs() + 1,
                 });
                 settle(
                     &self.context,
-                    lease,
+                    completion,
                     None,
                     &self.node.name,
                     &error,
@@ -63,10 +64,10 @@ pub(crate) struct MapNode<F, W> {
 }
 
 impl<V, W, F: Fn(V) -> W> Node<V> for MapNode<F, W> {
-    fn process(&self, value: V, lease: Lease) {
+    fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
-        if let Some((value, lease)) = guarded(&self.node, lease, || (self.map)(value)) {
-            self.next.process(value, lease);
+        if let Some((value, completion)) = guarded(&self.node, completion, || (self.map)(value)) {
+            self.next.process(value, completion);
         }
     }
 }
@@ -88,20 +89,25 @@ impl<F, W> FlatMapNode<F, W> {
         }
     }
 
-    fn children(&self, lease: &Lease) -> Children {
-        let held = lease.take_held(self.number);
+    fn children(&self, completion: &Completion) -> Children {
+        let held = completion.take_held(self.number);
         Children::resume(held.and_then(|held| held.downcast().ok()))
     }
 
-    fn forward(&self, (number, value): (u128, W), lease: &Lease, children: &mut Children) {
+    fn forward(
+        &self,
+        (number, value): (u128, W),
+        completion: &Completion,
+        children: &mut Children,
+    ) {
         if children.before.contains(&number) {
             return;
         }
-        let Some(child) = lease.child(number) else {
+        let Some(child) = completion.child(number) else {
             return;
         };
         children.made.push(number);
-        if number == 1 && Mutation::DropChild.is_planted() {
+        if number == 1 && Fault::DropChild.is_active() {
             return child.complete();
         }
         self.next.process(value, child);
@@ -109,48 +115,48 @@ impl<F, W> FlatMapNode<F, W> {
 }
 
 impl<V, W, I: IntoIterator<Item = (u128, W)>, F: Fn(V) -> I> Node<V> for FlatMapNode<F, W> {
-    fn process(&self, value: V, lease: Lease) {
+    fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
-        let mut children = self.children(&lease);
+        let mut children = self.children(&completion);
         let forwarded = caught(|| (self.map)(value).into_iter()).and_then(|mut values| {
             while let Some(value) = caught(|| values.next())? {
-                self.forward(value, &lease, &mut children);
+                self.forward(value, &completion, &mut children);
             }
             Ok(())
         });
         let has_none = children.before.is_empty() && children.made.is_empty();
         match forwarded {
             Ok(()) if has_none => {
-                if let Some(lease) = arrived(&self.node, lease) {
-                    lease.complete();
+                if let Some(completion) = arrived(&self.node, completion) {
+                    completion.complete();
                 }
             }
-            Ok(()) => lease.complete(),
+            Ok(()) => completion.complete(),
             Err(error) => {
                 let held = Box::new(children.all());
-                lease.fail(&self.node.name, error, Some((self.number, held)));
+                completion.fail(&self.node.name, error, Some((self.number, held)));
             }
         }
     }
 }
 
 /// One branch: takes the value, or hands it back.
-pub(crate) type Branch<V> = Box<dyn Fn(V, Lease) -> Option<(V, Lease)>>;
+pub(crate) type Branch<V> = Box<dyn Fn(V, Completion) -> Option<(V, Completion)>>;
 
 pub(crate) fn branch<V, W>(
     node: Arc<NodeMetrics>,
     select: impl Fn(V) -> Result<W, V>,
     next: Rc<dyn Node<W>>,
-) -> impl Fn(V, Lease) -> Option<(V, Lease)> {
-    move |value, lease| {
-        let (selected, lease) = guarded(&node, lease, || select(value))?;
+) -> impl Fn(V, Completion) -> Option<(V, Completion)> {
+    move |value, completion| {
+        let (selected, completion) = guarded(&node, completion, || select(value))?;
         match selected {
             Ok(value) => {
                 node.processed.add(1);
-                next.process(value, lease);
+                next.process(value, completion);
                 None
             }
-            Err(value) => Some((value, lease)),
+            Err(value) => Some((value, completion)),
         }
     }
 }
@@ -161,13 +167,13 @@ pub(crate) struct BranchNode<V> {
 }
 
 impl<V> Node<V> for BranchNode<V> {
-    fn process(&self, value: V, lease: Lease) {
+    fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
         let untaken = self
             .branches
             .iter()
-            .try_fold((value, lease), |(value, lease), branch| {
-                branch(value, lease)
+            .try_fold((value, completion), |(value, completion), branch| {
+                branch(value, completion)
             });
         debug_assert!(untaken.is_none(), "the default branch takes every value");
     }
@@ -179,13 +185,13 @@ pub(crate) struct ForEachNode<F> {
 }
 
 impl<V, F: Fn(V)> Node<V> for ForEachNode<F> {
-    fn process(&self, value: V, lease: Lease) {
+    fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
-        let Some(lease) = arrived(&self.node, lease) else {
+        let Some(completion) = arrived(&self.node, completion) else {
             return;
         };
-        if let Some(((), lease)) = guarded(&self.node, lease, || (self.action)(value)) {
-            lease.complete();
+        if let Some(((), completion)) = guarded(&self.node, completion, || (self.action)(value)) {
+            completion.complete();
         }
     }
 }

@@ -15,7 +15,7 @@ use std::task::{Context, Waker};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::completion::InFlight;
-use crate::fault::Mutation;
+use crate::fault::Fault;
 
 /// A bound on asynchronous calls in flight in the instance. Operators given clones of one share it,
 /// and calls that wait begin in the order in which they came, whichever operator's they are.
@@ -229,7 +229,7 @@ impl Bound {
     fn give_back(&self) {
         let borrowed = self.borrowed.borrow_mut().pop();
         match borrowed {
-            Some(lent) if Mutation::PermitLeaks.is_planted() => lent.forget(),
+            Some(lent) if Fault::PermitLeaks.is_active() => lent.forget(),
             Some(lent) => drop(lent),
             None => self.free.set(self.free.get() + 1),
         }

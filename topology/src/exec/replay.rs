@@ -1,7 +1,7 @@
 //! What becomes of a part of a record that fails.
 //!
 //! The **first failure** of a part (an operator panics, a call overruns its time, or a completion is dropped) ends its
-//! [`Completion`](Lease) with [`fail`](Lease::fail). That puts a [`Failure`] into the queue of the
+//! [`Completion`](Completion) with [`fail`](Completion::fail). That puts a [`Failure`] into the queue of the
 //! record's source, which the worker empties in its next round.
 //!
 //! **Replay.** [`replay_or_settle`] starts the record again at its source, with a completion that
@@ -33,7 +33,7 @@ use super::context::WorkerContext;
 use super::handlers::{ErrorHandlerContext, RUNS_MAX, Response};
 use super::node::SourceNode;
 use super::write::append;
-use crate::completion::{Failure, Held, Lease};
+use crate::completion::{Completion, Failure, Held};
 use crate::error::StreamsError;
 use crate::metrics::NodeMetrics;
 
@@ -46,13 +46,13 @@ pub(super) fn holder() -> usize {
 /// Runs an operator's code; if it panics, the part of the record is abandoned.
 pub(super) fn guarded<T>(
     node: &NodeMetrics,
-    lease: Lease,
+    completion: Completion,
     code: impl FnOnce() -> T,
-) -> Option<(T, Lease)> {
+) -> Option<(T, Completion)> {
     match caught(code) {
-        Ok(result) => Some((result, lease)),
+        Ok(result) => Some((result, completion)),
         Err(error) => {
-            lease.fail(&node.name, error, None);
+            completion.fail(&node.name, error, None);
             None
         }
     }
@@ -63,14 +63,14 @@ pub(super) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|payload| panicked(&*payload))
 }
 
-/// Passes the lease on to what completes it, unless that leads to a part that failed, which is then
+/// Passes the completion on to what completes it, unless that leads to a part that failed, which is then
 /// not made any more: whether it is done nobody knows.
-pub(super) fn arrived(node: &NodeMetrics, lease: Lease) -> Option<Lease> {
-    if !lease.leads_on() {
-        return Some(lease);
+pub(super) fn arrived(node: &NodeMetrics, completion: Completion) -> Option<Completion> {
+    if !completion.leads_on() {
+        return Some(completion);
     }
-    let error = format!("part {} is not made any more", lease.path());
-    lease.fail(&node.name, error, None);
+    let error = format!("part {} is not made any more", completion.path());
+    completion.fail(&node.name, error, None);
     None
 }
 
@@ -83,7 +83,7 @@ pub(super) fn panicked(payload: &(dyn Any + Send)) -> String {
 /// Does with a part of a record what a handler answered.
 pub(super) fn settle(
     context: &WorkerContext,
-    mut lease: Lease,
+    mut completion: Completion,
     held: Option<Held>,
     node: &str,
     error: &str,
@@ -91,15 +91,15 @@ pub(super) fn settle(
 ) {
     match response {
         Response::Resume(records) => {
-            tracing::warn!(node, error, part = %lease.path(), position = ?lease.record().position, records = records.len(), "a part of a record was taken by its handler");
-            lease.metrics().dropped.add(1);
+            tracing::warn!(node, error, part = %completion.path(), position = ?completion.record().position, records = records.len(), "a part of a record was taken by its handler");
+            completion.metrics().dropped.add(1);
             let context = context.clone();
-            lease.writes();
+            completion.writes();
             drop(tokio::task::spawn_local(async move {
-                if append(&context, records, &|| lease.is_held()).await {
-                    lease.complete();
+                if append(&context, records, &|| completion.is_held()).await {
+                    completion.complete();
                 } else {
-                    lease.give_up();
+                    completion.give_up();
                 }
                 drop(held);
             }));
@@ -107,15 +107,15 @@ pub(super) fn settle(
         Response::Fail => {
             context.fail(StreamsError::Failed {
                 node: node.to_owned(),
-                position: lease.record().position.clone(),
+                position: completion.record().position.clone(),
                 error: error.to_owned(),
             });
-            lease.give_up();
+            completion.give_up();
         }
     }
 }
 
-/// The numbers of all children that were made of a part of a record. Each has, or had, a lease of
+/// The numbers of all children that were made of a part of a record. Each has, or had, a completion of
 /// its own, and is not made again with the part.
 pub(super) struct Children {
     /// In the runs before this one, which failed.
@@ -141,27 +141,27 @@ impl Children {
 /// once it has run [`RUNS_MAX`] times.
 pub(crate) fn replay_or_settle(context: &WorkerContext, source: &dyn SourceNode, failure: Failure) {
     let Failure {
-        lease,
+        completion,
         node,
         error,
         held,
     } = failure;
-    let runs = lease.runs() + 1;
-    if !lease.may_start() {
+    let runs = completion.runs() + 1;
+    if !completion.may_start() {
         return;
     }
     if runs < RUNS_MAX {
-        tracing::warn!(node, error, runs, part = %lease.path(), position = ?lease.record().position, "a part of a record failed; it runs again");
-        lease.metrics().run_again.add(1);
-        return source.start(lease.run_again(held));
+        tracing::warn!(node, error, runs, part = %completion.path(), position = ?completion.record().position, "a part of a record failed; it runs again");
+        completion.metrics().run_again.add(1);
+        return source.start(completion.run_again(held));
     }
     let response = (context.handlers.processing)(&ErrorHandlerContext {
-        record: lease.record(),
+        record: completion.record(),
         processor_node_id: &node,
-        part: lease.path(),
+        part: completion.path(),
         error: &error,
         runs,
     });
-    lease.metrics().handled.add(1);
-    settle(context, lease, held, &node, &error, response);
+    completion.metrics().handled.add(1);
+    settle(context, completion, held, &node, &error, response);
 }

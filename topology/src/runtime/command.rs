@@ -2,8 +2,8 @@
 
 use std::sync::mpsc::SyncSender;
 
-use crate::log::{Drain, PartitionQueue};
-use crate::offsets::Progress;
+use crate::log::{PartitionQueue, Revocation};
+use crate::offsets::SharedOffsets;
 use crate::record::TopicPartition;
 
 /// One command a partition at a rebalance. A worker that leaves so many lying hangs.
@@ -14,11 +14,11 @@ pub(crate) enum Command {
     Assign {
         source: usize,
         queue: Box<dyn PartitionQueue>,
-        progress: Progress,
+        progress: SharedOffsets,
     },
     Revoke {
         partition: TopicPartition,
-        drain: Drain,
+        revocation: Revocation,
         done: SyncSender<Returned>,
     },
 }

@@ -14,17 +14,17 @@ use tokio::time::Instant;
 use super::command::Command;
 use super::committer::Committer;
 use super::config::{InvalidOffsetMetadata, StreamsConfig};
-use super::heartbeat::Pulse;
+use super::heartbeat::Heartbeat;
 use super::shared::Shared;
 use super::worker::WorkerHandle;
 use crate::error::StreamsError;
-use crate::fault::Mutation;
+use crate::fault::Fault;
 use crate::log::{
-    Assigned, CommitError, Committable, Committed, Drain, RebalanceListener, RecordSource,
+    Assigned, CommitError, Committable, Committed, RebalanceListener, RecordSource, Revocation,
     SourceError,
 };
 use crate::metrics::{AliveThread, GroupMetrics};
-use crate::offsets::Progress;
+use crate::offsets::SharedOffsets;
 use crate::offsets::{InvalidOffsetMap, OffsetTracker, decode};
 use crate::record::TopicPartition;
 
@@ -95,7 +95,7 @@ impl Listener {
         &self,
         partition: &TopicPartition,
         committed: Option<&Committed>,
-    ) -> Option<Progress> {
+    ) -> Option<SharedOffsets> {
         let resumed = match (resume(committed), self.policy) {
             (Ok(resumed), _) => resumed,
             (Err((offset, error)), InvalidOffsetMetadata::Ignore) => {
@@ -120,7 +120,7 @@ pub(crate) fn resume(
     let Some(Committed { offset, metadata }) = committed else {
         return Ok(OffsetTracker::default());
     };
-    if metadata.is_empty() || Mutation::LoseMap.is_planted() {
+    if metadata.is_empty() || Fault::LoseMap.is_active() {
         return Ok(OffsetTracker::resume(*offset, &[]));
     }
     let complete = decode(*offset, metadata).map_err(|error| (*offset, error))?;
@@ -159,7 +159,11 @@ impl RebalanceListener for Listener {
         self.shared.states.assignment(self.source, true);
     }
 
-    fn revoked(&mut self, partitions: &[TopicPartition], drain: Drain) -> Vec<Committable> {
+    fn revoked(
+        &mut self,
+        partitions: &[TopicPartition],
+        revocation: Revocation,
+    ) -> Vec<Committable> {
         self.shared.states.assignment(self.source, false);
         let (done, returned) = sync_channel(partitions.len().max(1));
         let mut held = Vec::with_capacity(partitions.len());
@@ -170,13 +174,13 @@ impl RebalanceListener for Listener {
             held.push((partition, progress));
             let command = Command::Revoke {
                 partition: partition.clone(),
-                drain,
+                revocation,
                 done: done.clone(),
             };
             self.send(partition, command);
         }
         drop(done);
-        let limit = if let Drain::For(limit) = drain {
+        let limit = if let Revocation::Graceful(limit) = revocation {
             limit
         } else {
             Duration::ZERO
@@ -195,7 +199,7 @@ impl RebalanceListener for Listener {
             }
             drop(returned.queue);
         }
-        if drain == Drain::Lost {
+        if revocation == Revocation::Lost {
             return Vec::new();
         }
         let committer = lock(&self.committer);
@@ -240,18 +244,18 @@ impl Control {
     ) -> std::io::Result<JoinHandle<()>> {
         let name = format!("streams-{group}");
         let client = self.shared.metrics.client();
-        let (pulse, alive) = (self.shared.pulse(&name), client.thread());
+        let (heartbeat, alive) = (self.shared.heartbeat(&name), client.thread());
         std::thread::Builder::new().name(name).spawn(move || {
-            self.run(&pulse, &alive);
+            self.run(&heartbeat, &alive);
             drop(alive);
             drop(running);
         })
     }
 
-    fn run(mut self, pulse: &Pulse, alive: &AliveThread) {
+    fn run(mut self, heartbeat: &Heartbeat, alive: &AliveThread) {
         let mut lag_asked = Instant::now();
         while !self.shared.stop.load(Ordering::Acquire) {
-            pulse.beat();
+            heartbeat.beat();
             match self.source.poll(self.commit_interval) {
                 Ok(()) => {}
                 Err(error @ SourceError::Transient(_)) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::limits::Limits;
-use crate::completion::{ChildPath, Lease, PartitionState, Phase};
+use crate::completion::{ChildPath, Completion, PartitionState, Phase};
 use crate::exec::context::WorkerContext;
 use crate::exec::write::append;
 use crate::record::{ConsumedRecord, ProducerRecord};
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const NEARLY: usize = 90;
 const COMPLETE: usize = 98;
 
-type Relocate = Arc<dyn Fn(&ConsumedRecord, &[ChildPath]) -> Vec<ProducerRecord> + Send + Sync>;
+type RerouteFn = Arc<dyn Fn(&ConsumedRecord, &[ChildPath]) -> Vec<ProducerRecord> + Send + Sync>;
 
 /// What is done when nearly nothing more can be read of a partition (90 % of the window, or of the
 /// room for the offset map, is taken), and nearly all of it (98 %) waits only for the lowest open
@@ -33,14 +33,14 @@ pub enum HeadOfLine {
     /// itself, of which more parts may come. Must not panic. Where
     /// calls are ordered by key, the record loses its place in the order. Once that is acknowledged the record counts as complete; what still comes of
     /// it is dropped.
-    Relocate(Relocate),
+    Reroute(RerouteFn),
 }
 
 impl fmt::Debug for HeadOfLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Warn => "Warn",
-            Self::Relocate(_) => "Relocate",
+            Self::Reroute(_) => "Reroute",
         })
     }
 }
@@ -85,15 +85,15 @@ impl Guard {
             "one record holds the commit of its partition back"
         );
         state.budget().metrics.head_blocked.add(1);
-        if let HeadOfLine::Relocate(relocate) = policy
+        if let HeadOfLine::Reroute(reroute) = policy
             && !blocker.is_being_written()
-            && blocker.relocate()
+            && blocker.reroute()
         {
-            let records = relocate(blocker.record(), &children);
-            let lease = Lease::beside(&blocker);
+            let records = reroute(blocker.record(), &children);
+            let completion = Completion::beside(&blocker);
             drop(tokio::task::spawn_local(move_on(
                 context.clone(),
-                lease,
+                completion,
                 records,
             )));
         }
@@ -102,11 +102,11 @@ impl Guard {
 
 /// Writes what is left of the record, then counts it as complete; its partition, when it drains,
 /// waits for that too.
-async fn move_on(context: WorkerContext, lease: Lease, records: Vec<ProducerRecord>) {
-    let record = lease.shared();
+async fn move_on(context: WorkerContext, completion: Completion, records: Vec<ProducerRecord>) {
+    let record = completion.shared();
     let state = record.partition();
     if append(&context, records, &|| state.phase() != Phase::Closed).await {
-        state.relocated(record.record().position.offset);
+        state.mark_complete(record.record().position.offset);
     }
-    lease.give_up();
+    completion.give_up();
 }

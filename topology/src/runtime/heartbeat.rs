@@ -8,13 +8,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Beaten by one thread, watched by another.
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct Heartbeat {
     name: String,
     started: Instant,
     beat_ms: AtomicU64,
 }
 
-impl Pulse {
+impl Heartbeat {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -31,7 +31,7 @@ impl Pulse {
         self.silence() > SILENCE_MAX
     }
 
-    pub(super) fn complaint(&self) -> String {
+    pub(super) fn stall_message(&self) -> String {
         format!(
             "thread {} has been silent for {:?}",
             self.name,
@@ -55,13 +55,13 @@ mod tests {
 
     #[test]
     fn a_thread_is_silent_after_its_time_until_it_beats_again() {
-        let mut pulse = Pulse::new("worker");
-        pulse.beat();
-        assert!(!pulse.is_silent());
-        pulse.started = Instant::now().checked_sub(SILENCE_MAX * 2).unwrap();
-        assert!(pulse.is_silent());
-        assert!(pulse.complaint().contains("worker"));
-        pulse.beat();
-        assert!(!pulse.is_silent());
+        let mut heartbeat = Heartbeat::new("worker");
+        heartbeat.beat();
+        assert!(!heartbeat.is_silent());
+        heartbeat.started = Instant::now().checked_sub(SILENCE_MAX * 2).unwrap();
+        assert!(heartbeat.is_silent());
+        assert!(heartbeat.stall_message().contains("worker"));
+        heartbeat.beat();
+        assert!(!heartbeat.is_silent());
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::config::StreamsConfig;
-use super::heartbeat::Pulse;
+use super::heartbeat::Heartbeat;
 use super::state::{State, States};
 use crate::dsl::Topology;
 use crate::error::{Abandoned, StreamsError};
@@ -25,7 +25,7 @@ pub(crate) struct Shared {
     pub(super) assigned_once: AtomicUsize,
     pub(super) failure: Mutex<Option<StreamsError>>,
     pub(super) failed: Notify,
-    pub(super) pulses: Mutex<Vec<Arc<Pulse>>>,
+    pub(super) heartbeats: Mutex<Vec<Arc<Heartbeat>>>,
     pub(super) abandoned: Mutex<Vec<Abandoned>>,
 }
 
@@ -41,7 +41,7 @@ impl Shared {
             assigned_once: AtomicUsize::default(),
             failure: Mutex::default(),
             failed: Notify::default(),
-            pulses: Mutex::default(),
+            heartbeats: Mutex::default(),
             abandoned: Mutex::default(),
         }
     }
@@ -58,11 +58,11 @@ impl Shared {
         *self.drain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pulse of a thread that is watched from now on.
-    pub(super) fn pulse(&self, name: &str) -> Arc<Pulse> {
-        let pulse = Arc::new(Pulse::new(name));
-        self.pulses().push(Arc::clone(&pulse));
-        pulse
+    /// The heartbeat of a thread that is watched from now on.
+    pub(super) fn heartbeat(&self, name: &str) -> Arc<Heartbeat> {
+        let heartbeat = Arc::new(Heartbeat::new(name));
+        self.heartbeats().push(Arc::clone(&heartbeat));
+        heartbeat
     }
 
     /// A partition was given up with records in flight.
@@ -79,14 +79,20 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn pulses(&self) -> MutexGuard<'_, Vec<Arc<Pulse>>> {
-        self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn heartbeats(&self) -> MutexGuard<'_, Vec<Arc<Heartbeat>>> {
+        self.heartbeats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails, by name, if a thread has been silent for too long.
     pub(super) fn watch(&self) {
-        for pulse in self.pulses().iter().filter(|pulse| pulse.is_silent()) {
-            self.fail(StreamsError::Thread(pulse.complaint()));
+        for heartbeat in self
+            .heartbeats()
+            .iter()
+            .filter(|heartbeat| heartbeat.is_silent())
+        {
+            self.fail(StreamsError::Thread(heartbeat.stall_message()));
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::command::{COMMANDS, Command};
 use super::fair_share::Share;
 use super::head_of_line::HeadOfLine;
-use super::heartbeat::Pulse;
+use super::heartbeat::Heartbeat;
 use super::limits::Limits;
 use super::shared::Shared;
 use super::task::{Round, Source, Task, give_up};
@@ -27,10 +27,10 @@ use crate::dsl::Topology;
 use crate::error::StreamsError;
 use crate::exec::context::WorkerContext;
 use crate::exec::replay::replay_or_settle;
-use crate::fault::Mutation;
+use crate::fault::Fault;
 use crate::log::PartitionQueue;
 use crate::metrics::{Roll, nanos};
-use crate::offsets::Progress;
+use crate::offsets::SharedOffsets;
 use crate::record::TopicPartition;
 
 /// The longest a worker sleeps: finds records whose wake-up was lost, and steps of the wall clock.
@@ -76,13 +76,13 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (pulse, alive) = (shared.pulse(&name), shared.metrics.client().thread());
+        let (heartbeat, alive) = (shared.heartbeat(&name), shared.metrics.client().thread());
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
                 let body = || {
                     let local = tokio::task::LocalSet::new();
-                    let worker = async { make(waker).run(receiver, &pulse).await };
+                    let worker = async { make(waker).run(receiver, &heartbeat).await };
                     local.block_on(&runtime, worker)
                 };
                 match catch_unwind(AssertUnwindSafe(body)) {
@@ -151,11 +151,11 @@ impl Worker {
     pub(crate) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        pulse: &Pulse,
+        heartbeat: &Heartbeat,
     ) -> Result<(), StreamsError> {
         let wake = Arc::clone(&self.context.wake);
         loop {
-            pulse.beat();
+            heartbeat.beat();
             let began = self.tick();
             self.handle_failures();
             if let Some(error) = self.context.take_failure() {
@@ -216,7 +216,7 @@ impl Worker {
             } => self.take_over(source, queue, progress),
             Command::Revoke {
                 partition,
-                drain,
+                revocation,
                 done,
             } => {
                 let mut tasks = self.tasks.iter();
@@ -225,21 +225,26 @@ impl Worker {
                     self.context.metrics.task_closed();
                     self.given_up.insert(partition, Rc::clone(&task.state));
                     let bounds = Rc::clone(&self.context.bounds);
-                    let given_up = give_up(task, bounds, drain, done);
+                    let given_up = give_up(task, bounds, revocation, done);
                     drop(tokio::task::spawn_local(given_up));
                 }
             }
         }
     }
 
-    fn take_over(&mut self, source: usize, queue: Box<dyn PartitionQueue>, progress: Progress) {
+    fn take_over(
+        &mut self,
+        source: usize,
+        queue: Box<dyn PartitionQueue>,
+        progress: SharedOffsets,
+    ) {
         let Some(entry) = self.sources.get(source) else {
             unreachable!("control threads name sources of this topology")
         };
         let state = PartitionState::new(Rc::clone(&entry.budget), progress);
         if let Some(before) = self.given_up.remove(queue.partition()) {
             state.adopt_late(&before);
-            if Mutation::PausedAfterRebalance.is_planted() {
+            if Fault::PausedAfterRebalance.is_active() {
                 return;
             }
         }

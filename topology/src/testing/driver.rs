@@ -1,5 +1,5 @@
 //! Runs a topology in one thread on an in-memory log and virtual time: the real graph, worker,
-//! leases, offsets and commits, without a broker. Named after Kafka Streams' `TopologyTestDriver`.
+//! completions, offsets and commits, without a broker. Named after Kafka Streams' `TopologyTestDriver`.
 
 mod calls;
 mod member;
@@ -19,7 +19,7 @@ use crate::dsl::Topology;
 use crate::error::StreamsError;
 use crate::exec::handlers::ExceptionHandlers;
 use crate::exec::permits::InstanceBounds;
-use crate::log::{CommitError, Committable, Committed, Drain};
+use crate::log::{CommitError, Committable, Committed, Revocation};
 use crate::metrics::StreamsMetrics;
 use crate::offsets::decode;
 use crate::record::{Position, ProducerRecord, TopicPartition};
@@ -232,15 +232,20 @@ impl TopologyTestDriver {
 
     /// Takes partitions from a member, with a last commit unless they are lost; time goes on until
     /// it has given them up. `false` when it has not a second after the drain's end.
-    pub fn revoke(&self, member: usize, partitions: &[TopicPartition], drain: Drain) -> bool {
+    pub fn revoke(
+        &self,
+        member: usize,
+        partitions: &[TopicPartition],
+        revocation: Revocation,
+    ) -> bool {
         const GRACE: Duration = Duration::from_secs(1);
-        let limit = match drain {
-            Drain::For(limit) => limit + GRACE,
-            Drain::Lost => GRACE,
+        let limit = match revocation {
+            Revocation::Graceful(limit) => limit + GRACE,
+            Revocation::Lost => GRACE,
         };
         for partition in partitions {
             let mut left = limit;
-            let revoking = self.with_member(member, |member| member.revoke(partition, drain));
+            let revoking = self.with_member(member, |member| member.revoke(partition, revocation));
             let Some(revoking) = revoking.flatten() else {
                 continue;
             };

@@ -1,7 +1,7 @@
 //! What a topology promises, as values that a test asserts: a [`History`] takes note of what
 //! happens, and each [`Guarantee`] is checked against it afterwards. The same test runs on the
 //! test driver, whose configuration has a history, and on any log, which
-//! [`History::observe`] wraps. It knows the seam, and nothing of how the engine keeps the promises.
+//! [`History::observe`] wraps. It knows the traits of a log, and nothing of how the engine keeps the promises.
 //!
 //! ```
 //! # use std::time::Duration;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use topology::log::Log;
 use topology::{
     Async, Consumed, ConsumedRecord, ExceptionHandlers, HeadOfLine, InvalidOffsetMetadata,
-    KafkaStreams, MaxInFlight, Named, ProcessingOrder, StreamsBuilder, StreamsConfig, Topology,
+    MaxInFlight, Named, ProcessingOrder, Streams, StreamsBuilder, StreamsConfig, Topology,
     WorkerContext,
 };
 use topology_kafka::{GroupProtocol, KafkaConfig, KafkaLog};
@@ -36,7 +36,7 @@ pub(crate) fn run(work: &Work, tally: &Tally, workers: usize, topology: Topology
         .build();
     runtime.unwrap().block_on(async {
         let log: Arc<dyn Log> = Arc::new(KafkaLog::new(kafka(work)).unwrap());
-        let streams = KafkaStreams::start(topology, &log, &config(work, workers)).unwrap();
+        let streams = Streams::start(topology, &log, &config(work, workers)).unwrap();
         // Both are cancel-safe, and what is cancelled is never asked again.
         let samples = tokio::select! {
             samples = tally.watch(work) => samples,

@@ -1,4 +1,4 @@
-//! `KafkaStreams::close` returns within its limit and a second, whatever happens.
+//! `Streams::close` returns within its limit and a second, whatever happens.
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use topology::log::Drain;
+use topology::log::Revocation;
 use topology::testing::{DriverConfig, TopologyTestDriver};
 use topology::{CloseError, Position, StreamsError};
 
@@ -61,7 +61,7 @@ impl Stand for Driver {
 
     fn stop(&mut self, limit: Duration) -> Result<(), CloseError> {
         let assigned = self.inner.assigned(0);
-        assert!(self.inner.revoke(0, &assigned, Drain::For(limit)));
+        assert!(self.inner.revoke(0, &assigned, Revocation::Graceful(limit)));
         self.inner.crash(0);
         Ok(())
     }

@@ -86,7 +86,7 @@ fn a_panic_stops_no_partition() {
 fn a_call_that_never_ends_is_moved_on() {
     let how = How {
         window: 64,
-        head_of_line: Guard::MovesOn,
+        head_of_line: Guard::Reroutes,
         ..How::UNORDERED
     };
     let mut driver = Driver::new(1, &how);

@@ -1,4 +1,4 @@
-//! `KafkaStreams` on a log as a stand.
+//! `Streams` on a log as a stand.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use topology::log::Log;
 use topology::{
-    Abandoned, CloseError, KafkaStreams, Position, State, StateListener, StreamsConfig,
-    StreamsError, TopicPartition, TopicSpec,
+    Abandoned, CloseError, Position, State, StateListener, Streams, StreamsConfig, StreamsError,
+    TopicPartition, TopicSpec,
 };
 use topology_kafka::{GroupProtocol, KafkaConfig, KafkaLog};
 
@@ -23,7 +23,7 @@ pub(crate) struct Running<'a> {
     application: Application,
     how: How,
     protocol: GroupProtocol,
-    members: BTreeMap<usize, KafkaStreams>,
+    members: BTreeMap<usize, Streams>,
     states: Arc<Mutex<Vec<State>>>,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Running<'a> {
         };
         let history = self.application.history.of_member(member);
         let topology = self.application.topology(member, self.how.is_ordered);
-        let streams = KafkaStreams::start(topology, &history.observe(self.log()), &config);
+        let streams = Streams::start(topology, &history.observe(self.log()), &config);
         self.members.insert(member, streams.unwrap());
     }
 

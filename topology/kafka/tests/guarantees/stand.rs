@@ -16,14 +16,14 @@ use crate::running::Running;
 pub(crate) enum Guard {
     Warns,
     /// Writes the outcome of what is open.
-    MovesOn,
+    Reroutes,
 }
 
 impl Guard {
     pub(crate) fn of(self, application: &Application) -> HeadOfLine {
         match self {
             Self::Warns => HeadOfLine::Warn,
-            Self::MovesOn => HeadOfLine::Relocate(Arc::new(application.outcomes_of())),
+            Self::Reroutes => HeadOfLine::Reroute(Arc::new(application.outcomes_of())),
         }
     }
 }

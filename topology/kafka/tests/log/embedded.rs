@@ -294,7 +294,7 @@ impl topology::log::RebalanceListener for Nobody {
     fn revoked(
         &mut self,
         _: &[TopicPartition],
-        _: topology::log::Drain,
+        _: topology::log::Revocation,
     ) -> Vec<topology::log::Committable> {
         Vec::new()
     }

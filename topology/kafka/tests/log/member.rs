@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use topology::log::{
-    Assigned, CommitError, Committable, Committed, Drain, Log, PartitionQueue, RebalanceListener,
-    RecordSource, SourceError,
+    Assigned, CommitError, Committable, Committed, Log, PartitionQueue, RebalanceListener,
+    RecordSource, Revocation, SourceError,
 };
 use topology::{ConsumedRecord, TopicPartition};
 
@@ -34,7 +34,7 @@ impl RebalanceListener for Listener {
         }
     }
 
-    fn revoked(&mut self, partitions: &[TopicPartition], _: Drain) -> Vec<Committable> {
+    fn revoked(&mut self, partitions: &[TopicPartition], _: Revocation) -> Vec<Committable> {
         let mut held = self.0.lock().unwrap();
         held.queues
             .retain(|queue| !partitions.contains(queue.partition()));

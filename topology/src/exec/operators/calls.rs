@@ -12,13 +12,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use crate::completion::Lease;
+use crate::completion::Completion;
 use crate::exec::call_options::{Again, CallOptions};
 use crate::exec::context::WorkerContext;
 use crate::exec::node::Node;
 use crate::exec::permits::{MaxInFlight, Permit, Queue, Waiting, begin, take_given_up};
 use crate::exec::replay::{caught, guarded, holder, panicked};
-use crate::fault::Mutation;
+use crate::fault::Fault;
 use crate::metrics::NodeMetrics;
 
 /// The calls of one operator on one worker.
@@ -30,12 +30,12 @@ pub(crate) struct Calls<V, W, C> {
     next: Rc<dyn Node<W>>,
     number: usize,
     /// What waits for a call of the same key to end. A key without calls is not there.
-    waiting: RefCell<HashMap<u64, VecDeque<(V, Lease)>>>,
+    waiting: RefCell<HashMap<u64, VecDeque<(V, Completion)>>>,
 }
 
 /// What a call is for.
 struct Part {
-    lease: Lease,
+    completion: Completion,
     /// `None`: in any order.
     turn: Option<Turn>,
     /// What is left of the wait of a call that is made again.
@@ -43,9 +43,13 @@ struct Part {
 }
 
 impl Part {
-    fn new(lease: Lease, turn: Option<Turn>) -> Self {
+    fn new(completion: Completion, turn: Option<Turn>) -> Self {
         let wait = None;
-        Self { lease, turn, wait }
+        Self {
+            completion,
+            turn,
+            wait,
+        }
     }
 }
 
@@ -109,25 +113,30 @@ where
     }
 
     /// The turn of the value's key, or `None` when the value now waits for it.
-    fn enter(self: &Rc<Self>, key: u64, value: V, lease: Lease) -> Option<(V, Lease, Turn)> {
-        if let Some(turn) = lease
+    fn enter(
+        self: &Rc<Self>,
+        key: u64,
+        value: V,
+        completion: Completion,
+    ) -> Option<(V, Completion, Turn)> {
+        if let Some(turn) = completion
             .take_held(self.number)
             .and_then(|held| held.downcast::<Turn>().ok())
         {
-            return Some((value, lease, *turn));
+            return Some((value, completion, *turn));
         }
-        if Mutation::KeyOrderIgnored.is_planted() {
-            return Some((value, lease, self.turn(key)));
+        if Fault::KeyOrderIgnored.is_active() {
+            return Some((value, completion, self.turn(key)));
         }
         let mut waiting = self.waiting.borrow_mut();
         if let Some(queue) = waiting.get_mut(&key) {
-            if lease.may_start() {
-                queue.push_back((value, lease));
+            if completion.may_start() {
+                queue.push_back((value, completion));
             }
             return None;
         }
         waiting.insert(key, VecDeque::new());
-        Some((value, lease, self.turn(key)))
+        Some((value, completion, self.turn(key)))
     }
 
     fn turn(self: &Rc<Self>, key: u64) -> Turn {
@@ -140,7 +149,7 @@ where
     /// Begins a call, if it need not wait for a permit.
     fn begin(self: &Rc<Self>, value: V, part: Part, how: Begin) {
         let bound = match &self.options.bound {
-            None if !part.lease.may_start() => return,
+            None if !part.completion.may_start() => return,
             None => None,
             Some(bound_of) => match caught(|| bound_of(&value)) {
                 Ok(bound) => bound,
@@ -162,7 +171,7 @@ where
     }
 
     fn begin_within(self: &Rc<Self>, bound: MaxInFlight, value: V, part: Part, how: Begin) {
-        if !part.lease.may_start() {
+        if !part.completion.may_start() {
             return;
         }
         let bound = self.context.bounds.of(bound);
@@ -173,14 +182,14 @@ where
             let call = Box::pin(Rc::clone(self).run(value, part, None));
             return begin(Some(permit), call);
         }
-        let record = part.lease.shared();
+        let record = part.completion.shared();
         let call = Box::pin(Rc::clone(self).run(value, part, Some(Instant::now())));
         bound.wait(Waiting { record, call });
     }
 
     /// `since` is when it began to wait for its permit, if it did.
     async fn run(self: Rc<Self>, value: V, part: Part, since: Option<Instant>) {
-        if !part.lease.is_held() {
+        if !part.completion.is_held() {
             return;
         }
         let call = AssertUnwindSafe(self.call_once(value, since));
@@ -228,15 +237,17 @@ where
 
     /// The turn ends after the result was forwarded, or stays with a part that failed.
     fn forward(&self, ended: Result<W, String>, part: Part) {
-        let Part { lease, turn, .. } = part;
-        if lease.is_relocated() {
+        let Part {
+            completion, turn, ..
+        } = part;
+        if completion.is_rerouted() {
             return;
         }
         match ended {
-            Ok(result) => self.next.process(result, lease),
+            Ok(result) => self.next.process(result, completion),
             Err(error) => {
                 let held = turn.map(|turn| (self.number, Box::new(turn) as _));
-                lease.fail(&self.node.name, error, held);
+                completion.fail(&self.node.name, error, held);
             }
         }
     }
@@ -251,7 +262,7 @@ where
             });
         }
         let is_over = |wait: &Wait| wait.until.is_some_and(|until| Instant::now() >= until);
-        part.lease.may_start() && !part.wait.as_ref().is_none_or(is_over)
+        part.completion.may_start() && !part.wait.as_ref().is_none_or(is_over)
     }
 
     /// Waits for the next call. When its partition is given up meanwhile there is none, and the
@@ -262,14 +273,14 @@ where
         (value, last): (V, Result<W, String>),
         part: Part,
     ) {
-        if part.lease.may_start() {
+        if part.completion.may_start() {
             tokio::select! {
                 biased;
-                () = part.lease.given_up() => {}
+                () = part.completion.given_up() => {}
                 () = tokio::time::sleep(every) => {}
             }
         }
-        if part.lease.may_start() {
+        if part.completion.may_start() {
             self.begin(value, part, Begin::Here);
         } else {
             self.forward(last, part);
@@ -287,14 +298,15 @@ where
     fn pass_on(self: Rc<Self>, key: u64) {
         loop {
             let mut waiting = self.waiting.borrow_mut();
-            let Some((value, lease)) = waiting.get_mut(&key).and_then(VecDeque::pop_front) else {
+            let Some((value, completion)) = waiting.get_mut(&key).and_then(VecDeque::pop_front)
+            else {
                 waiting.remove(&key);
                 return;
             };
             drop(waiting);
-            if lease.may_start() {
+            if completion.may_start() {
                 let turn = Some(self.turn(key));
-                return self.begin(value, Part::new(lease, turn), Begin::InTask);
+                return self.begin(value, Part::new(completion, turn), Begin::InTask);
             }
         }
     }
@@ -303,7 +315,11 @@ where
 impl<V: 'static, W, C> Queue for Calls<V, W, C> {
     fn take_given_up(&self) -> Box<dyn Any> {
         let mut waiting = self.waiting.borrow_mut();
-        let of_key = |queue| take_given_up(queue, |(_, lease): &(V, Lease)| lease.may_start());
+        let of_key = |queue| {
+            take_given_up(queue, |(_, completion): &(V, Completion)| {
+                completion.may_start()
+            })
+        };
         Box::new(waiting.values_mut().flat_map(of_key).collect::<Vec<_>>())
     }
 }
@@ -315,18 +331,18 @@ where
     C: Fn(V) -> F + 'static,
     F: Future<Output = W> + 'static,
 {
-    fn process(&self, value: V, lease: Lease) {
+    fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
         let Some(key_of) = &self.options.key_of else {
-            return self.begin(value, Part::new(lease, None), Begin::Here);
+            return self.begin(value, Part::new(completion, None), Begin::Here);
         };
-        let record = lease.shared();
+        let record = completion.shared();
         let key = || key_of(&value, &record.record().position);
-        let Some((key, lease)) = guarded(&self.node, lease, key) else {
+        let Some((key, completion)) = guarded(&self.node, completion, key) else {
             return;
         };
-        if let Some((value, lease, turn)) = self.enter(key, value, lease) {
-            self.begin(value, Part::new(lease, Some(turn)), Begin::Here);
+        if let Some((value, completion, turn)) = self.enter(key, value, completion) {
+            self.begin(value, Part::new(completion, Some(turn)), Begin::Here);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::completion::Lease;
+use crate::completion::Completion;
 use crate::exec::context::WorkerContext;
 use crate::exec::node::Node;
 use crate::exec::replay::{arrived, guarded};
@@ -18,23 +18,23 @@ pub(crate) struct SinkNode<V> {
 }
 
 impl<V: 'static> Node<V> for SinkNode<V> {
-    fn process(&self, value: V, lease: Lease) {
+    fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
-        let Some(lease) = arrived(&self.node, lease) else {
+        let Some(completion) = arrived(&self.node, completion) else {
             return;
         };
-        let encoded = guarded(&self.node, lease, || (self.encode)(value));
-        let Some((record, mut lease)) = encoded else {
+        let encoded = guarded(&self.node, completion, || (self.encode)(value));
+        let Some((record, mut completion)) = encoded else {
             return;
         };
         let record = record.to(Arc::clone(&self.topic));
-        lease.writes();
+        completion.writes();
         let context = self.context.clone();
         drop(tokio::task::spawn_local(async move {
-            if append(&context, [record], &|| lease.is_held()).await {
-                lease.complete();
+            if append(&context, [record], &|| completion.is_held()).await {
+                completion.complete();
             } else {
-                lease.give_up();
+                completion.give_up();
             }
         }));
     }

@@ -45,11 +45,11 @@ impl Worker {
 
     fn make(&self, bound: MaxInFlight, call: impl Future<Output = ()> + 'static) -> Rc<InFlight> {
         let number = self.made.replace(self.made.get() + 1);
-        let lease = self.partition.start(i64::try_from(number).unwrap());
-        let record = lease.shared();
+        let completion = self.partition.start(i64::try_from(number).unwrap());
+        let record = completion.shared();
         let call = Box::pin(async move {
             call.await;
-            lease.complete();
+            completion.complete();
         });
         let bound = self.bounds.of(bound);
         if let Some(permit) = bound.try_acquire() {
@@ -165,7 +165,7 @@ fn a_record_that_is_moved_on_gives_its_turn_away() {
     on_a_worker(async {
         let (worker, bound) = (Worker::of(&InstanceBounds::of(1)), MaxInFlight::new(1));
         let records = [0, 1, 2].map(|_| worker.call(bound));
-        records[1].relocate();
+        records[1].reroute();
         worker.end(0);
         settle().await;
         assert_eq!(*worker.begun.borrow(), [0, 2]);

@@ -17,12 +17,12 @@ use crate::dsl::{SourceEntry, Topology};
 use crate::error::StreamsError;
 use crate::exec::context::WorkerContext;
 use crate::exec::permits::InstanceBounds;
-use crate::log::Drain;
+use crate::log::Revocation;
 use crate::metrics::{GroupMetrics, StreamsMetrics};
 use crate::offsets::OffsetTracker;
 use crate::record::TopicPartition;
 use crate::runtime::{
-    COMMANDS, Command, Committer, InvalidOffsetMetadata, Pulse, Returned, Worker, resume,
+    COMMANDS, Command, Committer, Heartbeat, InvalidOffsetMetadata, Returned, Worker, resume,
 };
 use crate::testing::guarantees::{History, committing, observe_sink};
 
@@ -43,9 +43,9 @@ pub(super) struct Member {
 /// A partition that is being given up.
 pub(super) struct Revoking {
     partition: TopicPartition,
-    progress: crate::offsets::Progress,
+    progress: crate::offsets::SharedOffsets,
     returned: Receiver<Returned>,
-    drain: Drain,
+    revocation: Revocation,
 }
 
 impl Member {
@@ -78,7 +78,7 @@ impl Member {
         let committers = sources.map(committer).collect();
         let worker = async move {
             let worker = Worker::new(&topology, context, how, clock);
-            worker.run(receiver, &Pulse::new("driver")).await
+            worker.run(receiver, &Heartbeat::new("driver")).await
         };
         Self {
             worker: Box::pin(worker),
@@ -127,7 +127,11 @@ impl Member {
         });
     }
 
-    pub(super) fn revoke(&mut self, partition: &TopicPartition, drain: Drain) -> Option<Revoking> {
+    pub(super) fn revoke(
+        &mut self,
+        partition: &TopicPartition,
+        revocation: Revocation,
+    ) -> Option<Revoking> {
         let progress = self
             .committers
             .get_mut(&partition.topic)?
@@ -135,14 +139,14 @@ impl Member {
         let (done, returned) = sync_channel(1);
         self.command(Command::Revoke {
             partition: partition.clone(),
-            drain,
+            revocation,
             done,
         });
         Some(Revoking {
             partition: partition.clone(),
             progress,
             returned,
-            drain,
+            revocation,
         })
     }
 
@@ -154,7 +158,7 @@ impl Member {
         self.assigned.remove(&revoking.partition);
         let committer = self.committers.get(&revoking.partition.topic);
         let last = committer.and_then(|c| c.last(&revoking.partition, &revoking.progress));
-        if let Some(last) = last.filter(|_| revoking.drain != Drain::Lost)
+        if let Some(last) = last.filter(|_| revoking.revocation != Revocation::Lost)
             && let Err(error) = committing(&self.history, &[last], |last| log.commit(last))
         {
             tracing::warn!(%error, "the last commit of a revoked partition failed");

@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 
 use super::History;
 use crate::log::{
-    Assigned, CommitError, Committable, Committed, Drain, Log, LogReader, RebalanceListener,
-    RecordSink, RecordSource, SinkError, SourceError,
+    Assigned, CommitError, Committable, Committed, Log, LogReader, RebalanceListener, RecordSink,
+    RecordSource, Revocation, SinkError, SourceError,
 };
 use crate::record::{ConsumedRecord, Position, ProducerRecord, TopicPartition};
 use crate::topic::{TopicError, TopicSpec};
@@ -126,11 +126,15 @@ impl RebalanceListener for ObservedListener {
         self.listener.assigned(partitions);
     }
 
-    fn revoked(&mut self, partitions: &[TopicPartition], drain: Drain) -> Vec<Committable> {
+    fn revoked(
+        &mut self,
+        partitions: &[TopicPartition],
+        revocation: Revocation,
+    ) -> Vec<Committable> {
         for partition in partitions {
             self.history.revoking(partition.clone());
         }
-        let last = self.listener.revoked(partitions, drain);
+        let last = self.listener.revoked(partitions, revocation);
         commits(&self.history, &last);
         for partition in partitions {
             self.history.gave_up(partition.clone());
