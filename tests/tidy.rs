@@ -10,10 +10,7 @@ const LINES_MAX: usize = 500;
 const OWNERS: [(&str, &[&str]); 7] = [
     ("rdkafka::", &["topology/kafka"]),
     ("reqwest::", &["src/egress", "src/pipeline/deliver.rs"]),
-    (
-        "sqlx::",
-        &["src/store", "topology/embedded", "topology/kafka/tests"],
-    ),
+    ("sqlx::", &["src/store", "topology/embedded"]),
     ("moka::", &["src/subscriptions"]),
     ("opentelemetry", &["src/telemetry"]),
     ("std::env::", &["src/config"]),

@@ -6,9 +6,9 @@
 //! ```
 //! # use std::time::Duration;
 //! use topology::testing::guarantees::{Guarantee, History, Part};
+//! use topology::testing::{DriverConfig, TopologyTestDriver};
 //! use topology::{
-//!     Async, Consumed, ConsumedRecord, DriverConfig, Named, ProcessingOrder, ProducerRecord,
-//!     StreamsBuilder, TopologyTestDriver,
+//!     Async, Consumed, ConsumedRecord, Named, ProcessingOrder, ProducerRecord, StreamsBuilder,
 //! };
 //!
 //! let history = History::new();

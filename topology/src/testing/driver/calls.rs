@@ -11,7 +11,8 @@ use crate::exec::context::WorkerContext;
 /// Calls that stay pending until the test ends them. Clones share them.
 ///
 /// ```
-/// # use topology::{Async, Consumed, Named, PendingCalls, StreamsBuilder};
+/// # use topology::testing::PendingCalls;
+/// # use topology::{Async, Consumed, Named, StreamsBuilder};
 /// let calls = PendingCalls::<String, u64>::seeded(1);
 /// let builder = StreamsBuilder::new();
 /// builder

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use topology::{InvalidOffsetMetadata, StreamsError};
 
-use crate::application::Fate::Counted;
-use crate::application::Work;
-use crate::stand::{How, Stand, on_each_stand};
+use crate::guarantees::application::Fate::Counted;
+use crate::guarantees::application::Work;
+use crate::guarantees::stand::{How, Stand, Stands};
 
 const FOREIGN: &str = "of another program";
 const DAMAGED: &str = "wt1:AAAAAAAA";
@@ -21,10 +21,9 @@ fn prepare(stand: &mut dyn Stand, metadata: &str) -> Vec<topology::Position> {
     sent
 }
 
-#[test]
-fn by_default_it_is_ignored_and_all_that_is_not_committed_runs() {
+pub fn foreign_metadata_is_ignored_by_default(stands: &dyn Stands) {
     for metadata in [FOREIGN, DAMAGED] {
-        on_each_stand(1, &How::UNORDERED, |stand| {
+        stands.each(1, &How::UNORDERED, &|stand| {
             let sent = prepare(stand, metadata);
             stand.start();
             let mut rest = sent[2..].iter();
@@ -38,13 +37,12 @@ fn by_default_it_is_ignored_and_all_that_is_not_committed_runs() {
     }
 }
 
-#[test]
-fn where_it_is_not_to_be_ignored_the_topology_stops_however_often_it_starts_and_runs_nothing() {
+pub fn foreign_metadata_stops_the_topology_if_configured(stands: &dyn Stands) {
     let how = How {
         invalid_offset_metadata: InvalidOffsetMetadata::Fail,
         ..How::UNORDERED
     };
-    on_each_stand(1, &how, |stand| {
+    stands.each(1, &how, &|stand| {
         prepare(stand, DAMAGED);
         for _ in 0..2 {
             stand.start();

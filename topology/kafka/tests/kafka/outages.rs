@@ -1,13 +1,14 @@
-//! A log that refuses what it is given, or is away, for a while.
+//! A broker that refuses what it is given, or is down, for a while.
+
+use std::time::{Duration, Instant};
 
 use rdkafka::types::{RDKafkaApiKey as ApiKey, RDKafkaRespErr as Code};
+use topology_conformance::guarantees::Fate::{
+    Counted, Endless, Held, HeldThenWritten, Slow, Written,
+};
+use topology_conformance::guarantees::{How, Running, Stand, Work, close};
 
-use crate::application::Fate::{Held, HeldThenWritten, Slow, Written};
-use crate::application::Work;
-use crate::driver::Driver;
 use crate::harness::on_mock;
-use crate::running::Running;
-use crate::stand::{How, Stand};
 
 fn works(count: usize) -> Vec<Work> {
     let fates = [&[Written][..], &[Slow], &[Written, Slow, Written]];
@@ -18,23 +19,9 @@ fn works(count: usize) -> Vec<Work> {
 }
 
 #[test]
-fn writes_and_commits_that_the_log_refuses_are_made_until_it_takes_them() {
-    let mut driver = Driver::new(2, &How::ORDERED);
-    let stand: &mut dyn Stand = &mut driver;
-    stand.start();
-    for round in 1..4 {
-        driver.driver().refuse_writes(7 * round);
-        driver.driver().refuse_commits(2 * round);
-        let stand: &mut dyn Stand = &mut driver;
-        stand.send(&works(50));
-        stand.finishes();
-    }
-}
-
-#[test]
-fn writes_and_commits_that_a_broker_refuses_are_made_until_it_takes_them() {
+fn refused_writes_and_commits_are_made_until_accepted() {
     on_mock(|subject| {
-        let cluster = subject.mock();
+        let cluster = subject.fixture.mock();
         let mut running = Running::new(subject, 2, &How::ORDERED);
         let stand: &mut dyn Stand = &mut running;
         stand.start();
@@ -66,10 +53,10 @@ fn writes_and_commits_that_a_broker_refuses_are_made_until_it_takes_them() {
 }
 
 #[test]
-fn what_ends_while_the_broker_is_down_is_written_and_committed_when_it_is_back() {
+fn results_are_written_once_a_broker_is_back() {
     on_mock(|subject| {
         const BROKER: i32 = 1;
-        let cluster = subject.mock();
+        let cluster = subject.fixture.mock();
         let mut running = Running::new(subject, 2, &How::ORDERED);
         let stand: &mut dyn Stand = &mut running;
         stand.start();
@@ -86,5 +73,34 @@ fn what_ends_while_the_broker_is_down_is_written_and_committed_when_it_is_back()
         cluster.broker_up(BROKER).unwrap();
         stand.send(&works(20));
         stand.finishes();
+    });
+}
+
+#[test]
+fn a_broker_that_is_down_does_not_delay_closing() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    on_mock(|subject| {
+        let mut running = Running::new(subject, 2, &How::UNORDERED);
+        let stand: &mut dyn Stand = &mut running;
+        stand.start();
+        stand.send(&[Work::of(&0, &[Counted])]);
+        stand.finishes();
+        stand.send(&[Work::of(&0, &[Endless])]);
+        stand.until(|application| application.history.begun() == 2);
+        subject.fixture.mock().broker_down(1).unwrap();
+        let began = Instant::now();
+        let closed = running.stop_member(0, LIMIT);
+        assert!(
+            began.elapsed() < LIMIT + close::GRACE,
+            "{:?}",
+            began.elapsed()
+        );
+        let abandoned = closed.unwrap_or_else(|left| left.abandoned);
+        let records: Vec<_> = abandoned.iter().map(|given_up| given_up.records).collect();
+        assert_eq!(records, [1]);
+        let stand: &mut dyn Stand = &mut running;
+        stand.keeps_always();
+        // What was left behind ends when the broker is back.
+        subject.fixture.mock().broker_up(1).unwrap();
     });
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use topology::log::{CommitError, SourceError};
+use topology_conformance::{committable, eventually, values};
 use topology_kafka::{Assignor, GroupProtocol};
 
-use crate::harness::{committable, eventually, on_kafka_by_each_protocol, on_mock, values};
+use crate::harness::{be_static_member, on_broker_by_each_protocol, on_mock};
 
 #[test]
-fn a_partition_that_moves_takes_its_commit_along_and_the_others_stay() {
-    on_kafka_by_each_protocol(|subject, protocol| {
+#[ignore = "needs a Kafka broker"]
+fn only_moved_partitions_change_owner_with_their_commit() {
+    on_broker_by_each_protocol(|subject, protocol| {
         subject.create(4);
         let mut first = subject.join("group");
         eventually(|| {
@@ -53,8 +55,9 @@ fn a_partition_that_moves_takes_its_commit_along_and_the_others_stay() {
 }
 
 #[test]
-fn what_was_read_before_a_partition_moved_is_read_on_by_the_next_owner() {
-    on_kafka_by_each_protocol(|subject, _| {
+#[ignore = "needs a Kafka broker"]
+fn the_next_owner_reads_on_from_the_committed_offset() {
+    on_broker_by_each_protocol(|subject, _| {
         subject.create(1);
         subject.send_all(0..10);
         let mut first = subject.join("group");
@@ -70,9 +73,10 @@ fn what_was_read_before_a_partition_moved_is_read_on_by_the_next_owner() {
 }
 
 #[test]
-fn a_static_member_that_stays_when_it_is_closed_gives_each_partition_up_once() {
-    on_kafka_by_each_protocol(|subject, _| {
-        subject.be_member("stays", false);
+#[ignore = "needs a Kafka broker"]
+fn a_closing_static_member_revokes_each_partition_once() {
+    on_broker_by_each_protocol(|subject, _| {
+        be_static_member(subject, "stays", false);
         subject.create(2);
         let mut member = subject.subscribe("group");
         eventually(|| {
@@ -87,9 +91,10 @@ fn a_static_member_that_stays_when_it_is_closed_gives_each_partition_up_once() {
 
 /// The classic protocol keeps the newer, KIP-848 the older.
 #[test]
-fn of_two_members_with_one_id_one_is_told_that_it_is_fenced_and_gives_up_what_it_has() {
-    on_kafka_by_each_protocol(|subject, protocol| {
-        subject.be_member("id", true);
+#[ignore = "needs a Kafka broker"]
+fn one_of_two_members_with_the_same_id_is_fenced() {
+    on_broker_by_each_protocol(|subject, protocol| {
+        be_static_member(subject, "id", true);
         subject.create(1);
         let mut older = subject.join("group");
         let mut newer = subject.subscribe("group");
@@ -111,13 +116,13 @@ fn of_two_members_with_one_id_one_is_told_that_it_is_fenced_and_gives_up_what_it
 }
 
 #[test]
-fn what_the_coordinator_answers_to_a_commit_is_told_apart() {
+fn commit_errors_are_distinguished() {
     use RDKafkaRespErr as Code;
     on_mock(|subject| {
         subject.create(1);
         let answer = |group: &str, code| {
             let mut member = subject.join(group);
-            let mock = subject.mock();
+            let mock = subject.fixture.mock();
             mock.request_errors(RDKafkaApiKey::OffsetCommit, &[code]);
             let refused = member.try_commit(&[committable(subject.at(0), 1, "map")]);
             (member, refused.unwrap_err())
@@ -153,7 +158,7 @@ fn what_the_coordinator_answers_to_a_commit_is_told_apart() {
 }
 
 #[test]
-fn a_partition_is_read_once_it_is_known_what_was_committed_of_it() {
+fn a_partition_is_read_once_its_commit_is_known() {
     use RDKafkaRespErr as Code;
     const FAILURES: usize = 5;
     on_mock(|subject| {
@@ -165,7 +170,7 @@ fn a_partition_is_read_once_it_is_known_what_was_committed_of_it() {
             Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
             Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
         ] {
-            let mock = subject.mock();
+            let mock = subject.fixture.mock();
             mock.request_errors(RDKafkaApiKey::OffsetFetch, &[code; FAILURES]);
             let mut member = subject.join("group");
             assert_eq!(member.committed(&subject.at(0)), Some((2, "map".into())));
@@ -180,19 +185,19 @@ fn a_partition_is_read_once_it_is_known_what_was_committed_of_it() {
 }
 
 #[test]
-fn a_commit_fails_while_the_coordinator_is_away_and_succeeds_when_it_is_back() {
+fn a_commit_succeeds_once_the_coordinator_is_back() {
     const ALL: i32 = -1;
     on_mock(|subject| {
         subject.create(1);
         let mut member = subject.join("group");
-        subject.mock().broker_down(ALL).unwrap();
+        subject.fixture.mock().broker_down(ALL).unwrap();
         let offsets = [committable(subject.at(0), 1, "map")];
         let refused = member.try_commit(&offsets);
         assert!(
             matches!(refused, Err(CommitError::Source(SourceError::Transient(_)))),
             "{refused:?}"
         );
-        subject.mock().broker_up(ALL).unwrap();
+        subject.fixture.mock().broker_up(ALL).unwrap();
         eventually(|| {
             drop(member.poll());
             member.try_commit(&offsets).is_ok()
@@ -204,15 +209,21 @@ fn a_commit_fails_while_the_coordinator_is_away_and_succeeds_when_it_is_back() {
 }
 
 #[test]
-fn the_last_commit_waits_for_one_that_takes_long() {
+fn the_last_commit_waits_for_a_slow_one() {
     const BROKER: i32 = 1;
     /// Longer than a commit is waited for.
     const SLOW: Duration = Duration::from_secs(7);
     on_mock(|subject| {
-        subject.be_member("stays", false);
+        be_static_member(subject, "stays", false);
         subject.create(1);
         let mut member = subject.join("group");
-        let slow = |by| subject.mock().broker_round_trip_time(BROKER, by).unwrap();
+        let slow = |by| {
+            subject
+                .fixture
+                .mock()
+                .broker_round_trip_time(BROKER, by)
+                .unwrap()
+        };
         slow(SLOW);
         let late = member.try_commit(&[committable(subject.at(0), 1, "")]);
         assert!(

@@ -6,8 +6,9 @@ use topology::ProducerRecord;
 use topology::log::{Log, LogReader};
 use topology_embedded::EmbeddedReader;
 
-use crate::harness::{eventually, open, record, spec, values};
-use crate::member::Member;
+use topology_conformance::{GroupMember, eventually, record, spec, values};
+
+use crate::open;
 
 const TOPIC: &str = "topic";
 /// Many reads of one partition.
@@ -36,7 +37,7 @@ fn a_damaged_record_is_named_and_holds_its_own_partition_alone() {
     runtime.block_on(execute(&path, damage));
 
     let log = open(&path);
-    let mut member = Member::subscribe(&log, "group", TOPIC);
+    let mut member = GroupMember::subscribe(&log, "group", TOPIC);
     let (mut read, mut errors) = (Vec::new(), Vec::new());
     eventually(|| {
         member.poll().unwrap();

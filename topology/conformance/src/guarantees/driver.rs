@@ -6,14 +6,14 @@ use topology::log::Revocation;
 use topology::testing::{DriverConfig, TopologyTestDriver};
 use topology::{CloseError, Position, StreamsError};
 
-use crate::application::{Application, Work};
-use crate::harness::committable;
-use crate::stand::{How, Stand};
+use crate::guarantees::application::{Application, Work};
+use crate::guarantees::stand::{How, Stand, Stands};
+use crate::subject::committable;
 
 const START_MS: i64 = 1_000_000;
 const TOPIC: &str = "in";
 
-pub(crate) struct Driver {
+pub struct Driver {
     application: Application,
     how: How,
     inner: TopologyTestDriver,
@@ -21,7 +21,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Without a member at first.
-    pub(crate) fn new(partitions: i32, how: &How) -> Self {
+    pub fn new(partitions: i32, how: &How) -> Self {
         let application = Application::new(TOPIC);
         let config = DriverConfig {
             window: how.window,
@@ -41,7 +41,7 @@ impl Driver {
         }
     }
 
-    pub(crate) fn driver(&self) -> &TopologyTestDriver {
+    pub fn driver(&self) -> &TopologyTestDriver {
         &self.inner
     }
 }
@@ -97,5 +97,14 @@ impl Stand for Driver {
 
     fn now_ms(&self) -> i64 {
         self.inner.now_ms()
+    }
+}
+
+/// The test driver alone.
+pub struct InMemory;
+
+impl Stands for InMemory {
+    fn each(&self, partitions: i32, how: &How, suite: &(dyn Fn(&mut dyn Stand) + Sync)) {
+        suite(&mut Driver::new(partitions, how));
     }
 }

@@ -3,44 +3,43 @@
 
 use std::time::Duration;
 
+use topology_conformance::guarantees::Fate::{Counted, Held, Slow, Written};
+use topology_conformance::guarantees::{How, Running, Stand, Work};
 use topology_kafka::{Assignor, GroupProtocol};
 
-use crate::application::Fate::{Counted, Held, Slow, Written};
-use crate::application::Work;
-use crate::harness::{on_kafka, on_mock};
-use crate::running::Running;
-use crate::stand::{How, Stand};
+use crate::harness::{KafkaSubject, on_broker, on_mock};
 
 const PARTITIONS: i32 = 4;
 const COOPERATIVE: GroupProtocol = GroupProtocol::Classic(Assignor::CooperativeSticky);
 const EAGER: GroupProtocol = GroupProtocol::Classic(Assignor::Range);
 
 #[test]
-fn a_member_that_joins_and_leaves_by_the_cooperative_protocol_takes_no_partition_that_is_kept() {
-    println!("skipped on the embedded log: it has one member");
-    std::thread::scope(|scope| {
-        scope.spawn(|| on_mock(|subject| joins(&mut member(subject, COOPERATIVE))));
-        on_kafka(|subject| joins(&mut member(subject, COOPERATIVE)));
-    });
+fn a_cooperative_member_takes_no_kept_partition_on_a_mock() {
+    on_mock(|subject| a_member_joins_and_leaves(subject, COOPERATIVE));
 }
 
 #[test]
-fn a_member_that_joins_and_leaves_by_kip_848_takes_no_partition_that_is_kept() {
-    println!("skipped on the mock cluster and the embedded log: they do not know the protocol");
-    on_kafka(|subject| joins(&mut member(subject, GroupProtocol::Consumer)));
+#[ignore = "needs a Kafka broker"]
+fn a_cooperative_member_takes_no_kept_partition() {
+    on_broker(|subject| a_member_joins_and_leaves(subject, COOPERATIVE));
+}
+
+/// The mock cluster does not know KIP-848.
+#[test]
+#[ignore = "needs a Kafka broker"]
+fn a_kip_848_member_takes_no_kept_partition() {
+    on_broker(|subject| a_member_joins_and_leaves(subject, GroupProtocol::Consumer));
 }
 
 #[test]
-fn a_member_that_joins_and_leaves_by_an_eager_protocol_loses_nothing() {
-    println!("skipped on the embedded log: it has one member");
-    std::thread::scope(|scope| {
-        scope.spawn(|| on_mock(|subject| joins(&mut member(subject, EAGER))));
-        on_kafka(|subject| joins(&mut member(subject, EAGER)));
-    });
+fn an_eager_member_loses_nothing_on_a_mock() {
+    on_mock(|subject| a_member_joins_and_leaves(subject, EAGER));
 }
 
-fn member(subject: &crate::harness::Subject, protocol: GroupProtocol) -> Running<'_> {
-    Running::new(subject, PARTITIONS, &How::ORDERED).by(protocol)
+#[test]
+#[ignore = "needs a Kafka broker"]
+fn an_eager_member_loses_nothing() {
+    on_broker(|subject| a_member_joins_and_leaves(subject, EAGER));
 }
 
 /// Records of two keys for each of some partitions.
@@ -53,7 +52,9 @@ fn flow(partitions: &[i32]) -> Vec<Work> {
     partitions.iter().flat_map(of).collect()
 }
 
-fn joins(running: &mut Running<'_>) {
+fn a_member_joins_and_leaves(subject: &mut KafkaSubject, protocol: GroupProtocol) {
+    subject.fixture.protocol = protocol;
+    let running = &mut Running::new(subject, PARTITIONS, &How::ORDERED);
     let all: Vec<i32> = (0..PARTITIONS).collect();
     let at = running.partitions(&all);
     let stand: &mut dyn Stand = running;
@@ -68,7 +69,7 @@ fn joins(running: &mut Running<'_>) {
     stand.until(|application| held.iter().all(|at| application.history.begun_at(at) == 1));
 
     running.start_member(1);
-    let asked = if running.protocol() == EAGER {
+    let asked = if protocol == EAGER {
         all.len()
     } else {
         all.len() / 2

@@ -10,7 +10,7 @@ use topology::log::{
 };
 use topology::{ConsumedRecord, TopicPartition};
 
-use crate::harness::{committable, eventually};
+use crate::subject::{committable, eventually};
 
 /// How long one call waits.
 const STEP: Duration = Duration::from_millis(20);
@@ -45,13 +45,13 @@ impl RebalanceListener for Listener {
 }
 
 /// A member of a group, polled by the test.
-pub(crate) struct Member {
+pub struct GroupMember {
     source: Box<dyn RecordSource>,
     held: Arc<Mutex<Held>>,
 }
 
-impl Member {
-    pub(crate) fn subscribe(log: &dyn Log, group: &str, topic: &str) -> Self {
+impl GroupMember {
+    pub fn subscribe(log: &dyn Log, group: &str, topic: &str) -> Self {
         let held = Arc::new(Mutex::new(Held::default()));
         let listener = Box::new(Listener(Arc::clone(&held)));
         let source = log.subscribe(group, topic, listener).unwrap();
@@ -59,33 +59,33 @@ impl Member {
     }
 
     /// Serves the group for a while.
-    pub(crate) fn poll(&mut self) -> Result<(), SourceError> {
+    pub fn poll(&mut self) -> Result<(), SourceError> {
         self.source.poll(STEP)
     }
 
     /// What is assigned.
-    pub(crate) fn partitions(&self) -> BTreeSet<i32> {
+    pub fn partitions(&self) -> BTreeSet<i32> {
         let held = self.held.lock().unwrap();
         let queues = held.queues.iter();
         queues.map(|queue| queue.partition().partition).collect()
     }
 
     /// How often partitions were revoked.
-    pub(crate) fn revocations(&self) -> usize {
+    pub fn revocations(&self) -> usize {
         self.held.lock().unwrap().revoked.len()
     }
 
-    pub(crate) fn deleted_unread(&self) -> u64 {
+    pub fn deleted_unread(&self) -> u64 {
         self.source.records_deleted_unread()
     }
 
     /// What is to be committed of partitions when they are revoked.
-    pub(crate) fn commit_last(&self, committable: Vec<Committable>) {
+    pub fn commit_last(&self, committable: Vec<Committable>) {
         self.held.lock().unwrap().committable = committable;
     }
 
     /// Reads exactly `count` records.
-    pub(crate) fn read(&mut self, count: usize) -> Vec<ConsumedRecord> {
+    pub fn read(&mut self, count: usize) -> Vec<ConsumedRecord> {
         let mut records = Vec::new();
         eventually(|| {
             for queue in &mut self.held.lock().unwrap().queues {
@@ -102,36 +102,36 @@ impl Member {
     }
 
     /// Takes what has come, errors too.
-    pub(crate) fn take(&mut self) -> Vec<Result<ConsumedRecord, SourceError>> {
+    pub fn take(&mut self) -> Vec<Result<ConsumedRecord, SourceError>> {
         let queues = &mut self.held.lock().unwrap().queues;
         let all = queues.iter_mut();
         all.flat_map(|queue| std::iter::from_fn(|| queue.poll()))
             .collect()
     }
 
-    pub(crate) fn commit(&mut self, partition: TopicPartition, offset: i64) {
+    pub fn commit(&mut self, partition: TopicPartition, offset: i64) {
         self.try_commit(&[committable(partition, offset, "")])
             .unwrap();
     }
 
-    pub(crate) fn try_commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
+    pub fn try_commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
         self.source.commit(offsets)
     }
 
     /// What the group had committed of a partition when it was assigned: offset and metadata.
-    pub(crate) fn committed(&self, partition: &TopicPartition) -> Option<(i64, String)> {
+    pub fn committed(&self, partition: &TopicPartition) -> Option<(i64, String)> {
         let held = self.held.lock().unwrap();
         let committed = held.committed.get(partition).cloned().unwrap();
         committed.map(|committed| (committed.offset, committed.metadata))
     }
 
     /// What is not committed, by partition.
-    pub(crate) fn lag(&mut self) -> Vec<(i32, u64)> {
+    pub fn lag(&mut self) -> Vec<(i32, u64)> {
         self.source.records_lag().unwrap().into_iter().collect()
     }
 
     /// Has `wake` called by every partition; answers whether nothing is there yet.
-    pub(crate) fn wait_with(&mut self, wake: &Arc<dyn Fn() + Send + Sync>) -> bool {
+    pub fn wait_with(&mut self, wake: &Arc<dyn Fn() + Send + Sync>) -> bool {
         let queues = &mut self.held.lock().unwrap().queues;
         for queue in queues.iter_mut() {
             queue.set_waker(Arc::clone(wake));
@@ -140,7 +140,7 @@ impl Member {
     }
 
     /// Leaves, committing what is given; answers what was revoked, and how many queues are left.
-    pub(crate) fn leave(self, committable: Vec<Committable>) -> (Vec<TopicPartition>, usize) {
+    pub fn leave(self, committable: Vec<Committable>) -> (Vec<TopicPartition>, usize) {
         self.commit_last(committable);
         self.source.leave(Duration::from_secs(1));
         let mut held = self.held.lock().unwrap();

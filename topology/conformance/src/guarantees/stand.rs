@@ -6,21 +6,18 @@ use std::time::Duration;
 use topology::testing::guarantees::Guarantee;
 use topology::{CloseError, HeadOfLine, InvalidOffsetMetadata, Position, StreamsError};
 
-use crate::application::{Application, Work};
-use crate::driver::Driver;
-use crate::harness::on_each_log;
-use crate::running::Running;
+use crate::guarantees::application::{Application, Work};
 
 /// What is done about a record that holds the others' commit back.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Guard {
+pub enum Guard {
     Warns,
     /// Writes the outcome of what is open.
     Reroutes,
 }
 
 impl Guard {
-    pub(crate) fn of(self, application: &Application) -> HeadOfLine {
+    pub fn of(self, application: &Application) -> HeadOfLine {
         match self {
             Self::Warns => HeadOfLine::Warn,
             Self::Reroutes => HeadOfLine::Reroute(Arc::new(application.outcomes_of())),
@@ -30,20 +27,20 @@ impl Guard {
 
 /// How the topology runs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct How {
+pub struct How {
     /// In the order of the keys.
-    pub(crate) is_ordered: bool,
-    pub(crate) invalid_offset_metadata: InvalidOffsetMetadata,
-    pub(crate) window: usize,
-    pub(crate) head_of_line: Guard,
+    pub is_ordered: bool,
+    pub invalid_offset_metadata: InvalidOffsetMetadata,
+    pub window: usize,
+    pub head_of_line: Guard,
 }
 
 impl How {
-    pub(crate) const ORDERED: Self = Self {
+    pub const ORDERED: Self = Self {
         is_ordered: true,
         ..Self::UNORDERED
     };
-    pub(crate) const UNORDERED: Self = Self {
+    pub const UNORDERED: Self = Self {
         is_ordered: false,
         invalid_offset_metadata: InvalidOffsetMetadata::Ignore,
         window: 4_096,
@@ -52,7 +49,7 @@ impl How {
 }
 
 /// A log, and the application that runs on it.
-pub(crate) trait Stand {
+pub trait Stand {
     fn application(&self) -> &Application;
 
     fn how(&self) -> &How;
@@ -80,7 +77,7 @@ pub(crate) trait Stand {
 
 impl dyn Stand + '_ {
     #[track_caller]
-    pub(crate) fn until(&mut self, mut is_so: impl FnMut(&Application) -> bool) {
+    pub fn until(&mut self, mut is_so: impl FnMut(&Application) -> bool) {
         if let Err(reason) = self.wait(&mut is_so) {
             let broken: Vec<_> = self.broken(&Guarantee::ALL);
             panic!("{reason}; broken by now: {broken:#?}");
@@ -89,7 +86,7 @@ impl dyn Stand + '_ {
 
     /// Waits until everything that was sent is done and committed, and asserts all that holds.
     #[track_caller]
-    pub(crate) fn finishes(&mut self) {
+    pub fn finishes(&mut self) {
         const DONE: [Guarantee; 2] = [Guarantee::AtLeastOnce, Guarantee::AllCommitted];
         self.until(|application| {
             let mut kept = DONE.iter();
@@ -100,7 +97,7 @@ impl dyn Stand + '_ {
 
     /// Asserts what holds at any time.
     #[track_caller]
-    pub(crate) fn keeps_always(&self) {
+    pub fn keeps_always(&self) {
         let is_ordered = self.how().is_ordered;
         let is_promised = |guarantee: &Guarantee| {
             let of_order = matches!(guarantee, Guarantee::KeyOrder | Guarantee::SerialByKey);
@@ -118,8 +115,8 @@ impl dyn Stand + '_ {
     }
 }
 
-/// Runs a suite on every stand there is.
-pub(crate) fn on_each_stand(partitions: i32, how: &How, suite: impl Fn(&mut dyn Stand) + Sync) {
-    suite(&mut Driver::new(partitions, how));
-    on_each_log(|subject| suite(&mut Running::new(subject, partitions, how)));
+/// Offers the stands that a suite runs on.
+pub trait Stands {
+    /// Runs a suite on each of them.
+    fn each(&self, partitions: i32, how: &How, suite: &(dyn Fn(&mut dyn Stand) + Sync));
 }

@@ -1,4 +1,14 @@
-//! What the embedded log promises beyond: one owner, retention, and what a kill can not take.
+//! The promises of every log, and of the engine on it, on the embedded log; and what is its own: one
+//! owner, retention, and what a kill cannot take.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, also in what tests share"
+)]
+
+mod damage;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,9 +23,51 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use topology::log::{Log, LogReader, RecordSink, SinkError};
 use topology::{Position, ProducerRecord, TopicPartition, TopicSpec};
-use topology_embedded::{EmbeddedLog, EmbeddedReader, OpenError};
+use topology_embedded::{EmbeddedConfig, EmbeddedLog, EmbeddedReader, OpenError};
 
-use crate::harness::{BOUND, committable, config, open, record, spec};
+use topology_conformance::guarantees::{How, Running, Stand, Stands};
+use topology_conformance::{BOUND, LogFixture, METADATA_MAX, Subject};
+use topology_conformance::{committable, guarantee_suite, log_suite, record, spec, topic_suite};
+
+log_suite! { [] on_embedded }
+topic_suite! { [] on_embedded }
+guarantee_suite! { [] Embedded }
+
+/// A log in a folder that is deleted after the test.
+struct EmbeddedFixture(TempDir);
+
+impl LogFixture for EmbeddedFixture {
+    fn open(&self) -> Arc<dyn Log> {
+        Arc::new(open(&self.0.path().join("log.db")))
+    }
+}
+
+fn on_embedded(test: impl Fn(&mut Subject<EmbeddedFixture>)) {
+    test(&mut Subject::new(EmbeddedFixture(
+        tempfile::tempdir().unwrap(),
+    )));
+}
+
+/// The embedded log as the log of the guarantee suites.
+struct Embedded;
+
+impl Stands for Embedded {
+    fn each(&self, partitions: i32, how: &How, suite: &(dyn Fn(&mut dyn Stand) + Sync)) {
+        on_embedded(|subject| suite(&mut Running::new(subject, partitions, how)));
+    }
+}
+
+fn open(path: &Path) -> EmbeddedLog {
+    EmbeddedLog::open(&config(path)).unwrap()
+}
+
+fn config(path: &Path) -> EmbeddedConfig {
+    EmbeddedConfig {
+        path: path.to_owned(),
+        retention_interval: Duration::from_millis(10),
+        offset_metadata_max: METADATA_MAX,
+    }
+}
 
 const TOPIC: &str = "topic";
 /// Tells the test's own binary that it is the process to be killed.

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::application::Fate::{Counted, Held, HeldThenWritten, Slow, Written};
-use crate::application::{Fate, Work};
-use crate::stand::{How, on_each_stand};
+use crate::guarantees::application::Fate::{Counted, Held, HeldThenWritten, Slow, Written};
+use crate::guarantees::application::{Fate, Work};
+use crate::guarantees::stand::{How, Stands};
 
-#[test]
-fn after_a_stop_with_calls_in_flight_those_run_again_and_nothing_else() {
+pub fn after_a_stop_only_calls_in_flight_run_again(stands: &dyn Stands) {
     const HELD: [&[Fate]; 3] = [&[Held], &[Counted, Held, Written], &[HeldThenWritten]];
     const OTHERS: [&[Fate]; 3] = [&[Counted], &[Slow, Written], &[Written]];
     const EVERY: usize = 10;
@@ -19,7 +18,7 @@ fn after_a_stop_with_calls_in_flight_those_run_again_and_nothing_else() {
         };
         Work::of(&index, fates[index % 3])
     };
-    on_each_stand(3, &How::UNORDERED, |stand| {
+    stands.each(3, &How::UNORDERED, &|stand| {
         stand.start();
         let works: Vec<_> = (0..180).map(work).collect();
         let sent = stand.send(&works);
@@ -54,9 +53,8 @@ fn after_a_stop_with_calls_in_flight_those_run_again_and_nothing_else() {
     });
 }
 
-#[test]
-fn a_member_that_starts_again_and_again_runs_everything_once() {
-    on_each_stand(2, &How::ORDERED, |stand| {
+pub fn a_member_that_restarts_runs_everything_once(stands: &dyn Stands) {
+    stands.each(2, &How::ORDERED, &|stand| {
         let works: Vec<_> = (0..40)
             .map(|key| Work::of(&(key % 3), &[Slow, Written]))
             .collect();

@@ -17,7 +17,7 @@ use topology::{
 
 /// What becomes of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// Its call ends at once, and it is counted.
     Counted,
     /// Its call takes a while.
@@ -74,15 +74,15 @@ impl FromStr for Fate {
 
 /// A record to be processed: what becomes of each of its parts.
 #[derive(Clone, Debug)]
-pub(crate) struct Work {
-    pub(crate) key: String,
-    pub(crate) partition: Option<i32>,
-    pub(crate) due_ms: Option<i64>,
-    pub(crate) fates: Vec<Fate>,
+pub struct Work {
+    pub key: String,
+    pub partition: Option<i32>,
+    pub due_ms: Option<i64>,
+    pub fates: Vec<Fate>,
 }
 
 impl Work {
-    pub(crate) fn of(key: &impl ToString, fates: &[Fate]) -> Self {
+    pub fn of(key: &impl ToString, fates: &[Fate]) -> Self {
         Self {
             key: key.to_string(),
             partition: None,
@@ -91,21 +91,21 @@ impl Work {
         }
     }
 
-    pub(crate) fn on(self, partition: i32) -> Self {
+    pub fn on(self, partition: i32) -> Self {
         Self {
             partition: Some(partition),
             ..self
         }
     }
 
-    pub(crate) fn due_at(self, due_ms: i64) -> Self {
+    pub fn due_at(self, due_ms: i64) -> Self {
         Self {
             due_ms: Some(due_ms),
             ..self
         }
     }
 
-    pub(crate) fn record(&self, topic: &str) -> ProducerRecord {
+    pub fn record(&self, topic: &str) -> ProducerRecord {
         let fates: Vec<_> = self.fates.iter().map(ToString::to_string).collect();
         let due_ms = self
             .due_ms
@@ -144,16 +144,16 @@ impl Work {
 
 /// What the topology's members and the test share.
 #[derive(Clone)]
-pub(crate) struct Application {
-    pub(crate) topic: Arc<str>,
-    pub(crate) outcomes: Arc<str>,
-    pub(crate) history: History,
+pub struct Application {
+    pub topic: Arc<str>,
+    pub outcomes: Arc<str>,
+    pub history: History,
     gate: Arc<watch::Sender<bool>>,
     encoded: Arc<AtomicUsize>,
 }
 
 impl Application {
-    pub(crate) fn new(topic: &str) -> Self {
+    pub fn new(topic: &str) -> Self {
         let outcomes: Arc<str> = format!("{topic}-outcomes").into();
         let of = Arc::clone(&outcomes);
         Self {
@@ -166,17 +166,17 @@ impl Application {
     }
 
     /// Lets calls that are held end, now and ever after.
-    pub(crate) fn open_gate(&self) {
+    pub fn open_gate(&self) {
         self.gate.send_replace(true);
     }
 
     /// How many parts were given to the log to be written, taken or not.
-    pub(crate) fn encoded(&self) -> usize {
+    pub fn encoded(&self) -> usize {
         self.encoded.load(Ordering::Relaxed)
     }
 
     /// The topology of a member; in the order of the keys, or in any.
-    pub(crate) fn topology(&self, member: usize, is_ordered: bool) -> Topology {
+    pub fn topology(&self, member: usize, is_ordered: bool) -> Topology {
         let (history, gate) = (self.history.of_member(member), Arc::clone(&self.gate));
         let order = if is_ordered {
             ProcessingOrder::key(|(part, _): &(Part, Fate)| part.key_hash())
@@ -221,7 +221,7 @@ impl Application {
     }
 
     /// What can not be processed is written as an outcome.
-    pub(crate) fn handlers(&self) -> ExceptionHandlers {
+    pub fn handlers(&self) -> ExceptionHandlers {
         let topic = Arc::clone(&self.outcomes);
         let processing = move |context: &ErrorHandlerContext<'_>| {
             let number = context.part.numbers().first().copied().unwrap_or(0);
@@ -236,7 +236,7 @@ impl Application {
     }
 
     /// For the head-of-line guard: the open parts of a record are written as outcomes.
-    pub(crate) fn outcomes_of(
+    pub fn outcomes_of(
         &self,
     ) -> impl Fn(&ConsumedRecord, &[topology::ChildPath]) -> Vec<ProducerRecord> + use<> {
         let topic = Arc::clone(&self.outcomes);

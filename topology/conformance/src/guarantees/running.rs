@@ -5,31 +5,28 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
-use topology::log::Log;
 use topology::{
     Abandoned, CloseError, Position, State, StateListener, Streams, StreamsConfig, StreamsError,
     TopicPartition, TopicSpec,
 };
-use topology_kafka::{GroupProtocol, KafkaConfig, KafkaLog};
 
-use crate::application::{Application, Work};
-use crate::harness::{BOUND, METADATA_MAX, Subject, committable};
-use crate::stand::{How, Stand};
+use crate::guarantees::application::{Application, Work};
+use crate::guarantees::stand::{How, Stand};
+use crate::subject::{BOUND, LogFixture, METADATA_MAX, Subject, committable};
 
 const GROUP: &str = "application";
 
-pub(crate) struct Running<'a> {
-    subject: &'a Subject,
+pub struct Running<'a, F: LogFixture> {
+    subject: &'a Subject<F>,
     application: Application,
     how: How,
-    protocol: GroupProtocol,
     members: BTreeMap<usize, Streams>,
     states: Arc<Mutex<Vec<State>>>,
 }
 
-impl<'a> Running<'a> {
+impl<'a, F: LogFixture> Running<'a, F> {
     /// Without a member at first.
-    pub(crate) fn new(subject: &'a Subject, partitions: i32, how: &How) -> Self {
+    pub fn new(subject: &'a Subject<F>, partitions: i32, how: &How) -> Self {
         let application = Application::new(&subject.at(0).topic);
         subject.create(partitions);
         subject.create_topic(TopicSpec {
@@ -40,46 +37,21 @@ impl<'a> Running<'a> {
             subject,
             application,
             how: *how,
-            protocol: GroupProtocol::default(),
             members: BTreeMap::new(),
             states: Arc::default(),
         }
     }
 
-    pub(crate) fn by(mut self, protocol: GroupProtocol) -> Self {
-        self.protocol = protocol;
-        self
-    }
-
-    pub(crate) fn protocol(&self) -> GroupProtocol {
-        self.protocol
-    }
-
-    pub(crate) fn partitions(&self, numbers: &[i32]) -> Vec<TopicPartition> {
+    pub fn partitions(&self, numbers: &[i32]) -> Vec<TopicPartition> {
         numbers.iter().map(|of| self.subject.at(*of)).collect()
     }
 
     /// The states that the members were in, one after the other.
-    pub(crate) fn states(&self) -> Vec<State> {
+    pub fn states(&self) -> Vec<State> {
         self.states.lock().unwrap().clone()
     }
 
-    /// Each member of a Kafka cluster has clients of its own, as another process would.
-    fn log(&self) -> Arc<dyn Log> {
-        let Some(bootstrap_servers) = self.subject.servers() else {
-            return Arc::clone(self.subject.log());
-        };
-        let config = KafkaConfig {
-            bootstrap_servers,
-            group_protocol: self.protocol,
-            rebalance_drain: BOUND / 2,
-            max_record_bytes: 2 << 20,
-            ..KafkaConfig::default()
-        };
-        Arc::new(KafkaLog::new(config).unwrap())
-    }
-
-    pub(crate) fn start_member(&mut self, member: usize) {
+    pub fn start_member(&mut self, member: usize) {
         let states = Arc::clone(&self.states);
         let listener = StateListener::new(move |new, _| states.lock().unwrap().push(new));
         let config = StreamsConfig {
@@ -99,11 +71,12 @@ impl<'a> Running<'a> {
         };
         let history = self.application.history.of_member(member);
         let topology = self.application.topology(member, self.how.is_ordered);
-        let streams = Streams::start(topology, &history.observe(self.log()), &config);
+        let log = self.subject.fixture.open_for_member(self.subject.log());
+        let streams = Streams::start(topology, &history.observe(log), &config);
         self.members.insert(member, streams.unwrap());
     }
 
-    pub(crate) fn stop_member(
+    pub fn stop_member(
         &mut self,
         member: usize,
         limit: Duration,
@@ -112,7 +85,7 @@ impl<'a> Running<'a> {
     }
 }
 
-impl Stand for Running<'_> {
+impl<F: LogFixture> Stand for Running<'_, F> {
     fn application(&self) -> &Application {
         &self.application
     }
@@ -164,7 +137,7 @@ impl Stand for Running<'_> {
 }
 
 /// What a suite leaves running, because it failed, is stopped.
-impl Drop for Running<'_> {
+impl<F: LogFixture> Drop for Running<'_, F> {
     fn drop(&mut self) {
         self.application.open_gate();
         for (_, streams) in std::mem::take(&mut self.members) {
