@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Context;
-use topology::seam::LogReader;
+use topology::log::LogReader;
 use topology::{ConsumedRecord, Position, TopicPartition};
 
 use crate::config::Config;

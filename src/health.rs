@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use topology::seam::Log;
+use topology::log::Log;
 
 use crate::api::{Health, HealthReport};
 use crate::config::{Config, Role};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use topology::ProducerRecord;
-use topology::seam::RecordSink;
+use topology::log::RecordSink;
 
 use crate::api::{Appended, Ingest, IngestError, IngestRecord};
 use crate::telemetry::Traces;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use topology::embedded::{EmbeddedConfig, EmbeddedLog, EmbeddedReader};
-use topology::kafka::{KafkaConfig, KafkaLog};
-use topology::seam::{Log, LogReader};
+use topology::log::{Log, LogReader};
 use topology::{ExceptionHandlers, HeadOfLine, InvalidOffsetMetadata, StreamsConfig, TopicSpec};
+use topology_embedded::{EmbeddedConfig, EmbeddedLog, EmbeddedReader};
+use topology_kafka::{KafkaConfig, KafkaLog};
 
 use crate::config::{Config, LogKind, RECORD_BYTES_MAX};
 

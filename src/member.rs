@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use topology::StreamsError;
-use topology::kafka::GroupProtocol;
-use topology::seam::SourceError;
+use topology::log::SourceError;
+use topology_kafka::GroupProtocol;
 use uuid::Uuid;
 
 use crate::config::{Config, LogKind};

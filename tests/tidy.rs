@@ -8,9 +8,9 @@ const LINES_MAX: usize = 500;
 
 /// A crate or module, and the only places that may name it.
 const OWNERS: [(&str, &[&str]); 7] = [
-    ("rdkafka::", &["topology/src/kafka"]),
+    ("rdkafka::", &["topology/kafka"]),
     ("reqwest::", &["src/egress", "src/pipeline/deliver.rs"]),
-    ("sqlx::", &["src/store", "topology/src/embedded"]),
+    ("sqlx::", &["src/store", "topology/embedded"]),
     ("moka::", &["src/subscriptions"]),
     ("opentelemetry", &["src/telemetry"]),
     ("std::env::", &["src/config"]),

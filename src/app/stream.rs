@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
-use topology::seam::Log;
-use topology::{KafkaStreams, OutageConfig, StreamsConfig, TopicError};
+use topology::log::Log;
+use topology::{OutageConfig, Streams, StreamsConfig, TopicError};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -66,11 +66,7 @@ async fn prepare(config: &Config, log: &dyn Log) -> anyhow::Result<()> {
     }
 }
 
-async fn start(
-    config: &Config,
-    log: &Arc<dyn Log>,
-    pipeline: Pipeline,
-) -> anyhow::Result<KafkaStreams> {
+async fn start(config: &Config, log: &Arc<dyn Log>, pipeline: Pipeline) -> anyhow::Result<Streams> {
     let retry_partitions = log.partitions(&config.kafka.topics.retry).await?;
     let namespace = if let Some(given) = config.kafka.id_namespace {
         given
@@ -91,7 +87,7 @@ async fn start(
         head_of_line: pipeline::head_of_line(&pipeline),
         ..streams_config(config)
     };
-    let streams = KafkaStreams::start(topology, log, &settings)?;
+    let streams = Streams::start(topology, log, &settings)?;
     metrics.observe_streams(
         &streams.metrics(),
         telemetry::system(config.log),

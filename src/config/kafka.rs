@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use figment::value::Value;
-use topology::kafka::{Assignor, GroupProtocol, RESERVED};
+use topology_kafka::{Assignor, GroupProtocol, RESERVED};
 use uuid::Uuid;
 
 use super::parse;

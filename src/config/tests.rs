@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use topology::kafka::{Assignor, GroupProtocol};
+use topology_kafka::{Assignor, GroupProtocol};
 
 use super::*;
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::seam::SinkError;
+use topology::log::SinkError;
 use topology::{ChildPath, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine};
 use topology::{ProducerRecord, ProductionResponse, Response};
 use uuid::Uuid;
@@ -74,7 +74,7 @@ fn production(
 pub fn head_of_line(pipeline: &Arc<Pipeline>) -> HeadOfLine {
     let (parcels, parked) = (Parcels::new(pipeline), write::parked(pipeline));
     let pipeline = Arc::clone(pipeline);
-    HeadOfLine::Relocate(Arc::new(move |record, open| {
+    HeadOfLine::Reroute(Arc::new(move |record, open| {
         let whole = [ChildPath::default()];
         let is_whole = open.is_empty() || open.contains(&whole[0]);
         let parts = if is_whole { &whole } else { open };

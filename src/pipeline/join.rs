@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use topology::{Async, CallAgain, GlobalTable, Lookup, MaxInFlight, Named, WorkerContext};
+use topology::{Async, GlobalTable, Lookup, MaxInFlight, Named, RetryWhile, WorkerContext};
 
 use super::step::{Content, Parcel, Pipeline};
 use crate::domain::event::Route;
@@ -91,12 +91,12 @@ pub(super) fn wanted(parcel: &Parcel) -> Option<Wanted> {
 /// An event waits for the database. A record of `retry_sub` never does, for it would hold those
 /// behind it.
 pub(super) fn calls(pipeline: &Pipeline, name: Named) -> Async<Parcel, Joined> {
-    let wait = CallAgain {
+    let wait = RetryWhile {
         every: ASK_AGAIN,
         at_most: WAIT_MAX,
         waiting: MaxInFlight::new(pipeline.database_waits),
     };
-    Async::named(name).call_again(wait, |Joined { parcel, found }| {
+    Async::named(name).retry_while(wait, |Joined { parcel, found }| {
         let waits = found.is_err() && !parcel.parked_before;
         waits.then(|| parcel.clone())
     })

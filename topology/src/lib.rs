@@ -1,7 +1,8 @@
 //! Kafka Streams-style topologies with asynchronous processing and out-of-order completion.
 //!
-//! A [`Topology`] is declared with a [`StreamsBuilder`] and run by [`KafkaStreams`] on a
-//! [`Log`](seam::Log): [Apache Kafka](kafka::KafkaLog), or a file of SQLite (feature `embedded`).
+//! A [`Topology`] is declared with a [`StreamsBuilder`] and run by [`Streams`] on a
+//! [`Log`](log::Log). The crate `topology-kafka` has one for Apache Kafka, `topology-embedded` one in
+//! a file of SQLite.
 //! Records are processed concurrently and complete in any order. What is committed never passes a
 //! record of which anything is still open, and tells which records above it are complete, so that
 //! a crash repeats only what was in flight.
@@ -56,58 +57,48 @@
 //! record alone. A supplier that panics stops the topology, and so does a
 //! [handler](ExceptionHandlers).
 
-mod builder;
-mod dead_letter;
-#[cfg(feature = "embedded")]
-pub mod embedded;
+pub mod clock;
+mod completion;
+mod dsl;
+mod error;
+mod exec;
+mod fault;
 mod graph;
-#[cfg(feature = "test-util")]
-pub mod guarantees;
-mod handlers;
-pub mod kafka;
-mod lease;
+pub mod log;
 mod metrics;
-mod mutation;
 mod named;
 mod offsets;
 mod outage;
 mod partitioner;
-mod processing;
 mod record;
 mod runtime;
-pub mod seam;
-#[cfg(feature = "test-util")]
-mod test_driver;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod topic;
 
-pub use builder::{
-    BranchedKStream, GlobalTable, KStream, Lookup, StreamsBuilder, Topology, WorkerContext,
-};
-pub use dead_letter::DeadLetter;
-pub use graph::{CallsDescription, NodeDescription, NodeKind, OrderDescription, Subtopology};
-pub use graph::{TopologyDescription, TopologyError};
-pub use handlers::{
+pub use completion::ChildPath;
+pub use dsl::{Async, BranchedKStream, GlobalTable, KStream, Lookup, ProcessingOrder};
+pub use dsl::{StreamsBuilder, Topology};
+pub use error::{Abandoned, CloseError, StartError, StreamsError};
+pub use exec::call_options::RetryWhile;
+pub use exec::context::WorkerContext;
+pub use exec::dead_letter::DeadLetter;
+pub use exec::handlers::{
     ErrorHandlerContext, ExceptionHandlers, ProductionResponse, RUNS_MAX, Response,
 };
-pub use lease::ChildPath;
+pub use exec::permits::MaxInFlight;
+pub use graph::{CallsDescription, NodeDescription, NodeKind, OrderDescription, Subtopology};
+pub use graph::{TopologyDescription, TopologyError};
 pub use metrics::{
     METRICS, MetricDescription, MetricKind, MetricLevel, MetricSubject, MetricsReporter,
     StreamsMetrics,
 };
-#[cfg(feature = "test-util")]
-pub use mutation::Mutation;
 pub use named::{Consumed, Named, Produced};
 pub use offsets::InvalidOffsetMap;
-#[cfg(feature = "test-util")]
-pub use offsets::complete_above;
 pub use outage::{Attempted, OutageConfig, OutageConfigError, OutageGuard, Standing};
 pub use partitioner::partition_of;
-pub use processing::{Async, CallAgain, MaxInFlight, ProcessingOrder};
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, Record, TopicPartition};
 pub use runtime::{
-    Abandoned, CloseError, HeadOfLine, InvalidOffsetMetadata, KafkaStreams, StartError, State,
-    StateListener, StreamsConfig, StreamsError,
+    HeadOfLine, InvalidOffsetMetadata, State, StateListener, Streams, StreamsConfig,
 };
-#[cfg(feature = "test-util")]
-pub use test_driver::{Call, DriverConfig, PendingCalls, TopologyTestDriver, Written};
 pub use topic::{TopicError, TopicSpec};

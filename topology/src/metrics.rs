@@ -10,8 +10,6 @@ mod worker;
 
 use std::sync::Arc;
 
-use crate::builder::Topology;
-
 pub(crate) use cells::{Roll, nanos};
 pub(crate) use client::{AliveThread, ClientMetrics};
 pub use description::{METRICS, MetricDescription, MetricKind, MetricLevel};
@@ -75,15 +73,12 @@ struct Numbers {
 }
 
 impl StreamsMetrics {
-    pub(crate) fn of(topology: &Topology, workers: usize) -> Self {
-        let groups = topology
-            .sources
+    /// For a topology of these source topics and these operators, by their numbers.
+    pub(crate) fn new(sources: &[Arc<str>], nodes: &[(usize, Arc<str>)], workers: usize) -> Self {
+        let groups = sources
             .iter()
-            .map(|source| Arc::new(GroupMetrics::new(Arc::clone(&source.topic))));
-        let worker = |number| {
-            let nodes = topology.processors();
-            Arc::new(WorkerMetrics::new(number, topology.sources.len(), nodes))
-        };
+            .map(|topic| Arc::new(GroupMetrics::new(Arc::clone(topic))));
+        let worker = |number| Arc::new(WorkerMetrics::new(number, sources.len(), nodes));
         Self(Arc::new(Numbers {
             client: Arc::default(),
             groups: groups.collect(),

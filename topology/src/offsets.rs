@@ -6,15 +6,23 @@ mod bits;
 mod map;
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::mutation::Mutation;
-#[cfg(feature = "test-util")]
-use crate::seam::Committed;
+use crate::fault::Fault;
+#[cfg(feature = "testing")]
+use crate::log::Committed;
 use bits::BitRing;
 
 pub use map::InvalidOffsetMap;
 use map::SPAN_MAX;
 pub(crate) use map::{decode, encode};
+
+/// The offsets of a partition, which its worker completes and its control thread commits.
+pub(crate) type SharedOffsets = Arc<Mutex<OffsetTracker>>;
+
+pub(crate) fn lock(progress: &SharedOffsets) -> MutexGuard<'_, OffsetTracker> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What registering an offset came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +43,7 @@ pub(crate) enum Registered {
 ///
 /// # Errors
 /// Where the metadata is not this engine's.
-#[cfg(feature = "test-util")]
+#[cfg(feature = "testing")]
 pub fn complete_above(committed: &Committed) -> Result<Vec<Range<i64>>, InvalidOffsetMap> {
     if committed.metadata.is_empty() {
         return Ok(Vec::new());
@@ -194,7 +202,7 @@ impl OffsetTracker {
     /// does not fit is left out from the top.
     pub(crate) fn map(&mut self, limit: usize) -> String {
         let text = self.committable().map_or_else(String::new, |base| {
-            let shift = i64::from(Mutation::ShiftMap.is_planted());
+            let shift = i64::from(Fault::ShiftMap.is_active());
             let runs = self.complete.runs().map(|run| run.start - shift..run.end);
             encode(base, &runs.collect::<Vec<_>>(), limit)
         });

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, CallAgain, Consumed, DriverConfig, ExceptionHandlers, GlobalTable, KStream, Lookup,
-    MaxInFlight, Named, PendingCalls, ProcessingOrder, Response, StreamsBuilder,
-    TopologyTestDriver,
+    Async, Consumed, ExceptionHandlers, GlobalTable, KStream, Lookup, MaxInFlight, Named,
+    ProcessingOrder, Response, RetryWhile, StreamsBuilder,
 };
 
 use records::{record, text, to, values};
@@ -87,12 +87,12 @@ fn named() -> Async<String, Joined> {
 
 /// A value waits for a table that can not tell: it is asked again every second.
 fn waits(at_most: Duration) -> Async<String, Joined> {
-    let wait = CallAgain {
+    let wait = RetryWhile {
         every: Duration::from_secs(1),
         at_most,
         waiting: MaxInFlight::new(1),
     };
-    named().call_again(wait, |(value, found)| found.is_err().then(|| value.clone()))
+    named().retry_while(wait, |(value, found)| found.is_err().then(|| value.clone()))
 }
 
 /// What is written within a second and a bit.

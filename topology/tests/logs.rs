@@ -13,7 +13,8 @@ mod records;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use topology::{Consumed, Named, StreamsBuilder, TopologyTestDriver};
+use topology::testing::TopologyTestDriver;
+use topology::{Consumed, Named, StreamsBuilder};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use topology::TopologyTestDriver;
+use topology::testing::TopologyTestDriver;
 use topology::{Async, Consumed, KStream, Named, Produced, ProducerRecord, StreamsBuilder};
 
 const MILLISECOND: Duration = Duration::from_millis(1);

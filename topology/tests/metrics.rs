@@ -15,11 +15,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::seam::Drain;
+use topology::log::Revocation;
+use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, ErrorHandlerContext, ExceptionHandlers, METRICS,
-    MaxInFlight, MetricDescription, MetricSubject, Named, PendingCalls, Produced, ProducerRecord,
-    Response, StreamsBuilder, Topology, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, METRICS, MaxInFlight,
+    MetricDescription, MetricSubject, Named, Produced, ProducerRecord, Response, StreamsBuilder,
+    Topology,
 };
 
 use records::record;
@@ -216,7 +217,7 @@ fn a_partition_that_is_given_up_tells_how_long_that_took_and_what_it_left_behind
     pipe(&driver, &["a", "b"]);
     check(&driver, WORKER, &[("task-created-total", Some(1.0))]);
     let limit = Duration::from_millis(250);
-    assert!(driver.revoke(0, &driver.partitions(), Drain::For(limit)));
+    assert!(driver.revoke(0, &driver.partitions(), Revocation::Graceful(limit)));
     let drained = [
         ("rebalance-drain-time-avg", Some(0.25)),
         ("rebalance-drain-time-max", Some(0.25)),

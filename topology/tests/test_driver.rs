@@ -12,10 +12,11 @@ mod records;
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::seam::{Committable, Drain};
+use topology::log::{Committable, Revocation};
+use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, MaxInFlight, MetricSubject, Named, PendingCalls,
-    Produced, ProducerRecord, StreamsBuilder, TopicPartition, Topology, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, MaxInFlight, MetricSubject, Named, Produced, ProducerRecord,
+    StreamsBuilder, TopicPartition, Topology,
 };
 
 use records::{record, text, to};
@@ -90,7 +91,10 @@ fn what_the_group_set_back_while_the_partition_was_away_is_read_again() {
     }
     driver.advance_wall_clock_time(Duration::from_millis(200));
     assert_eq!(driver.committed("in", 0), Some(3));
-    let (partitions, drain) = (driver.partitions(), Drain::For(Duration::from_secs(1)));
+    let (partitions, drain) = (
+        driver.partitions(),
+        Revocation::Graceful(Duration::from_secs(1)),
+    );
     assert!(driver.revoke(0, &partitions, drain));
     let set_back = |partition: &TopicPartition| Committable {
         partition: partition.clone(),
@@ -234,7 +238,7 @@ fn members_that_are_one_instance_lend_each_other_permits() {
     };
     let driver = TopologyTestDriver::with(builder.build().unwrap(), config).unwrap();
     let cold = driver.partitions().pop().unwrap();
-    assert!(driver.revoke(0, std::slice::from_ref(&cold), Drain::Lost));
+    assert!(driver.revoke(0, std::slice::from_ref(&cold), Revocation::Lost));
     driver.assign(1, &[cold]);
     for _ in 0..5 {
         driver.pipe_input(&record("in", "hot"));

@@ -5,8 +5,8 @@ use std::ops::Range;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use sqlx::{Connection, SqliteConnection};
-use topology::complete_above;
-use topology::seam::Committed;
+use topology::log::Committed;
+use topology::testing::complete_above;
 
 use super::log::client;
 use super::{BOUND, Sent, Service};

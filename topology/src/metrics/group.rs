@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::cells::{Counter, Sensor};
-use crate::lease::Progress;
+use crate::offsets::SharedOffsets;
 
 /// The numbers of one source's control thread, its only writer.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct GroupMetrics {
 /// An assigned partition.
 #[derive(Debug)]
 pub(super) struct TaskMetrics {
-    pub(super) progress: Progress,
+    pub(super) progress: SharedOffsets,
     pub(super) committed: Option<i64>,
     pub(super) lag: Option<u64>,
 }
@@ -39,7 +39,7 @@ impl GroupMetrics {
         }
     }
 
-    pub(crate) fn assigned(&self, partition: i32, progress: Progress) {
+    pub(crate) fn assigned(&self, partition: i32, progress: SharedOffsets) {
         let task = TaskMetrics {
             progress,
             committed: None,
@@ -49,7 +49,7 @@ impl GroupMetrics {
     }
 
     /// A partition that is given up is another member's to report; it may be already.
-    pub(crate) fn gave_up(&self, partition: i32, progress: &Progress) {
+    pub(crate) fn gave_up(&self, partition: i32, progress: &SharedOffsets) {
         let mut tasks = self.tasks();
         let task = tasks.get(&partition);
         if task.is_some_and(|task| Arc::ptr_eq(&task.progress, progress)) {

@@ -8,7 +8,7 @@ use super::description::{self as table, MetricDescription, MetricLevel};
 use super::group::{GroupMetrics, TaskMetrics};
 use super::worker::{NodeMetrics, Produced, SourceMetrics, WorkerMetrics};
 use super::{MetricSubject, MetricsReporter, Numbers};
-use crate::lease::lock;
+use crate::offsets::lock;
 use crate::record::ConsumedRecord;
 
 const NANOS: f64 = 1e-9;

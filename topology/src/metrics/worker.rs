@@ -71,11 +71,7 @@ pub(crate) enum WaitsFor {
 }
 
 impl WorkerMetrics {
-    pub(super) fn new(
-        number: usize,
-        sources: usize,
-        nodes: impl Iterator<Item = (usize, Arc<str>)>,
-    ) -> Self {
+    pub(super) fn new(number: usize, sources: usize, nodes: &[(usize, Arc<str>)]) -> Self {
         Self {
             thread: format!("streams-worker-{number}"),
             poll_latency: Sensor::default(),
@@ -84,7 +80,8 @@ impl WorkerMetrics {
             tasks_closed: Counter::default(),
             sources: (0..sources).map(|_| Arc::default()).collect(),
             nodes: nodes
-                .map(|(id, name)| (id, Arc::new(NodeMetrics::new(name))))
+                .iter()
+                .map(|(id, name)| (*id, Arc::new(NodeMetrics::new(Arc::clone(name)))))
                 .collect(),
             produced: Mutex::default(),
         }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::lease::{Progress, lock};
+use crate::fault::Fault;
+use crate::log::{CommitError, Committable};
 use crate::metrics::{GroupMetrics, Roll};
-use crate::mutation::Mutation;
+use crate::offsets::{SharedOffsets, lock};
 use crate::record::TopicPartition;
-use crate::seam::{CommitError, Committable};
 
 /// How long a commit that failed waits to be tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub(crate) struct Committer {
 
 #[derive(Debug)]
 struct Entry {
-    progress: Progress,
+    progress: SharedOffsets,
     committed: u64,
     not_before: Option<Instant>,
 }
@@ -59,7 +59,7 @@ impl Committer {
         self.partitions.len()
     }
 
-    pub(crate) fn assign(&mut self, partition: TopicPartition, progress: Progress) {
+    pub(crate) fn assign(&mut self, partition: TopicPartition, progress: SharedOffsets) {
         let committed = lock(&progress).version();
         self.metrics
             .assigned(partition.partition, Arc::clone(&progress));
@@ -75,7 +75,7 @@ impl Committer {
 
     /// Gives a partition up; `None` where it is not assigned. What is to be committed of it is
     /// told by [`last`](Self::last), once nothing runs on it any more.
-    pub(crate) fn revoke(&mut self, partition: &TopicPartition) -> Option<Progress> {
+    pub(crate) fn revoke(&mut self, partition: &TopicPartition) -> Option<SharedOffsets> {
         let progress = self.partitions.remove(partition)?.progress;
         self.metrics.gave_up(partition.partition, &progress);
         Some(progress)
@@ -85,12 +85,12 @@ impl Committer {
     pub(crate) fn last(
         &self,
         partition: &TopicPartition,
-        progress: &Progress,
+        progress: &SharedOffsets,
     ) -> Option<Committable> {
         let mut tracker = lock(progress);
         let base = tracker.committable()?;
         let seen = i64::try_from(tracker.span()).unwrap_or(0);
-        let is_wrong = Mutation::CommitHighestSeen.is_planted();
+        let is_wrong = Fault::CommitHighestSeen.is_active();
         Some(Committable {
             partition: partition.clone(),
             offset: if is_wrong { base + seen } else { base },
@@ -124,7 +124,7 @@ impl Committer {
         let mut committed = commit(&offsets);
         let too_large = matches!(committed, Err(CommitError::MetadataTooLarge))
             && offsets.iter().any(|offset| !offset.metadata.is_empty());
-        if too_large && !Mutation::TooLargeMapStops.is_planted() {
+        if too_large && !Fault::TooLargeMapStops.is_active() {
             self.shrink(&mut offsets);
             committed = commit(&offsets);
         }
@@ -212,13 +212,13 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::log::SourceError;
     use crate::offsets::OffsetTracker;
-    use crate::seam::SourceError;
 
     const INTERVAL: Duration = Duration::from_millis(20);
 
     /// A partition of which every other record below `read` is complete, the lowest not.
-    fn holes(read: i64) -> Progress {
+    fn holes(read: i64) -> SharedOffsets {
         let mut tracker = OffsetTracker::resume(0, &[]);
         for offset in 0..read {
             tracker.register(offset);
@@ -229,7 +229,7 @@ mod tests {
         Arc::new(Mutex::new(tracker))
     }
 
-    fn committer(limit: usize, progress: &Progress) -> Committer {
+    fn committer(limit: usize, progress: &SharedOffsets) -> Committer {
         let mut committer =
             Committer::new(INTERVAL, limit, Arc::new(GroupMetrics::new("in".into())));
         let partition = TopicPartition {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::head::HeadOfLine;
+use super::head_of_line::HeadOfLine;
+use super::limits::Limits;
 use super::state::StateListener;
-use super::worker::Limits;
-use crate::handlers::ExceptionHandlers;
+use crate::exec::handlers::ExceptionHandlers;
 
 /// What is done about commit metadata that is another program's, or damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,19 +11,22 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::command::Command;
 use super::committer::Committer;
-use super::pulse::Pulse;
-use super::worker::{Command, WorkerHandle};
-use super::{InvalidOffsetMetadata, Shared, StreamsConfig, StreamsError};
-use crate::lease::Progress;
-use crate::metrics::{AliveThread, GroupMetrics};
-use crate::mutation::Mutation;
-use crate::offsets::{OffsetTracker, decode};
-use crate::record::TopicPartition;
-use crate::seam::{
-    Assigned, CommitError, Committable, Committed, Drain, RebalanceListener, RecordSource,
+use super::config::{InvalidOffsetMetadata, StreamsConfig};
+use super::heartbeat::Heartbeat;
+use super::shared::Shared;
+use super::worker::WorkerHandle;
+use crate::error::StreamsError;
+use crate::fault::Fault;
+use crate::log::{
+    Assigned, CommitError, Committable, Committed, RebalanceListener, RecordSource, Revocation,
     SourceError,
 };
+use crate::metrics::{AliveThread, GroupMetrics};
+use crate::offsets::SharedOffsets;
+use crate::offsets::{InvalidOffsetMap, OffsetTracker, decode};
+use crate::record::TopicPartition;
 
 /// Past the drain deadline, how long workers have to hand queues back.
 const HAND_BACK: Duration = Duration::from_secs(2);
@@ -92,7 +95,7 @@ impl Listener {
         &self,
         partition: &TopicPartition,
         committed: Option<&Committed>,
-    ) -> Option<Progress> {
+    ) -> Option<SharedOffsets> {
         let resumed = match (resume(committed), self.policy) {
             (Ok(resumed), _) => resumed,
             (Err((offset, error)), InvalidOffsetMetadata::Ignore) => {
@@ -113,11 +116,11 @@ impl Listener {
 /// The tracker that goes on from a commit; an error for metadata of which nothing can be made.
 pub(crate) fn resume(
     committed: Option<&Committed>,
-) -> Result<OffsetTracker, (i64, crate::InvalidOffsetMap)> {
+) -> Result<OffsetTracker, (i64, InvalidOffsetMap)> {
     let Some(Committed { offset, metadata }) = committed else {
         return Ok(OffsetTracker::default());
     };
-    if metadata.is_empty() || Mutation::LoseMap.is_planted() {
+    if metadata.is_empty() || Fault::LoseMap.is_active() {
         return Ok(OffsetTracker::resume(*offset, &[]));
     }
     let complete = decode(*offset, metadata).map_err(|error| (*offset, error))?;
@@ -156,7 +159,11 @@ impl RebalanceListener for Listener {
         self.shared.states.assignment(self.source, true);
     }
 
-    fn revoked(&mut self, partitions: &[TopicPartition], drain: Drain) -> Vec<Committable> {
+    fn revoked(
+        &mut self,
+        partitions: &[TopicPartition],
+        revocation: Revocation,
+    ) -> Vec<Committable> {
         self.shared.states.assignment(self.source, false);
         let (done, returned) = sync_channel(partitions.len().max(1));
         let mut held = Vec::with_capacity(partitions.len());
@@ -167,13 +174,13 @@ impl RebalanceListener for Listener {
             held.push((partition, progress));
             let command = Command::Revoke {
                 partition: partition.clone(),
-                drain,
+                revocation,
                 done: done.clone(),
             };
             self.send(partition, command);
         }
         drop(done);
-        let limit = if let Drain::For(limit) = drain {
+        let limit = if let Revocation::Graceful(limit) = revocation {
             limit
         } else {
             Duration::ZERO
@@ -192,7 +199,7 @@ impl RebalanceListener for Listener {
             }
             drop(returned.queue);
         }
-        if drain == Drain::Lost {
+        if revocation == Revocation::Lost {
             return Vec::new();
         }
         let committer = lock(&self.committer);
@@ -237,18 +244,18 @@ impl Control {
     ) -> std::io::Result<JoinHandle<()>> {
         let name = format!("streams-{group}");
         let client = self.shared.metrics.client();
-        let (pulse, alive) = (self.shared.pulse(&name), client.thread());
+        let (heartbeat, alive) = (self.shared.heartbeat(&name), client.thread());
         std::thread::Builder::new().name(name).spawn(move || {
-            self.run(&pulse, &alive);
+            self.run(&heartbeat, &alive);
             drop(alive);
             drop(running);
         })
     }
 
-    fn run(mut self, pulse: &Pulse, alive: &AliveThread) {
+    fn run(mut self, heartbeat: &Heartbeat, alive: &AliveThread) {
         let mut lag_asked = Instant::now();
         while !self.shared.stop.load(Ordering::Acquire) {
-            pulse.beat();
+            heartbeat.beat();
             match self.source.poll(self.commit_interval) {
                 Ok(()) => {}
                 Err(error @ SourceError::Transient(_)) => {

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::StreamsError;
-use super::head::Guard;
-use super::share::Room;
-use super::worker::Returned;
-use crate::builder::{SourceNode, WorkerBounds};
-use crate::lease::{Budget, PartitionState, Started};
+use super::command::Returned;
+use super::fair_share::Room;
+use super::head_of_line::Guard;
+use crate::completion::{Budget, PartitionState, Started};
+use crate::error::StreamsError;
+use crate::exec::node::SourceNode;
+use crate::exec::permits::WorkerBounds;
+use crate::fault::Fault;
+use crate::log::{PartitionQueue, Revocation};
 use crate::metrics::WaitsFor;
-use crate::mutation::Mutation;
 use crate::named::DueAt;
 use crate::record::ConsumedRecord;
-use crate::seam::{Drain, PartitionQueue};
 
 /// How many records a round takes before what they began has its turn: a runtime runs as many
 /// tasks at a time, and records that lie for long are cold.
@@ -110,7 +111,7 @@ impl Task {
                 self.waits_for = WaitsFor::Records;
                 return Ok(());
             };
-            if due_ms > now_ms && !Mutation::Early.is_planted() {
+            if due_ms > now_ms && !Fault::Early.is_active() {
                 self.held = Some(Held { record, due_ms });
                 let earliest = round
                     .next_due_ms
@@ -179,7 +180,7 @@ impl Task {
     ) -> Result<Option<ConsumedRecord>, StreamsError> {
         let offset = record.position.offset;
         match self.state.start(record) {
-            Started::Run(lease) => source.node.start(lease),
+            Started::Run(completion) => source.node.start(completion),
             Started::Complete => source.budget.metrics.restored.add(1),
             Started::TooFar(record) => return Ok(Some(record)),
             Started::WentBack => {
@@ -205,14 +206,14 @@ fn due_ms(source: &Source, record: &ConsumedRecord) -> Option<i64> {
 pub(super) async fn give_up(
     task: Task,
     bounds: Rc<WorkerBounds>,
-    drain: Drain,
+    revocation: Revocation,
     done: SyncSender<Returned>,
 ) {
     let (state, began) = (&task.state, Instant::now());
-    if let Drain::For(limit) = drain {
+    if let Revocation::Graceful(limit) = revocation {
         state.drain();
         bounds.drop_given_up();
-        let limit = if Mutation::DrainWithoutDeadline.is_planted() {
+        let limit = if Fault::DrainWithoutDeadline.is_active() {
             Duration::MAX
         } else {
             limit

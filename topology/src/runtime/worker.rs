@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,56 +14,27 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::head::HeadOfLine;
-use super::pulse::Pulse;
-use super::share::Share;
+use super::command::{COMMANDS, Command};
+use super::fair_share::Share;
+use super::head_of_line::HeadOfLine;
+use super::heartbeat::Heartbeat;
+use super::limits::Limits;
+use super::shared::Shared;
 use super::task::{Round, Source, Task, give_up};
-use super::{Clock, Shared, StreamsError, now_ms};
-use crate::builder::{Topology, WorkerContext, settle};
-use crate::handlers::{ErrorHandlerContext, RUNS_MAX};
-use crate::lease::{Budget, Failure, PartitionState, Phase, Progress};
+use crate::clock::{Clock, now_ms};
+use crate::completion::{Budget, PartitionState, Phase};
+use crate::dsl::Topology;
+use crate::error::StreamsError;
+use crate::exec::context::WorkerContext;
+use crate::exec::replay::replay_or_settle;
+use crate::fault::Fault;
+use crate::log::PartitionQueue;
 use crate::metrics::{Roll, nanos};
-use crate::mutation::Mutation;
+use crate::offsets::SharedOffsets;
 use crate::record::TopicPartition;
-use crate::seam::{Drain, PartitionQueue};
-
-/// What a worker may hold for each sub-topology.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) records: usize,
-    pub(crate) bytes: usize,
-    pub(crate) window: usize,
-    /// Of the offset map of a partition.
-    pub(crate) map_bytes: usize,
-}
 
 /// The longest a worker sleeps: finds records whose wake-up was lost, and steps of the wall clock.
 const TICK: Duration = Duration::from_secs(1);
-/// One command a partition at a rebalance. A worker that leaves so many lying hangs.
-pub(crate) const COMMANDS: usize = 4_096;
-
-#[derive(Debug)]
-pub(crate) enum Command {
-    Assign {
-        source: usize,
-        queue: Box<dyn PartitionQueue>,
-        progress: Progress,
-    },
-    Revoke {
-        partition: TopicPartition,
-        drain: Drain,
-        done: SyncSender<Returned>,
-    },
-}
-
-/// A partition handed back.
-#[derive(Debug)]
-pub(crate) struct Returned {
-    pub(crate) queue: Box<dyn PartitionQueue>,
-    /// How many records were in flight still: they run again.
-    pub(crate) open: usize,
-}
-
 #[derive(Debug)]
 pub(super) struct WorkerHandle {
     pub(super) commands: mpsc::Sender<Command>,
@@ -105,13 +76,13 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (pulse, alive) = (shared.pulse(&name), shared.metrics.client().thread());
+        let (heartbeat, alive) = (shared.heartbeat(&name), shared.metrics.client().thread());
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
                 let body = || {
                     let local = tokio::task::LocalSet::new();
-                    let worker = async { make(waker).run(receiver, &pulse).await };
+                    let worker = async { make(waker).run(receiver, &heartbeat).await };
                     local.block_on(&runtime, worker)
                 };
                 match catch_unwind(AssertUnwindSafe(body)) {
@@ -180,11 +151,11 @@ impl Worker {
     pub(crate) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        pulse: &Pulse,
+        heartbeat: &Heartbeat,
     ) -> Result<(), StreamsError> {
         let wake = Arc::clone(&self.context.wake);
         loop {
-            pulse.beat();
+            heartbeat.beat();
             let began = self.tick();
             self.handle_failures();
             if let Some(error) = self.context.take_failure() {
@@ -245,7 +216,7 @@ impl Worker {
             } => self.take_over(source, queue, progress),
             Command::Revoke {
                 partition,
-                drain,
+                revocation,
                 done,
             } => {
                 let mut tasks = self.tasks.iter();
@@ -254,21 +225,26 @@ impl Worker {
                     self.context.metrics.task_closed();
                     self.given_up.insert(partition, Rc::clone(&task.state));
                     let bounds = Rc::clone(&self.context.bounds);
-                    let given_up = give_up(task, bounds, drain, done);
+                    let given_up = give_up(task, bounds, revocation, done);
                     drop(tokio::task::spawn_local(given_up));
                 }
             }
         }
     }
 
-    fn take_over(&mut self, source: usize, queue: Box<dyn PartitionQueue>, progress: Progress) {
+    fn take_over(
+        &mut self,
+        source: usize,
+        queue: Box<dyn PartitionQueue>,
+        progress: SharedOffsets,
+    ) {
         let Some(entry) = self.sources.get(source) else {
             unreachable!("control threads name sources of this topology")
         };
         let state = PartitionState::new(Rc::clone(&entry.budget), progress);
         if let Some(before) = self.given_up.remove(queue.partition()) {
             state.adopt_late(&before);
-            if Mutation::PausedAfterRebalance.is_planted() {
+            if Fault::PausedAfterRebalance.is_active() {
                 return;
             }
         }
@@ -280,36 +256,9 @@ impl Worker {
     fn handle_failures(&self) {
         for source in &self.sources {
             while let Some(failure) = source.budget.next_failure() {
-                self.handle_failure(source, failure);
+                replay_or_settle(&self.context, &*source.node, failure);
             }
         }
-    }
-
-    fn handle_failure(&self, source: &Source, failure: Failure) {
-        let Failure {
-            lease,
-            node,
-            error,
-            held,
-        } = failure;
-        let runs = lease.runs() + 1;
-        if !lease.may_start() {
-            return;
-        }
-        if runs < RUNS_MAX {
-            tracing::warn!(node, error, runs, part = %lease.path(), position = ?lease.record().position, "a part of a record failed; it runs again");
-            source.budget.metrics.run_again.add(1);
-            return source.node.start(lease.run_again(held));
-        }
-        let response = (self.context.handlers.processing)(&ErrorHandlerContext {
-            record: lease.record(),
-            processor_node_id: &node,
-            part: lease.path(),
-            error: &error,
-            runs,
-        });
-        source.budget.metrics.handled.add(1);
-        settle(&self.context, (lease, held), (&node, &error), response);
     }
 
     fn until(&self, due_ms: Option<i64>) -> Duration {

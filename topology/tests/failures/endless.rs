@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use topology::seam::{
+use topology::log::{
     Assigned, CommitError, Committable, Log, LogReader, PartitionQueue, RebalanceListener,
     RecordSink, RecordSource, SinkError, SourceError,
 };
 use topology::{
-    Consumed, ConsumedRecord, ExceptionHandlers, HeadOfLine, InvalidOffsetMetadata, KafkaStreams,
-    Named, Position, ProducerRecord, StreamsBuilder, StreamsConfig, StreamsError, TopicError,
+    Consumed, ConsumedRecord, ExceptionHandlers, HeadOfLine, InvalidOffsetMetadata, Named,
+    Position, ProducerRecord, Streams, StreamsBuilder, StreamsConfig, StreamsError, TopicError,
     TopicPartition, TopicSpec,
 };
 
@@ -158,7 +158,7 @@ async fn a_worker_that_always_has_more_to_read_ends_when_its_topology_does() {
         state_listener: None,
         lag_interval: None,
     };
-    let streams = KafkaStreams::start(builder.build().unwrap(), &log, &config).unwrap();
+    let streams = Streams::start(builder.build().unwrap(), &log, &config).unwrap();
     let failure = tokio::time::timeout(BOUND, streams.failed()).await.unwrap();
     assert!(matches!(failure, StreamsError::Source(_)), "{failure}");
     let closed = tokio::task::spawn_blocking(move || streams.close(BOUND));

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, ConsumedRecord, DriverConfig, ErrorHandlerContext, ExceptionHandlers,
-    HeadOfLine, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
-    ProductionResponse, Response, StreamsBuilder, StreamsError, TopologyTestDriver,
+    Async, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine,
+    MaxInFlight, MetricSubject, Named, ProcessingOrder, ProductionResponse, Response,
+    StreamsBuilder, StreamsError,
 };
 
 use records::{record, text, to, values};
@@ -293,7 +294,7 @@ fn one_record_that_holds_all_others_back_is_moved_on() {
     let calls = PendingCalls::<String, String>::seeded(0);
     let config = DriverConfig {
         window: 50,
-        head_of_line: HeadOfLine::Relocate(Arc::new(|record_, open| {
+        head_of_line: HeadOfLine::Reroute(Arc::new(|record_, open| {
             let parts = open.iter().map(ToString::to_string).collect::<Vec<_>>();
             vec![record(
                 "moved",
@@ -345,9 +346,7 @@ fn without_a_map_a_record_that_holds_nothing_back_is_not_moved_on() {
     let calls = PendingCalls::<String, String>::seeded(0);
     let config = DriverConfig {
         offset_metadata_max: 0,
-        head_of_line: HeadOfLine::Relocate(Arc::new(|found, _| {
-            vec![record("moved", &text(found))]
-        })),
+        head_of_line: HeadOfLine::Reroute(Arc::new(|found, _| vec![record("moved", &text(found))])),
         ..DriverConfig::new(1, 0)
     };
     let driver =

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use topology::{
-    Async, Consumed, Named, PendingCalls, StreamsBuilder, Topology, TopologyTestDriver,
-};
+use topology::testing::{PendingCalls, TopologyTestDriver};
+use topology::{Async, Consumed, Named, StreamsBuilder, Topology};
 
 use super::records::{record, text, to, values};
 use super::to_dead_letter;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Consumed, DriverConfig, ExceptionHandlers, Named, PendingCalls, ProcessingOrder, Response,
-    StreamsBuilder, StreamsError, TopologyTestDriver,
+    Consumed, ExceptionHandlers, Named, ProcessingOrder, Response, StreamsBuilder, StreamsError,
 };
 
 use super::records::{record, text, to};

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use topology::seam::Drain;
+use topology::log::Revocation;
+use topology::testing::{PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, CallAgain, Consumed, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
-    ProducerRecord, StreamsBuilder, Topology, TopologyTestDriver,
+    Async, Consumed, MaxInFlight, MetricSubject, Named, ProcessingOrder, ProducerRecord,
+    RetryWhile, StreamsBuilder, Topology,
 };
 
 use super::records::{record, text, to, values};
@@ -14,7 +15,7 @@ use super::to_dead_letter;
 /// Calls that find something away until the third second of virtual time.
 fn away(at_most: Duration) -> Topology {
     let builder = StreamsBuilder::new();
-    let wait = CallAgain {
+    let wait = RetryWhile {
         every: Duration::from_secs(1),
         at_most,
         waiting: MaxInFlight::new(1),
@@ -33,7 +34,7 @@ fn away(at_most: Duration) -> Topology {
         .stream("in", Consumed::with(text, Named::new("in")))
         .process_values_async(
             supplier,
-            Async::named(Named::new("call")).call_again(wait, |result: &Result<_, String>| {
+            Async::named(Named::new("call")).retry_while(wait, |result: &Result<_, String>| {
                 result.as_ref().err().cloned()
             }),
         )
@@ -80,7 +81,11 @@ fn a_record_that_waits_is_let_go_as_soon_as_its_partition_is_given_up() {
     driver.pipe_input(&record("in", "a"));
     driver.settle();
     let begun_ms = driver.now_ms();
-    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(5))));
+    assert!(driver.revoke(
+        0,
+        &driver.partitions(),
+        Revocation::Graceful(Duration::from_secs(5))
+    ));
     assert!(driver.now_ms() - begun_ms < 10);
     assert_eq!(values(&driver.read_output("out")), ["Err(\"a\")"]);
     assert_eq!(driver.committed("in", 0), Some(1));
@@ -113,7 +118,7 @@ fn a_call_that_has_not_begun_does_not_hold_its_partition() {
     driver.settle();
     let begun_ms = driver.now_ms();
     let waits = driver.partitions().pop().unwrap();
-    assert!(driver.revoke(0, &[waits], Drain::For(Duration::from_secs(5))));
+    assert!(driver.revoke(0, &[waits], Revocation::Graceful(Duration::from_secs(5))));
     assert!(driver.now_ms() - begun_ms < 10);
     assert_eq!(calls.pending(), ["begun"]);
 }
@@ -194,7 +199,11 @@ fn a_call_without_a_bound_does_not_begin_either_while_its_partition_is_given_up(
     driver.pipe_input(&record("in", "a"));
     driver.settle();
     let begun_ms = driver.now_ms();
-    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(5))));
+    assert!(driver.revoke(
+        0,
+        &driver.partitions(),
+        Revocation::Graceful(Duration::from_secs(5))
+    ));
     assert!(driver.now_ms() - begun_ms < 110);
     assert!(calls.pending().is_empty());
     assert_ne!(driver.committed("in", 0), Some(1));
@@ -210,7 +219,7 @@ fn a_value_that_is_free_of_the_bound_passes_while_its_partition_is_given_up() {
     driver.revoke(
         0,
         &driver.partitions(),
-        Drain::For(Duration::from_millis(200)),
+        Revocation::Graceful(Duration::from_millis(200)),
     );
     assert_eq!(calls.pending(), ["a"]);
 }
@@ -224,7 +233,11 @@ fn what_waits_for_the_turn_of_its_key_is_let_go_with_its_partition() {
         driver.pipe_input(&record("in", value));
     }
     driver.settle();
-    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(1))));
+    assert!(driver.revoke(
+        0,
+        &driver.partitions(),
+        Revocation::Graceful(Duration::from_secs(1))
+    ));
     let source = MetricSubject::Source("in");
     let may_repeat = driver.metrics().value("duplicates-possible-total", source);
     assert_eq!(may_repeat, Some(1.0), "the one that has begun");
@@ -241,7 +254,11 @@ fn what_comes_to_wait_for_the_turn_of_its_key_while_its_partition_is_given_up_is
     assert_eq!(calls.pending(), ["a1"]);
     driver.pipe_input(&record("in", "a2"));
     driver.settle();
-    assert!(driver.revoke(0, &driver.partitions(), Drain::For(Duration::from_secs(1))));
+    assert!(driver.revoke(
+        0,
+        &driver.partitions(),
+        Revocation::Graceful(Duration::from_secs(1))
+    ));
     let source = MetricSubject::Source("in");
     let may_repeat = driver.metrics().value("duplicates-possible-total", source);
     assert_eq!(may_repeat, Some(1.0), "the one that has begun");

@@ -14,7 +14,7 @@ mod schedule;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use topology::Mutation;
+use topology::testing::Fault;
 
 use schedule::run;
 
@@ -83,13 +83,13 @@ fn seeds_that_once_broke_a_guarantee_do_not_any_more() {
 fn every_planted_defect_is_found() {
     const SEEDS_MAX: u64 = 2_000;
     let mut unfound = Vec::new();
-    for mutation in Mutation::ALL {
-        Mutation::plant(Some(mutation));
+    for fault in Fault::ALL {
+        Fault::inject(Some(fault));
         let found = (0..SEEDS_MAX).find_map(|seed| Some((seed, run(seed).err()?)));
-        Mutation::plant(None);
+        Fault::inject(None);
         match found {
-            Some((seed, violation)) => println!("{mutation:?}: seed {seed}: {violation}"),
-            None => unfound.push(mutation),
+            Some((seed, violation)) => println!("{fault:?}: seed {seed}: {violation}"),
+            None => unfound.push(fault),
         }
     }
     assert!(

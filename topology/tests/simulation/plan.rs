@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use topology::testing::DriverConfig;
 use topology::{
-    ChildPath, ConsumedRecord, DriverConfig, ErrorHandlerContext, ExceptionHandlers, HeadOfLine,
-    ProducerRecord, Response,
+    ChildPath, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine, ProducerRecord,
+    Response,
 };
 
 use crate::part::{PartId, item, written};
@@ -71,7 +72,7 @@ impl Plan {
                     (drawn, _) => drawn,
                 },
                 head_of_line: match random.u8(..3) {
-                    0 => HeadOfLine::Relocate(Arc::new(relocate)),
+                    0 => HeadOfLine::Reroute(Arc::new(reroute)),
                     _ => HeadOfLine::Warn,
                 },
                 exception_handlers: ExceptionHandlers {
@@ -91,7 +92,7 @@ fn dead_letter(context: &ErrorHandlerContext<'_>) -> Response {
     )])
 }
 
-fn relocate(record: &ConsumedRecord, open: &[ChildPath]) -> Vec<ProducerRecord> {
+fn reroute(record: &ConsumedRecord, open: &[ChildPath]) -> Vec<ProducerRecord> {
     let parts = open.iter().map(|path| part(record, path));
     parts
         .map(|part| written("moved", part.to_string()))

@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use fastrand::Rng;
-use topology::seam::Drain;
+use topology::log::Revocation;
+use topology::testing::{PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, HeadOfLine, MaxInFlight, MetricSubject, Named, PendingCalls, ProcessingOrder,
-    Produced, StreamsBuilder, Topology, TopologyTestDriver,
+    Async, Consumed, HeadOfLine, MaxInFlight, MetricSubject, Named, ProcessingOrder, Produced,
+    StreamsBuilder, Topology,
 };
 
 use crate::history::History;
@@ -121,15 +122,15 @@ impl Schedule {
             handler(context)
         });
         // A record that is moved on has no place in the order of its key any more.
-        if let HeadOfLine::Relocate(relocate) = plan.driver.head_of_line.clone() {
+        if let HeadOfLine::Reroute(reroute) = plan.driver.head_of_line.clone() {
             let told = history.clone();
-            let relocate = std::sync::Arc::new(move |record: &_, open: &[_]| {
+            let reroute = std::sync::Arc::new(move |record: &_, open: &[_]| {
                 for path in open {
                     told.handled(&part(record, path));
                 }
-                relocate(record, open)
+                reroute(record, open)
             });
-            plan.driver.head_of_line = HeadOfLine::Relocate(relocate);
+            plan.driver.head_of_line = HeadOfLine::Reroute(reroute);
         }
         let calls = PendingCalls::seeded(seed);
         for partition in 0..i32::try_from(plan.driver.partitions).unwrap() {
@@ -244,8 +245,8 @@ impl Schedule {
             return;
         };
         let drain = match self.random.u8(..4) {
-            0 => Drain::Lost,
-            _ => Drain::For(Duration::from_millis(self.random.u64(1..50))),
+            0 => Revocation::Lost,
+            _ => Revocation::Graceful(Duration::from_millis(self.random.u64(1..50))),
         };
         let at = self.at(partition);
         if !self.driver.revoke(owner.member, &[at], drain) {

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::lease::Lease;
+use crate::completion::Completion;
+use crate::log::SourceError;
 use crate::metrics::SourceMetrics;
 use crate::offsets::OffsetTracker;
 use crate::record::{Position, TopicPartition};
-use crate::seam::SourceError;
 
 #[derive(Debug)]
 struct Queue {
@@ -43,11 +43,11 @@ impl PartitionQueue for Queue {
 
 /// Keeps what is started.
 #[derive(Default)]
-struct Keep(RefCell<VecDeque<Lease>>);
+struct Keep(RefCell<VecDeque<Completion>>);
 
 impl SourceNode for Keep {
-    fn start(&self, lease: Lease) {
-        self.0.borrow_mut().push_back(lease);
+    fn start(&self, completion: Completion) {
+        self.0.borrow_mut().push_back(completion);
     }
 }
 
@@ -81,7 +81,9 @@ fn a_record_far_above_an_open_one_is_held_until_that_has_ended() {
     let mut started = || {
         task.poll(&source, room, 0, &mut Round::new()).unwrap();
         let kept = keep.0.borrow();
-        let offsets = kept.iter().map(|lease| lease.record().position.offset);
+        let offsets = kept
+            .iter()
+            .map(|completion| completion.record().position.offset);
         (
             offsets.collect::<Vec<_>>(),
             task.state.span_and_map_bytes().0,
@@ -93,5 +95,5 @@ fn a_record_far_above_an_open_one_is_held_until_that_has_ended() {
     assert_eq!(started(), (vec![1], 4_999_999_999));
     end();
     assert_eq!(started(), (vec![5_000_000_000, 5_000_000_001], 2));
-    keep.0.take().into_iter().for_each(Lease::complete);
+    keep.0.take().into_iter().for_each(Completion::complete);
 }

@@ -1,0 +1,223 @@
+//! What a member of a group does while the group rebalances. Its own client fetches nothing: what
+//! is assigned to it is paused there, and read by a [`Fetcher`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::assignment::Assignment;
+use super::committer::Committer;
+use super::fetcher::Fetcher;
+use super::offsets;
+use topology::TopicPartition;
+use topology::log::{
+    Assigned, CommitError, Committable, RebalanceListener, Revocation, SourceError, commit_last,
+};
+
+/// The context of a consumer.
+pub(super) struct Member {
+    listener: Mutex<Box<dyn RebalanceListener>>,
+    fetcher: Fetcher,
+    consumer: OnceLock<Weak<BaseConsumer<Self>>>,
+    committer: Mutex<Committer>,
+    assignment: Mutex<Assignment>,
+    drain_ms: AtomicU64,
+}
+
+impl ClientContext for Member {}
+
+impl ConsumerContext for Member {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                self.assign(&of(partitions));
+                start_at_the_end(partitions);
+            }
+            Rebalance::Revoke(partitions) => self.revoke(consumer, &of(partitions)),
+            Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance
+            && let Err(error) = consumer.pause(partitions)
+        {
+            tracing::warn!(%error, "what is assigned is fetched twice");
+        }
+    }
+}
+
+impl Member {
+    pub(super) fn new(
+        listener: Box<dyn RebalanceListener>,
+        (fetcher, committer): (Fetcher, Committer),
+        drain: Duration,
+    ) -> Self {
+        Self {
+            listener: Mutex::new(listener),
+            fetcher,
+            consumer: OnceLock::new(),
+            committer: Mutex::new(committer),
+            assignment: Mutex::default(),
+            drain_ms: AtomicU64::new(millis(drain)),
+        }
+    }
+
+    /// Tells of the consumer that this is the context of.
+    pub(super) fn is_of(&self, consumer: Weak<BaseConsumer<Self>>) {
+        self.consumer.get_or_init(|| consumer);
+    }
+
+    pub(super) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    /// `None` while it is being dropped.
+    fn consumer(&self) -> Option<Arc<BaseConsumer<Self>>> {
+        self.consumer.get().and_then(Weak::upgrade)
+    }
+
+    pub(super) fn commit(&self, offsets: &[Committable]) -> Result<(), CommitError> {
+        let closed = || SourceError::Transient("the consumer is closed".to_owned());
+        let consumer = self.consumer().ok_or_else(closed)?;
+        lock(&self.committer).commit(consumer, offsets)
+    }
+
+    /// How long the next revocation waits for what is in flight.
+    pub(super) fn drain_for(&self, drain: Duration) {
+        self.drain_ms.store(millis(drain), Ordering::Release);
+    }
+
+    pub(super) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms.load(Ordering::Acquire))
+    }
+
+    pub(super) fn assigned(&self) -> Vec<TopicPartition> {
+        lock(&self.assignment).all()
+    }
+
+    pub(super) fn has_nothing(&self) -> bool {
+        lock(&self.assignment).is_empty()
+    }
+
+    fn assign(&self, partitions: &[TopicPartition]) {
+        if let Some(partition) = partitions.first() {
+            self.fetcher.look_up(&partition.topic);
+        }
+        tracing::info!(
+            partitions = partitions.len(),
+            which = which(partitions),
+            "assigned"
+        );
+        lock(&self.assignment).add(partitions.iter().cloned());
+        let queues = self.begin();
+        lock(&self.listener).assigned(queues);
+    }
+
+    /// Has those partitions read of which it was not known, until now, where the group stands.
+    pub(super) fn begin_more(&self) {
+        let queues = self.begin();
+        if !queues.is_empty() {
+            lock(&self.listener).assigned(queues);
+        }
+    }
+
+    fn begin(&self) -> Vec<Assigned> {
+        let asked = lock(&self.assignment).unknown();
+        let Some(consumer) = self.consumer().filter(|_| !asked.is_empty()) else {
+            return Vec::new();
+        };
+        let known = offsets::committed(&consumer, &asked);
+        lock(&self.assignment).was_asked();
+        let known = match known {
+            Ok(known) => known,
+            Err(error) => {
+                let which = which(&asked);
+                tracing::warn!(which, %error, "not read until it is known what was committed");
+                return Vec::new();
+            }
+        };
+        let queues = known.into_iter().filter_map(|(partition, committed)| {
+            let queue = self.fetcher.start(&partition, committed.as_ref())?;
+            lock(&self.assignment).is_read(&partition);
+            Some(Assigned {
+                queue: Box::new(queue),
+                committed,
+            })
+        });
+        queues.collect()
+    }
+
+    /// Gives up those that it has still: closing revokes once more what a member gave up that
+    /// stays in its group.
+    pub(super) fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) {
+        let revocation = if consumer.assignment_lost() {
+            Revocation::Lost
+        } else {
+            Revocation::Graceful(self.drain())
+        };
+        self.give_up(partitions, revocation);
+    }
+
+    /// Gives up all that it has, which is another's already. Of a member that is fenced librdkafka
+    /// says nothing more.
+    pub(super) fn lose(&self) {
+        self.give_up(&self.assigned(), Revocation::Lost);
+    }
+
+    fn give_up(&self, partitions: &[TopicPartition], revocation: Revocation) {
+        let taken = lock(&self.assignment).take(partitions);
+        if taken.all.is_empty() {
+            return;
+        }
+        tracing::info!(
+            partitions = taken.all.len(),
+            which = which(&taken.all),
+            lost = revocation == Revocation::Lost,
+            "revoked"
+        );
+        let committable = lock(&self.listener).revoked(&taken.all, revocation);
+        self.fetcher.stop(&taken.read);
+        if !committable.is_empty() {
+            lock(&self.committer).wait_for_late();
+        }
+        commit_last(committable, |offsets| self.commit(offsets));
+    }
+}
+
+/// The member's own client reads nothing, so it need not ask its group from where; it would not
+/// end a rebalance while that question is open.
+fn start_at_the_end(partitions: &TopicPartitionList) {
+    for mut partition in partitions.elements() {
+        if let Err(error) = partition.set_offset(Offset::End) {
+            tracing::warn!(%error, "a member asks where its group stands");
+        }
+    }
+}
+
+fn of(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements().iter().map(offsets::partition_of).collect()
+}
+
+/// `topic/0,1,2`, as a group has one topic.
+fn which<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> String {
+    let mut partitions = partitions.into_iter().peekable();
+    let Some(topic) = partitions.peek().map(|first| Arc::clone(&first.topic)) else {
+        return String::new();
+    };
+    let numbers: Vec<_> = partitions
+        .map(|partition| partition.partition.to_string())
+        .collect();
+    format!("{topic}/{}", numbers.join(","))
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

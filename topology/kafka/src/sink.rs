@@ -1,0 +1,209 @@
+//! The producer: idempotent, acknowledged by all in-sync replicas.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::oneshot::Canceled;
+use futures::future::BoxFuture;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::future_producer::OwnedDeliveryResult;
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
+
+use super::close::drop_apart;
+use super::fatal;
+use topology::log::{RecordSink, SinkError, SourceError};
+use topology::{Position, ProducerRecord};
+
+pub(super) struct KafkaSink(Arc<Sinks>);
+
+struct Sinks {
+    batched: Producers,
+    /// One record a batch. Made when a batch was too large, of which each record may be small: a
+    /// broker refuses it as a whole.
+    alone: Mutex<Option<Arc<Producers>>>,
+}
+
+/// The producer, and how to make the next.
+struct Producers {
+    config: ClientConfig,
+    current: RwLock<FutureProducer>,
+}
+
+impl KafkaSink {
+    pub(super) fn new(config: ClientConfig) -> Result<Self, SourceError> {
+        let batched = Producers::new(config).map_err(|error| fatal(&error))?;
+        let alone = Mutex::default();
+        Ok(Self(Arc::new(Sinks { batched, alone })))
+    }
+
+    pub(super) fn producer(&self) -> FutureProducer {
+        self.0.batched.current()
+    }
+}
+
+impl Sinks {
+    fn alone(&self) -> Result<Arc<Producers>, SinkError> {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(alone) = &*alone {
+            return Ok(Arc::clone(alone));
+        }
+        tracing::warn!("a batch is too large for its topic: its records are sent one by one");
+        let mut config = self.batched.config.clone();
+        config.set("batch.num.messages", "1");
+        let made = Producers::new(config).map_err(|error| sink_error(&error))?;
+        Ok(Arc::clone(alone.insert(Arc::new(made))))
+    }
+}
+
+impl Producers {
+    fn new(config: ClientConfig) -> KafkaResult<Self> {
+        let current = RwLock::new(config.create()?);
+        Ok(Self { config, current })
+    }
+
+    /// Queues a record, or says why not.
+    fn enqueue(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<DeliveryFuture, SinkError> {
+        let queued = self.current().send_result(record);
+        queued.map_err(|(error, _)| {
+            self.replace_if_disabled();
+            sink_error(&error)
+        })
+    }
+
+    fn current(&self) -> FutureProducer {
+        let current = self.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A fatal error disables an idempotent producer for good, so another takes its place.
+    /// Records without an acknowledgement are sent again by those who wait for it.
+    fn replace_if_disabled(&self) {
+        if self.current().client().fatal_error().is_none() {
+            return;
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        // Another may have been faster.
+        let Some((_, reason)) = current.client().fatal_error() else {
+            return;
+        };
+        match self.config.create() {
+            Ok(producer) => {
+                tracing::warn!(reason, "the producer was disabled; another takes its place");
+                let disabled = std::mem::replace(&mut *current, producer);
+                // Not waited for: what it holds is told as failed within a second.
+                drop(drop_apart("producer", disabled));
+            }
+            Err(error) => tracing::error!(%error, "a new producer can not be made"),
+        }
+    }
+}
+
+impl RecordSink for KafkaSink {
+    fn send(&self, record: ProducerRecord) -> BoxFuture<'static, Result<Position, SinkError>> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header {
+                key,
+                value: value.as_deref(),
+            });
+        }
+        let mut message: FutureRecord<'_, [u8], [u8]> =
+            FutureRecord::to(&record.topic).headers(headers);
+        message.partition = record.partition;
+        message.key = record.key.as_deref();
+        message.payload = record.value.as_deref();
+        let delivery = match self.0.batched.enqueue(message) {
+            Ok(delivery) => delivery,
+            Err(error) => return futures::future::ready(Err(error)).boxed(),
+        };
+        let (topic, sinks) = (record.topic, Arc::downgrade(&self.0));
+        async move {
+            let refused = match acknowledged(delivery.await, &topic) {
+                Ok(position) => return Ok(position),
+                Err(refused) => refused,
+            };
+            let Some(sinks) = sinks.upgrade() else {
+                return Err(refused.error);
+            };
+            sinks.batched.replace_if_disabled();
+            let (SinkError::TooLarge(_), Some(message)) = (&refused.error, &refused.message) else {
+                return Err(refused.error);
+            };
+            let alone = sinks.alone()?;
+            let delivery = alone.enqueue(again(message))?;
+            drop(sinks);
+            acknowledged(delivery.await, &topic).map_err(|refused| {
+                alone.replace_if_disabled();
+                refused.error
+            })
+        }
+        .boxed()
+    }
+}
+
+/// What was not acknowledged, and the record if it was given back.
+struct Refused {
+    error: SinkError,
+    message: Option<Box<OwnedMessage>>,
+}
+
+fn acknowledged(
+    delivery: Result<OwnedDeliveryResult, Canceled>,
+    topic: &Arc<str>,
+) -> Result<Position, Refused> {
+    match delivery {
+        Ok(Ok(done)) => Ok(Position {
+            topic: Arc::clone(topic),
+            partition: done.partition,
+            offset: done.offset,
+        }),
+        Ok(Err((error, message))) => Err(Refused {
+            error: sink_error(&error),
+            message: Some(Box::new(message)),
+        }),
+        Err(Canceled) => Err(Refused {
+            error: SinkError::Unacknowledged("the producer was closed".into()),
+            message: None,
+        }),
+    }
+}
+
+/// A record that was given back, for the partition that it was placed in.
+fn again(message: &OwnedMessage) -> FutureRecord<'_, [u8], [u8]> {
+    FutureRecord {
+        topic: message.topic(),
+        partition: Some(message.partition()),
+        payload: message.payload(),
+        key: message.key(),
+        timestamp: None,
+        headers: message.headers().cloned(),
+    }
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        const FLUSH: Duration = Duration::from_secs(5);
+        let alone = self.0.alone.lock();
+        let alone = alone.unwrap_or_else(PoisonError::into_inner).take();
+        let alone = alone.map(|alone| alone.current());
+        for producer in alone.into_iter().chain([self.producer()]) {
+            if let Err(error) = producer.flush(FLUSH) {
+                tracing::warn!(%error, "records were left unsent");
+            }
+        }
+    }
+}
+
+fn sink_error(error: &KafkaError) -> SinkError {
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::MessageBatchTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize,
+        ) => SinkError::TooLarge(error.to_string()),
+        _ => SinkError::Unacknowledged(error.to_string()),
+    }
+}

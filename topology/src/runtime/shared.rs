@@ -1,0 +1,98 @@
+//! The state that the threads of a running topology share.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::config::StreamsConfig;
+use super::heartbeat::Heartbeat;
+use super::state::{State, States};
+use crate::dsl::Topology;
+use crate::error::{Abandoned, StreamsError};
+use crate::metrics::StreamsMetrics;
+use crate::record::TopicPartition;
+
+/// What the threads share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(super) metrics: StreamsMetrics,
+    pub(super) states: States,
+    pub(super) stop: AtomicBool,
+    /// How long closing waits for what is in flight.
+    pub(super) drain: Mutex<Duration>,
+    pub(super) assigned_once: AtomicUsize,
+    pub(super) failure: Mutex<Option<StreamsError>>,
+    pub(super) failed: Notify,
+    pub(super) heartbeats: Mutex<Vec<Arc<Heartbeat>>>,
+    pub(super) abandoned: Mutex<Vec<Abandoned>>,
+}
+
+impl Shared {
+    pub(super) fn new(topology: &Topology, config: &StreamsConfig) -> Self {
+        let metrics = topology.new_metrics(config.workers.max(1));
+        let (listener, client) = (config.state_listener.clone(), metrics.client());
+        Self {
+            states: States::new(topology.sources.len(), listener, Arc::clone(client)),
+            metrics,
+            stop: AtomicBool::default(),
+            drain: Mutex::default(),
+            assigned_once: AtomicUsize::default(),
+            failure: Mutex::default(),
+            failed: Notify::default(),
+            heartbeats: Mutex::default(),
+            abandoned: Mutex::default(),
+        }
+    }
+
+    pub(super) fn fail(&self, error: StreamsError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        drop(failure);
+        self.states.become_state(State::PendingError);
+        self.failed.notify_one();
+    }
+
+    pub(super) fn drain(&self) -> Duration {
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The heartbeat of a thread that is watched from now on.
+    pub(super) fn heartbeat(&self, name: &str) -> Arc<Heartbeat> {
+        let heartbeat = Arc::new(Heartbeat::new(name));
+        self.heartbeats().push(Arc::clone(&heartbeat));
+        heartbeat
+    }
+
+    /// A partition was given up with records in flight.
+    pub(super) fn abandoned(&self, partition: &TopicPartition, records: usize) {
+        if self.stop.load(Ordering::Acquire) {
+            let partition = partition.clone();
+            self.abandoned_lock().push(Abandoned { partition, records });
+        }
+    }
+
+    pub(super) fn abandoned_lock(&self) -> MutexGuard<'_, Vec<Abandoned>> {
+        self.abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn heartbeats(&self) -> MutexGuard<'_, Vec<Arc<Heartbeat>>> {
+        self.heartbeats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails, by name, if a thread has been silent for too long.
+    pub(super) fn watch(&self) {
+        for heartbeat in self
+            .heartbeats()
+            .iter()
+            .filter(|heartbeat| heartbeat.is_silent())
+        {
+            self.fail(StreamsError::Thread(heartbeat.stall_message()));
+        }
+    }
+}

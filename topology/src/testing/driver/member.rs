@@ -1,0 +1,186 @@
+//! One member of the driver's group: a worker and its commits, which a crash takes away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+use super::memory::MemoryLog;
+use super::{DriverConfig, limits};
+use crate::clock::Clock;
+use crate::dsl::{SourceEntry, Topology};
+use crate::error::StreamsError;
+use crate::exec::context::WorkerContext;
+use crate::exec::permits::InstanceBounds;
+use crate::log::Revocation;
+use crate::metrics::{GroupMetrics, StreamsMetrics};
+use crate::offsets::OffsetTracker;
+use crate::record::TopicPartition;
+use crate::runtime::{
+    COMMANDS, Command, Committer, Heartbeat, InvalidOffsetMetadata, Returned, Worker, resume,
+};
+use crate::testing::guarantees::{History, committing, observe_sink};
+
+pub(super) struct Member {
+    /// Before the tasks, so that it goes first.
+    worker: Pin<Box<dyn Future<Output = Result<(), StreamsError>>>>,
+    local: LocalSet,
+    commands: mpsc::Sender<Command>,
+    wake: Arc<Notify>,
+    /// By source topic.
+    committers: BTreeMap<Arc<str>, Committer>,
+    history: History,
+    policy: InvalidOffsetMetadata,
+    pub(super) assigned: BTreeSet<TopicPartition>,
+    pub(super) failure: Option<StreamsError>,
+}
+
+/// A partition that is being given up.
+pub(super) struct Revoking {
+    partition: TopicPartition,
+    progress: crate::offsets::SharedOffsets,
+    returned: Receiver<Returned>,
+    revocation: Revocation,
+}
+
+impl Member {
+    pub(super) fn new(
+        (number, bounds): (usize, Arc<InstanceBounds>),
+        topology: &Arc<Topology>,
+        config: &DriverConfig,
+        (log, metrics, clock): (&MemoryLog, &StreamsMetrics, Clock),
+    ) -> Self {
+        let wake = Arc::new(Notify::new());
+        let handlers = config.exception_handlers.clone();
+        let history = config.history.clone();
+        let context = WorkerContext::new(
+            number % bounds.workers(),
+            bounds,
+            observe_sink(log.sink(number), history.clone()),
+            handlers,
+            Arc::clone(&wake),
+            metrics.worker(number),
+        );
+        let how = (limits(config), config.head_of_line.clone());
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let topology = Arc::clone(topology);
+        let (interval, metadata_max) = (config.commit_interval, config.offset_metadata_max);
+        let committer = |(source, metrics): (&SourceEntry, &Arc<GroupMetrics>)| {
+            let committer = Committer::new(interval, metadata_max, Arc::clone(metrics));
+            (Arc::clone(&source.topic), committer)
+        };
+        let sources = topology.sources.iter().zip(metrics.groups());
+        let committers = sources.map(committer).collect();
+        let worker = async move {
+            let worker = Worker::new(&topology, context, how, clock);
+            worker.run(receiver, &Heartbeat::new("driver")).await
+        };
+        Self {
+            worker: Box::pin(worker),
+            local: LocalSet::new(),
+            commands,
+            wake,
+            committers,
+            history,
+            policy: config.invalid_offset_metadata,
+            assigned: BTreeSet::new(),
+            failure: None,
+        }
+    }
+
+    /// Runs until it fails, which it then says for good.
+    pub(super) async fn run(&mut self) {
+        if self.failure.is_none() {
+            let ended = self.local.run_until(self.worker.as_mut()).await;
+            self.failure = ended.err();
+        }
+        std::future::pending::<()>().await;
+    }
+
+    pub(super) fn assign(&mut self, source: usize, partition: TopicPartition, log: &MemoryLog) {
+        let committed = log.committed(&partition);
+        let resumed = match resume(committed.as_ref()) {
+            Ok(tracker) => tracker,
+            Err((_, error)) if self.policy == InvalidOffsetMetadata::Fail => {
+                self.failure = Some(StreamsError::InvalidOffsetMetadata { partition, error });
+                return;
+            }
+            Err((offset, _)) => OffsetTracker::resume(offset, &[]),
+        };
+        let progress = Arc::new(Mutex::new(resumed));
+        if let Some(committer) = self.committers.get_mut(&partition.topic) {
+            committer.assign(partition.clone(), Arc::clone(&progress));
+        }
+        self.assigned.insert(partition.clone());
+        let wake = Arc::clone(&self.wake);
+        let next = committed.map_or(0, |committed| committed.offset);
+        let queue = log.queue(partition, next, Arc::new(move || wake.notify_one()));
+        self.command(Command::Assign {
+            source,
+            queue: Box::new(queue),
+            progress,
+        });
+    }
+
+    pub(super) fn revoke(
+        &mut self,
+        partition: &TopicPartition,
+        revocation: Revocation,
+    ) -> Option<Revoking> {
+        let progress = self
+            .committers
+            .get_mut(&partition.topic)?
+            .revoke(partition)?;
+        let (done, returned) = sync_channel(1);
+        self.command(Command::Revoke {
+            partition: partition.clone(),
+            revocation,
+            done,
+        });
+        Some(Revoking {
+            partition: partition.clone(),
+            progress,
+            returned,
+            revocation,
+        })
+    }
+
+    /// Makes the last commit of a partition, once the worker has handed it back.
+    pub(super) fn gave_up(&mut self, revoking: &Revoking, log: &MemoryLog) -> bool {
+        if matches!(revoking.returned.try_recv(), Err(TryRecvError::Empty)) {
+            return false;
+        }
+        self.assigned.remove(&revoking.partition);
+        let committer = self.committers.get(&revoking.partition.topic);
+        let last = committer.and_then(|c| c.last(&revoking.partition, &revoking.progress));
+        if let Some(last) = last.filter(|_| revoking.revocation != Revocation::Lost)
+            && let Err(error) = committing(&self.history, &[last], |last| log.commit(last))
+        {
+            tracing::warn!(%error, "the last commit of a revoked partition failed");
+        }
+        true
+    }
+
+    pub(super) fn commit(&mut self, log: &MemoryLog) {
+        let history = &self.history;
+        for committer in self.committers.values_mut() {
+            let commit = committer.commit(Instant::now(), |offsets| {
+                committing(history, offsets, |offsets| log.commit(offsets))
+            });
+            if let Err(error) = commit {
+                tracing::warn!(%error, "a commit failed");
+            }
+        }
+    }
+
+    fn command(&self, command: Command) {
+        if self.failure.is_none() && self.commands.try_send(command).is_err() {
+            unreachable!("the driver runs between commands, so that the channel is never full")
+        }
+    }
+}

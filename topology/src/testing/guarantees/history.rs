@@ -1,0 +1,341 @@
+//! Takes note of what happens, from any thread.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::check::breaches;
+use super::event::{Complete, Event, Part, PartId, is_at};
+use super::observed::ObservedLog;
+use super::{Guarantee, Violation};
+use crate::clock::{Clock, now_ms};
+use crate::log::{Committed, Log};
+use crate::offsets::decode;
+use crate::record::{Position, ProducerRecord, TopicPartition};
+
+type Outcome = Arc<dyn Fn(&ProducerRecord) -> Option<Part> + Send + Sync>;
+
+#[derive(Default)]
+struct Noted {
+    events: Vec<Event>,
+    begun: usize,
+    runs: HashMap<PartId, usize>,
+    /// `None`: the operating system's.
+    clock: Option<Clock>,
+}
+
+#[derive(Default)]
+struct Shared {
+    noted: Mutex<Noted>,
+    more: Condvar,
+}
+
+/// What happened to the records of one application, in the order in which it was noted. Clones
+/// share it. Everything is kept: about 100 bytes for each part and each commit.
+///
+/// A topology under test says when a part [begins](Self::begin) and when it [ends](Begun::end); a
+/// part whose end is a record that is written, ends when [`ending_in`](Self::ending_in)
+/// recognises what the log has acknowledged. The rest is noted by [`observe`](Self::observe), or
+/// by the test driver.
+#[derive(Clone, Default)]
+pub struct History {
+    shared: Arc<Shared>,
+    outcome: Option<Outcome>,
+    member: usize,
+}
+
+impl History {
+    /// Nothing has happened.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// `outcome` recognises the records that are the end of a part.
+    #[must_use]
+    pub fn ending_in(
+        mut self,
+        outcome: impl Fn(&ProducerRecord) -> Option<Part> + Send + Sync + 'static,
+    ) -> Self {
+        self.outcome = Some(Arc::new(outcome));
+        self
+    }
+
+    /// The same history, to be given to another member of the group: to its topology, and to
+    /// [`observe`](Self::observe) its log. Members are numbered by the test; the first is 0.
+    #[must_use]
+    pub fn of_member(&self, member: usize) -> Self {
+        Self {
+            member,
+            ..self.clone()
+        }
+    }
+
+    /// A log that takes note of all that goes through it, and changes nothing. What a test
+    /// appends through its sink to a topic that is read, is what the guarantees are about.
+    pub fn observe(&self, log: Arc<dyn Log>) -> Arc<dyn Log> {
+        Arc::new(ObservedLog::new(log, self.clone()))
+    }
+
+    /// A part begins to run.
+    pub fn begin(&self, part: Part) -> Begun {
+        let mut noted = self.lock();
+        let run = noted.begun;
+        noted.begun += 1;
+        let runs = noted.runs.entry(part.id()).or_default();
+        *runs += 1;
+        let runs = *runs;
+        let at_ms = noted.clock.as_ref().map_or_else(now_ms, |clock| clock());
+        let member = self.member;
+        noted.events.push(Event::Began {
+            run,
+            member,
+            part: part.clone(),
+            at_ms,
+        });
+        drop(noted);
+        self.shared.more.notify_all();
+        Begun {
+            history: self.clone(),
+            part,
+            run,
+            runs,
+        }
+    }
+
+    /// Whether a guarantee was kept so far.
+    ///
+    /// # Errors
+    /// The first record that broke it.
+    pub fn check(&self, guarantee: Guarantee) -> Result<(), Violation> {
+        let noted = self.lock();
+        let breaches = breaches(guarantee, &noted.events);
+        let Some((at, what)) = breaches.first() else {
+            return Ok(());
+        };
+        let happened = noted.events.iter().filter(|event| event.is_of(at));
+        Err(Violation {
+            guarantee,
+            count: breaches.len(),
+            what: what.clone(),
+            happened: happened.map(ToString::to_string).collect(),
+        })
+    }
+
+    /// # Panics
+    /// When one of the guarantees was broken: with the record, and what had happened to it.
+    #[track_caller]
+    pub fn assert_guarantees(&self, guarantees: &[Guarantee]) {
+        let broken = guarantees.iter().filter_map(|g| self.check(*g).err());
+        let broken: Vec<_> = broken.map(|violation| violation.to_string()).collect();
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
+    }
+
+    /// Waits until `condition` holds, which is asked whenever something has happened; `false` when
+    /// it does not within `limit`. Blocks its thread.
+    pub fn wait_until(&self, limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let seen = self.lock().events.len();
+            if condition() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self
+                .shared
+                .more
+                .wait_timeout_while(self.lock(), left, |noted| noted.events.len() == seen);
+            drop(waited);
+        }
+    }
+
+    /// How often parts began, repeats included.
+    pub fn begun(&self) -> usize {
+        self.lock().begun
+    }
+
+    /// How often parts of the record at a position began.
+    pub fn begun_at(&self, at: &Position) -> usize {
+        let noted = self.lock();
+        let runs = noted.runs.iter().filter(|(id, _)| id.position == *at);
+        runs.map(|(_, runs)| runs).sum()
+    }
+
+    /// How many ends of parts of the record at a position were noted.
+    pub fn ended_at(&self, at: &Position) -> usize {
+        let noted = self.lock();
+        let ended = |event: &&Event| matches!(event, Event::Ended { id, .. } if id.position == *at);
+        noted.events.iter().filter(ended).count()
+    }
+
+    /// What a member has: assigned, and not yet given up.
+    pub fn assigned(&self, member: usize) -> Vec<TopicPartition> {
+        let noted = self.lock();
+        let mut assigned: Vec<TopicPartition> = Vec::new();
+        for event in &noted.events {
+            match event {
+                Event::Assigned {
+                    member: of,
+                    partition,
+                    ..
+                } if *of == member => assigned.push(partition.clone()),
+                Event::Revoked {
+                    member: of,
+                    partition,
+                } if *of == member => assigned.retain(|held| held != partition),
+                _ => {}
+            }
+        }
+        assigned
+    }
+
+    /// How often a member was asked for a partition back, and how often it has given it up.
+    pub fn revoked(&self, member: usize, partition: &TopicPartition) -> (usize, usize) {
+        let noted = self.lock();
+        let (mut asked, mut given_up) = (0, 0);
+        for event in &noted.events {
+            match event {
+                Event::Revoking {
+                    member: of,
+                    partition: at,
+                } if *of == member && at == partition => asked += 1,
+                Event::Revoked {
+                    member: of,
+                    partition: at,
+                } if *of == member && at == partition => given_up += 1,
+                _ => {}
+            }
+        }
+        (asked, given_up)
+    }
+
+    /// The offset that is known to be committed of a record's partition.
+    pub fn committed(&self, at: &Position) -> Option<i64> {
+        let noted = self.lock();
+        let mut events = noted.events.iter().rev();
+        events.find_map(|event| match event {
+            Event::Committed { partition, offset } if is_at(partition, at) => Some(*offset),
+            Event::Assigned {
+                partition,
+                committed: Some(committed),
+                ..
+            } if is_at(partition, at) => Some(committed.offset),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn set_clock(&self, clock: Clock) {
+        self.lock().clock = Some(clock);
+    }
+
+    pub(crate) fn reads(&self, topic: &str) {
+        self.note(Event::Reads(topic.to_owned()));
+    }
+
+    /// A record was acknowledged: by whom it was written is no matter.
+    pub(crate) fn written(&self, record: &ProducerRecord, position: &Position) {
+        self.note(Event::Written(position.clone()));
+        if let Some(part) = self.outcome.as_ref().and_then(|outcome| outcome(record)) {
+            self.note(Event::Ended {
+                id: part.id(),
+                run: None,
+            });
+        }
+    }
+
+    pub(crate) fn assigned_to(&self, partition: TopicPartition, committed: Option<&Committed>) {
+        let (member, committed) = (self.member, committed.map(complete));
+        self.note(Event::Assigned {
+            member,
+            partition,
+            committed,
+        });
+    }
+
+    pub(crate) fn revoking(&self, partition: TopicPartition) {
+        let member = self.member;
+        self.note(Event::Revoking { member, partition });
+    }
+
+    pub(crate) fn gave_up(&self, partition: TopicPartition) {
+        let member = self.member;
+        self.note(Event::Revoked { member, partition });
+    }
+
+    pub(crate) fn commits(&self, partition: TopicPartition, committed: &Committed) {
+        let complete = complete(committed);
+        self.note(Event::Commits {
+            partition,
+            complete,
+        });
+    }
+
+    pub(crate) fn has_committed(&self, partition: TopicPartition, offset: i64) {
+        self.note(Event::Committed { partition, offset });
+    }
+
+    fn note(&self, event: Event) {
+        self.lock().events.push(event);
+        self.shared.more.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.shared
+            .noted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History")
+            .field("member", &self.member)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Metadata that is no map says nothing.
+fn complete(committed: &Committed) -> Complete {
+    Complete {
+        offset: committed.offset,
+        map: decode(committed.offset, &committed.metadata).unwrap_or_default(),
+    }
+}
+
+/// A part that runs; over when it is dropped.
+#[derive(Debug)]
+pub struct Begun {
+    history: History,
+    part: Part,
+    run: usize,
+    runs: usize,
+}
+
+impl Begun {
+    /// How often the part has begun, this time included.
+    pub fn runs(&self) -> usize {
+        self.runs
+    }
+
+    /// What runs.
+    pub fn part(&self) -> &Part {
+        &self.part
+    }
+
+    /// The part comes to an end state.
+    pub fn end(self) {
+        self.history.note(Event::Ended {
+            id: self.part.id(),
+            run: Some(self.run),
+        });
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.history.note(Event::Over(self.run));
+    }
+}
