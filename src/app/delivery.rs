@@ -13,9 +13,9 @@ use crate::clock::Clock;
 use crate::config::{Config, RECORD_BYTES_MAX, Role};
 use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
 use crate::egress::{EgressConfig, PostSupplier};
-use crate::health::Readiness;
-use crate::log::{SHUTDOWN, in_flight_max, streams_config, topics};
+use crate::event_log::{SHUTDOWN, in_flight_max, streams_config, topics};
 use crate::pipeline::{self, OutageWatch, Pipeline};
+use crate::readiness::Readiness;
 use crate::subscriptions::Subscriptions;
 use crate::telemetry::{self, Telemetry};
 
