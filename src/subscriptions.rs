@@ -325,7 +325,7 @@ impl Subscriptions {
         found: Result<(T, CacheResult), StoreError>,
     ) -> Result<T, StoreError> {
         let result = found.as_ref().map_or(CacheResult::Error, |(_, how)| *how);
-        self.0.metrics.looked_up(cache, result);
+        self.0.metrics.record_cache_lookup(cache, result);
         found.map(|(value, _)| value)
     }
 
@@ -336,7 +336,8 @@ impl Subscriptions {
         loaded: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let took = load_begun.elapsed();
-        self.0.metrics.loaded(cache, took, loaded.is_err());
+        let error = loaded.is_err().then_some("unavailable");
+        self.0.metrics.record_cache_load(cache, took, error);
         self.0.answers.store(loaded.is_ok(), Ordering::Relaxed);
         loaded
     }

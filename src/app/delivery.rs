@@ -94,14 +94,14 @@ async fn start(
     let streams = KafkaStreams::start(topology, log, &settings)?;
     metrics.observe_streams(
         &streams.metrics(),
-        telemetry::system(config.log),
+        telemetry::messaging_system(config.log),
         move |topic| {
             let group = settings.groups.get(topic);
             group.unwrap_or(&settings.application_id).clone()
         },
     );
     let delivery = &config.delivery;
-    metrics.limits(delivery.concurrency, delivery.retry_concurrency);
+    metrics.observe_attempt_limits(delivery.concurrency, delivery.retry_concurrency);
     Ok(streams)
 }
 
