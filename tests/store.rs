@@ -273,12 +273,12 @@ async fn the_cache_sees_changes_of_its_own_process_at_once() {
             ..SubscriptionPatch::default()
         };
         let disabled = store.update(id, patch, None).await.unwrap();
-        cache.changed(&disabled).await;
+        cache.apply(&disabled).await;
         assert_eq!(matching().await, 0);
-        cache.changed(&made).await;
+        cache.apply(&made).await;
         let seen = get().await.unwrap().unwrap();
         assert!(!seen.enabled, "an older version never replaces a newer one");
-        cache.changed(&store.delete(id, None).await.unwrap()).await;
+        cache.apply(&store.delete(id, None).await.unwrap()).await;
         assert!(get().await.unwrap().is_none());
     }
 }

@@ -238,7 +238,7 @@ async fn create(
     };
     match state.store.create(new).await {
         Ok(change) => {
-            state.subscriptions.changed(&change).await;
+            state.subscriptions.apply(&change).await;
             Ok(Some(change.subscription))
         }
         // Another request was first, maybe with another URL.
