@@ -105,7 +105,7 @@ async fn an_id_is_taken_until_it_is_deleted_and_goes_on_counting_versions() {
             .unwrap()
             .subscription;
         let again = store.create(NewSubscription { id, ..new("a") }).await;
-        assert!(matches!(again, Err(StoreError::Taken(taken)) if taken == made.id));
+        assert!(matches!(again, Err(StoreError::AlreadyExists(taken)) if taken == made.id));
         let deletion = store.delete(made.id, None).await.unwrap();
         assert_eq!((deletion.deleted, deletion.subscription.version), (true, 2));
         assert!(store.get(made.id).await.unwrap().is_none());
@@ -219,7 +219,10 @@ async fn many_are_made_at_once_and_one_of_those_with_the_same_id() {
             .partition(Result::is_ok);
         assert_eq!(made.len(), 1);
         for refusal in refused {
-            assert!(matches!(refusal, Err(StoreError::Taken(_))), "{refusal:?}");
+            assert!(
+                matches!(refusal, Err(StoreError::AlreadyExists(_))),
+                "{refusal:?}"
+            );
         }
     }
 }

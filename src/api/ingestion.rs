@@ -242,7 +242,7 @@ async fn create(
             Ok(Some(change.subscription))
         }
         // Another request was first, maybe with another URL.
-        Err(StoreError::Taken(_)) => {
+        Err(StoreError::AlreadyExists(_)) => {
             let found = state
                 .store
                 .get(id)

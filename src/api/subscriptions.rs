@@ -218,7 +218,7 @@ pub(super) fn unknown(id: SubscriptionId) -> Problem {
 pub(super) fn store_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::NotFound(id) => unknown(*id),
-        StoreError::Taken(id) => Problem::new(
+        StoreError::AlreadyExists(id) => Problem::new(
             StatusCode::CONFLICT,
             "id-taken",
             format!("there is a subscription {id} already"),
