@@ -1,6 +1,6 @@
 //! Builds the service from its configuration and runs it until it is told to stop.
 
-mod stream;
+mod delivery;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use uuid::Uuid;
 
 use crate::api::{self, ApiState, Health};
 use crate::config::{Config, Role};
-use crate::health::{self, Readiness};
+use crate::event_log;
 use crate::ingest::LogIngest;
-use crate::log;
-use crate::member;
+use crate::instance;
 use crate::pipeline;
+use crate::readiness::{self, Readiness};
 use crate::shutdown;
 use crate::store;
 use crate::subscriptions::{CacheConfig, Subscriptions};
@@ -30,13 +30,13 @@ use crate::telemetry::{self, Metrics, Telemetry};
 /// Runs until SIGTERM or SIGINT, or until a part fails, which is an error. The first part that
 /// ends stops the others.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let member = member::claim(&config)?;
+    let member = instance::claim(&config)?;
     let instance = member.id.clone();
     let instance = instance.unwrap_or_else(|| Uuid::now_v7().to_string());
     let (telemetry, exporters) =
         telemetry::start(&config, &instance).context("telemetry can not be exported")?;
     let store = store::open(&config.store).context("the store can not be opened")?;
-    let log = log::open(&config, member.id.clone())?;
+    let log = event_log::open(&config, member.id.clone())?;
     let subscriptions = Subscriptions::new(
         Arc::clone(&store),
         CacheConfig::default(),
@@ -65,10 +65,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let (stop, asked) = (cancel.clone(), Arc::clone(&log));
     let (settings, told) = (Arc::clone(&config), Arc::clone(&health));
-    parts.spawn(async move { health::watch(&settings, &*asked, &*store, &told, stop).await });
+    parts.spawn(async move { readiness::watch(&settings, &*asked, &*store, &told, stop).await });
     let stop = cancel.clone();
     parts.spawn(async move {
-        let streamed = stream::run(&config, &log, subscriptions, telemetry, &health, stop).await;
+        let streamed = delivery::run(&config, &log, subscriptions, telemetry, &health, stop).await;
         streamed.map_err(|error| member.explain(error))
     });
     let mut ended = tokio::select! {
@@ -140,7 +140,7 @@ pub fn print_topology(config: &Config, format: TopologyFormat) -> anyhow::Result
         Handle::current(),
         Metrics::off(),
     );
-    let pipeline = stream::plan(config, subscriptions, Telemetry::off())?;
+    let pipeline = delivery::plan(config, subscriptions, Telemetry::off())?;
     let described = pipeline::build(&Arc::new(pipeline))?.describe();
     let text = match format {
         TopologyFormat::Text => described.to_string(),

@@ -29,7 +29,7 @@ impl LogIngest {
 
 impl Ingest for LogIngest {
     fn append(&self, mut record: IngestRecord) -> BoxFuture<'_, Result<Appended, IngestError>> {
-        let span = self.traces.send(&self.topic, &mut record.headers);
+        let span = self.traces.start_send(&self.topic, &mut record.headers);
         let sent = self.sink.send(ProducerRecord {
             topic: Arc::clone(&self.topic),
             partition: None,
@@ -39,7 +39,7 @@ impl Ingest for LogIngest {
         });
         async move {
             let position = sent.await.map_err(|error| {
-                span.fail("unacknowledged");
+                span.record_failure("unacknowledged");
                 IngestError::OutcomeUnknown(error.to_string())
             })?;
             span.set_with(attribute::PARTITION, || position.partition.to_string());

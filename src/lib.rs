@@ -4,21 +4,19 @@ pub mod pipeline;
 
 pub mod api;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod dead_letters;
 pub mod domain;
 pub mod egress;
-pub mod listen;
-pub mod redrive;
 pub mod store;
 pub mod subscriptions;
 pub mod telemetry;
 
-mod health;
+mod event_log;
 mod ingest;
-mod log;
-mod member;
+mod instance;
+mod readiness;
 mod shutdown;
 
-pub use member::is_fenced;
+pub use instance::is_fenced;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use webhook_delivery::app::TopologyFormat;
+use webhook_delivery::cli::{dead_letters, listen, redrive};
 use webhook_delivery::config::Config;
-use webhook_delivery::{app, dead_letters, is_fenced, listen, redrive};
+use webhook_delivery::{app, is_fenced};
 
 /// The exit code for a wrong configuration (`EX_CONFIG` of BSD's sysexits).
 const EX_CONFIG: u8 = 78;

@@ -1,6 +1,7 @@
-//! Where subscriptions are kept: the seam, and what can go wrong. Only the files below it use
-//! `sqlx`.
+//! The store of subscriptions: the trait, its errors, and its implementations for SQLite, MySQL and
+//! MariaDB. Only the files below this one use `sqlx`.
 
+mod migrations;
 mod mysql;
 mod rows;
 mod sql;
@@ -15,122 +16,110 @@ use url::Url;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Secret, Subscription};
 
-/// A subscription to be made.
+/// The content of a subscription to be created.
 #[derive(Clone, Debug)]
 pub struct NewSubscription {
-    /// Its id, or one is made.
+    /// `None`: the store chooses an id.
     pub id: Option<SubscriptionId>,
-    /// A name for people.
     pub name: Option<String>,
-    /// Where its deliveries are sent.
     pub target_url: Url,
-    /// Whose events it gets.
     pub tenant: String,
-    /// Which types; empty: all.
+    /// Empty: all types.
     pub event_types: Vec<String>,
-    /// Whether it gets any.
     pub enabled: bool,
-    /// Its signing secret, or one is made.
+    /// The signing secret. `None`: the store generates one.
     pub secret: Option<Secret>,
 }
 
-/// A change: what is `None` stays as it is.
+/// A change to a subscription. Fields that are `None` do not change.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionPatch {
     /// `Some(None)` clears the name.
     pub name: Option<Option<String>>,
-    /// Another target.
     pub target_url: Option<Url>,
-    /// Other types.
     pub event_types: Option<Vec<String>>,
-    /// Enables (which clears the reason) or disables.
+    /// `Some(true)` also clears the reason for which the subscription was disabled.
     pub enabled: Option<bool>,
-    /// Another secret, at once.
     pub secret: Option<Secret>,
 }
 
-/// A change that is committed.
+/// A committed change.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The subscription as it is now, or as it was when it was deleted, with its new version.
+    /// The subscription after the change, or as it was when it was deleted, with its new version.
     pub subscription: Subscription,
-    /// Whether it was deleted.
     pub deleted: bool,
-    /// The version of its tenant's list with this change in it.
+    /// The version of the tenant's list that contains this change.
     pub tenant_version: i64,
 }
 
 /// The enabled subscriptions of a tenant.
 #[derive(Clone, Debug)]
 pub struct TenantList {
-    /// Raised by each change to a subscription of the tenant. The list is at least as new.
+    /// Every change to a subscription of the tenant increments this version. The list is at least as
+    /// new as its version.
     pub version: i64,
     /// In the order of ids, with their secrets.
     pub subscriptions: Vec<Subscription>,
 }
 
-/// The store did not do it.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
-    /// The id is in use.
-    #[error("subscription {0} exists")]
-    Taken(SubscriptionId),
-    /// There is no such subscription.
-    #[error("there is no subscription {0}")]
+    #[error("a subscription with the id {0} exists")]
+    AlreadyExists(SubscriptionId),
+    #[error("there is no subscription with the id {0}")]
     NotFound(SubscriptionId),
-    /// Somebody else has changed it.
-    #[error("the subscription is at version {current}")]
-    VersionMismatch {
-        /// Its version now.
-        current: i64,
-    },
-    /// The database can not be asked, or what it holds can not be read. Never "not there".
+    /// The subscription does not have the version that the caller required.
+    #[error("the current version of the subscription is {current}")]
+    VersionMismatch { current: i64 },
+    /// The database cannot be reached, or a row cannot be read. Never means "not found".
     #[error("the database did not answer: {0}")]
     Unavailable(Arc<str>),
 }
 
-/// Keeps subscriptions. Every call but `migrate` ends within 5 s.
+/// Stores subscriptions. Every call except `migrate` returns within 5 seconds.
 pub trait SubscriptionStore: Send + Sync + Debug {
-    /// Brings the tables up to date.
+    /// Applies the migrations that the database does not have yet.
     fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Makes a subscription.
     fn create(&self, new: NewSubscription) -> BoxFuture<'_, Result<Change, StoreError>>;
-    /// Reads one, with its secrets.
+    /// Returns a subscription with its secrets.
     fn get(&self, id: SubscriptionId) -> BoxFuture<'_, Result<Option<Subscription>, StoreError>>;
-    /// Reads up to `limit`, in the order of ids, after `after`; without secrets.
+    /// Returns at most `limit` subscriptions after the id `after`, in the order of ids, without
+    /// secrets.
     fn list(
         &self,
         tenant: Option<String>,
         after: Option<SubscriptionId>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>>;
-    /// Reads all enabled ones of a tenant.
+    /// Returns all enabled subscriptions of a tenant.
     fn matching(&self, tenant: String) -> BoxFuture<'_, Result<TenantList, StoreError>>;
-    /// Changes one, if it is at the version named.
+    /// Changes a subscription, if it has the version `if_match`.
     fn update(
         &self,
         id: SubscriptionId,
         patch: SubscriptionPatch,
         if_match: Option<i64>,
     ) -> BoxFuture<'_, Result<Change, StoreError>>;
-    /// Deletes one, if it is at the version named.
+    /// Deletes a subscription, if it has the version `if_match`.
     fn delete(
         &self,
         id: SubscriptionId,
         if_match: Option<i64>,
     ) -> BoxFuture<'_, Result<Change, StoreError>>;
-    /// Disables one, only if it is still at this version; `None` if it was not.
+    /// Disables a subscription if it still has the version `only_version`; otherwise returns `None`.
     fn disable(
         &self,
         id: SubscriptionId,
         reason: String,
         only_version: i64,
     ) -> BoxFuture<'_, Result<Option<Change>, StoreError>>;
-    /// Asks whether the database answers.
+    /// Returns an error if the database does not answer.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
-/// Opens the store that a URL names; connects when it is first used.
+/// Returns the store for a URL. It connects when it is first used.
 pub fn open(url: &str) -> Result<Arc<dyn SubscriptionStore>, StoreError> {
     if url.starts_with("sqlite:") {
         return Ok(Arc::new(sqlite::open(url)?));
@@ -139,6 +128,6 @@ pub fn open(url: &str) -> Result<Arc<dyn SubscriptionStore>, StoreError> {
         return Ok(Arc::new(mysql::open(url)?));
     }
     Err(StoreError::Unavailable(
-        "the store must be sqlite:<path> or mysql://…".into(),
+        "unsupported URL in `store`; set it to sqlite:<path> or mysql://user:password@host/database".into(),
     ))
 }

@@ -1,5 +1,5 @@
-//! OpenTelemetry: traces and metrics, pushed by OTLP over HTTP where an endpoint is configured,
-//! and otherwise neither made nor sent. Logs are `tracing`'s, on stdout.
+//! OpenTelemetry: traces and metrics, exported by OTLP over HTTP if an endpoint is configured, and
+//! otherwise not collected at all. Logs are written to stdout with `tracing`.
 
 mod carrier;
 mod metrics;
@@ -25,23 +25,21 @@ use crate::config::{Config, LogKind};
 pub use metrics::Metrics;
 pub(crate) use metrics::{AttemptKind, CacheResult};
 pub use traces::Traces;
-pub(crate) use traces::{ActiveSpan, AttemptOf, Relation};
+pub(crate) use traces::{ActiveSpan, DeliveryAttempt, Relation};
 
 /// Bounds one export.
-const EXPORT: Duration = Duration::from_secs(5);
-/// Bounds the last exports, when the process ends.
-const FLUSH: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bounds the last export, when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the parts of the service report with. Clones share it.
+/// Records metrics and traces. Clones share the instruments.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    /// The instruments.
     pub metrics: Metrics,
-    /// The spans.
     pub traces: Traces,
 }
 
-/// Sends what is reported; to be [flushed](Exporters::flush) at the end.
+/// Exports metrics and traces in the background; call [`flush`](Exporters::flush) at the end.
 #[derive(Debug, Default)]
 pub struct Exporters {
     traces: Option<SdkTracerProvider>,
@@ -49,7 +47,7 @@ pub struct Exporters {
 }
 
 impl Telemetry {
-    /// Reports nothing.
+    /// Records nothing.
     pub fn off() -> Self {
         Self {
             metrics: Metrics::off(),
@@ -58,17 +56,18 @@ impl Telemetry {
     }
 }
 
-/// Sets up what is configured. `instance` names this process among those of the service.
+/// Starts the configured exporters. `instance` becomes `service.instance.id`.
 ///
 /// # Errors
-/// The endpoint or the exporter's own variables (`OTEL_EXPORTER_OTLP_*`) can not be used.
+/// The endpoint or one of the variables `OTEL_EXPORTER_OTLP_*` is invalid.
 pub fn start(
     config: &Config,
     instance: &str,
 ) -> Result<(Telemetry, Exporters), ExporterBuildError> {
-    let (system, config) = (system(config.log), &config.telemetry);
+    let messaging_system = messaging_system(config.log);
+    let config = &config.telemetry;
     let Some(endpoint) = &config.otlp_endpoint else {
-        let traces = Traces::new(None, system, config.propagate_to_receivers);
+        let traces = Traces::new(None, messaging_system, config.propagate_to_receivers);
         let telemetry = Telemetry {
             traces,
             ..Telemetry::off()
@@ -80,7 +79,7 @@ pub fn start(
     let metrics = MetricExporter::builder()
         .with_http()
         .with_endpoint(format!("{base}/v1/metrics"))
-        .with_timeout(EXPORT)
+        .with_timeout(EXPORT_TIMEOUT)
         .build()?;
     let reader = PeriodicReader::builder(metrics)
         .with_interval(config.metrics_interval)
@@ -97,7 +96,7 @@ pub fn start(
         let spans = SpanExporter::builder()
             .with_http()
             .with_endpoint(format!("{base}/v1/traces"))
-            .with_timeout(EXPORT)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()?;
         let tracers = SdkTracerProvider::builder()
             .with_resource(resource)
@@ -112,66 +111,72 @@ pub fn start(
         .map(|tracers| tracers.tracer_with_scope(scope()));
     let telemetry = Telemetry {
         metrics: Metrics::new(meters.meter_with_scope(scope())),
-        traces: Traces::new(tracer, system, config.propagate_to_receivers),
+        traces: Traces::new(tracer, messaging_system, config.propagate_to_receivers),
     };
-    tracing::info!("telemetry is exported");
+    tracing::info!(endpoint = base, "exporting metrics and traces by OTLP");
     Ok((telemetry, exporters))
 }
 
 impl Exporters {
-    /// Sends what was not sent yet, spans before metrics. Takes [`FLUSH`] at most: a collector
-    /// that does not answer holds no shutdown up.
+    /// Exports what is left. Takes [`FLUSH_TIMEOUT`] at most, so that a collector that does not
+    /// answer does not delay the shutdown.
     pub async fn flush(self) {
+        // The receiver resolves when the thread drops the sender.
         let (done, flushed) = oneshot::channel::<()>();
-        // A thread of its own, which the process does not wait for when time is up.
-        let flush = std::thread::Builder::new()
+        // The shutdown calls block, and nothing waits for this thread after the timeout.
+        let thread = std::thread::Builder::new()
             .name("telemetry-flush".to_owned())
             .spawn(move || {
-                let traces = self
-                    .traces
-                    .map(|traces| traces.shutdown_with_timeout(FLUSH));
-                let metrics = self
-                    .metrics
-                    .map(|metrics| metrics.shutdown_with_timeout(FLUSH));
-                for error in [traces, metrics]
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Result::err)
-                {
-                    tracing::warn!(%error, "the last telemetry was not all sent");
-                }
+                self.shut_down();
                 drop(done);
             });
-        let in_time = tokio::time::timeout(FLUSH, flushed).await.is_ok();
-        if flush.is_err() || !in_time {
-            tracing::warn!("the last telemetry was not all sent");
+        let in_time = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await.is_ok();
+        if thread.is_err() || !in_time {
+            tracing::warn!(
+                timeout = ?FLUSH_TIMEOUT,
+                "the last metrics and traces were not all exported; check that the OTLP endpoint answers"
+            );
+        }
+    }
+
+    fn shut_down(self) {
+        let traces = self
+            .traces
+            .map(|traces| traces.shutdown_with_timeout(FLUSH_TIMEOUT));
+        let metrics = self
+            .metrics
+            .map(|metrics| metrics.shutdown_with_timeout(FLUSH_TIMEOUT));
+        let results = [traces, metrics].into_iter().flatten();
+        for error in results.filter_map(Result::err) {
+            tracing::warn!(%error, "the last metrics and traces were not all exported");
         }
     }
 }
 
-/// What a log is called by those who look at it from outside.
-pub(crate) fn system(log: LogKind) -> &'static str {
+/// Returns the value of `messaging.system` for a kind of event log.
+pub(crate) fn messaging_system(log: LogKind) -> &'static str {
     match log {
         LogKind::Embedded => "embedded",
         LogKind::Kafka => "kafka",
     }
 }
 
-/// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`, which the SDK reads, win over ours.
+/// Describes this process. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`, which the SDK reads,
+/// take precedence.
 fn resource(instance: &str) -> Resource {
     let given = Resource::builder().build();
-    let missing = |key: &'static str| {
+    let is_missing = |key: &'static str| {
         let value = given.get(&Key::from_static_str(key));
         value.is_none_or(|value| value.as_str().starts_with("unknown_service"))
     };
-    let ours = [
+    let defaults = [
         (names::attribute::SERVICE_NAME, names::SERVICE),
         (names::attribute::SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
         (names::attribute::SERVICE_INSTANCE, instance),
     ];
-    let ours = ours.into_iter().filter(|(key, _)| missing(key));
+    let defaults = defaults.into_iter().filter(|(key, _)| is_missing(key));
     Resource::builder()
-        .with_attributes(ours.map(|(key, value)| KeyValue::new(key, value.to_owned())))
+        .with_attributes(defaults.map(|(key, value)| KeyValue::new(key, value.to_owned())))
         .with_schema_url(Vec::new(), names::SCHEMA_URL)
         .build()
 }

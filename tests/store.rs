@@ -105,7 +105,7 @@ async fn an_id_is_taken_until_it_is_deleted_and_goes_on_counting_versions() {
             .unwrap()
             .subscription;
         let again = store.create(NewSubscription { id, ..new("a") }).await;
-        assert!(matches!(again, Err(StoreError::Taken(taken)) if taken == made.id));
+        assert!(matches!(again, Err(StoreError::AlreadyExists(taken)) if taken == made.id));
         let deletion = store.delete(made.id, None).await.unwrap();
         assert_eq!((deletion.deleted, deletion.subscription.version), (true, 2));
         assert!(store.get(made.id).await.unwrap().is_none());
@@ -219,7 +219,10 @@ async fn many_are_made_at_once_and_one_of_those_with_the_same_id() {
             .partition(Result::is_ok);
         assert_eq!(made.len(), 1);
         for refusal in refused {
-            assert!(matches!(refusal, Err(StoreError::Taken(_))), "{refusal:?}");
+            assert!(
+                matches!(refusal, Err(StoreError::AlreadyExists(_))),
+                "{refusal:?}"
+            );
         }
     }
 }
@@ -273,12 +276,12 @@ async fn the_cache_sees_changes_of_its_own_process_at_once() {
             ..SubscriptionPatch::default()
         };
         let disabled = store.update(id, patch, None).await.unwrap();
-        cache.changed(&disabled).await;
+        cache.apply(&disabled).await;
         assert_eq!(matching().await, 0);
-        cache.changed(&made).await;
+        cache.apply(&made).await;
         let seen = get().await.unwrap().unwrap();
         assert!(!seen.enabled, "an older version never replaces a newer one");
-        cache.changed(&store.delete(id, None).await.unwrap()).await;
+        cache.apply(&store.delete(id, None).await.unwrap()).await;
         assert!(get().await.unwrap().is_none());
     }
 }

@@ -238,11 +238,11 @@ async fn create(
     };
     match state.store.create(new).await {
         Ok(change) => {
-            state.subscriptions.changed(&change).await;
+            state.subscriptions.apply(&change).await;
             Ok(Some(change.subscription))
         }
         // Another request was first, maybe with another URL.
-        Err(StoreError::Taken(_)) => {
+        Err(StoreError::AlreadyExists(_)) => {
             let found = state
                 .store
                 .get(id)

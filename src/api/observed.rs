@@ -22,14 +22,16 @@ pub(super) async fn serve(
         return endpoint.call(request).await;
     };
     let begun = Instant::now();
-    let serving = telemetry
+    let span = telemetry
         .traces
-        .serve((method, route), path, request.headers());
-    let response = serving.run(endpoint.call(request)).await?;
+        .start_request(method, route, path, request.headers());
+    let response = span.run(endpoint.call(request)).await?;
     let status = response.status().as_u16();
     let took = begun.elapsed();
-    telemetry.metrics.served(took, method, route, status);
-    serving.answered(status);
+    telemetry
+        .metrics
+        .record_request(method, route, status, took);
+    span.record_response(status);
     Ok(response)
 }
 

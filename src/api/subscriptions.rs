@@ -100,7 +100,7 @@ pub(super) async fn create(state: Arc<ApiState>, request: Request) -> Result<Res
     };
     let change = state.store.create(new).await;
     let change = change.map_err(|error| store_problem(&error))?;
-    state.subscriptions.changed(&change).await;
+    state.subscriptions.apply(&change).await;
     let created = change.subscription;
     let location = format!("/subscription/{}", created.id);
     Ok(show(
@@ -182,7 +182,7 @@ pub(super) async fn update(state: Arc<ApiState>, request: Request) -> Result<Res
     };
     let change = state.store.update(id, patch, if_match).await;
     let change = change.map_err(|error| store_problem(&error))?;
-    state.subscriptions.changed(&change).await;
+    state.subscriptions.apply(&change).await;
     let updated = change.subscription;
     Ok(show(
         StatusCode::OK,
@@ -197,7 +197,7 @@ pub(super) async fn delete(state: Arc<ApiState>, request: Request) -> Result<Res
     let if_match = if_match(request.headers())?;
     let change = state.store.delete(id, if_match).await;
     let change = change.map_err(|error| store_problem(&error))?;
-    state.subscriptions.changed(&change).await;
+    state.subscriptions.apply(&change).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -218,7 +218,7 @@ pub(super) fn unknown(id: SubscriptionId) -> Problem {
 pub(super) fn store_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::NotFound(id) => unknown(*id),
-        StoreError::Taken(id) => Problem::new(
+        StoreError::AlreadyExists(id) => Problem::new(
             StatusCode::CONFLICT,
             "id-taken",
             format!("there is a subscription {id} already"),

@@ -18,7 +18,7 @@ use crate::domain::retry::{Next, age};
 use crate::domain::signature::sign;
 use crate::domain::subscription::Subscription;
 use crate::egress::Post;
-use crate::telemetry::{AttemptKind, AttemptOf, Telemetry};
+use crate::telemetry::{AttemptKind, DeliveryAttempt, Telemetry};
 
 type Deliver = Box<dyn Fn(Step) -> Pin<Box<dyn Future<Output = End>>>>;
 
@@ -75,7 +75,7 @@ async fn deliver(pipeline: &Pipeline, egress: &dyn Post, attempt: Attempt) -> En
             wait,
             reason,
         } => {
-            pipeline.telemetry.metrics.failed(reason);
+            pipeline.telemetry.metrics.record_failed(reason);
             parcel.meta.attempt = attempt;
             parcel.meta.hop = 0;
             pipeline.park(parcel, wait, reason)
@@ -108,20 +108,20 @@ async fn post(
 ) -> Outcome {
     let Telemetry { metrics, traces } = &pipeline.telemetry;
     let (meta, sent_ms) = (&parcel.meta, pipeline.clock.now_ms());
-    let kind = AttemptKind::of(meta.attempt);
+    let kind = AttemptKind::from_number(meta.attempt);
     if parcel.parked_before {
-        metrics.late(kind, age(meta.due_ms, sent_ms));
+        metrics.record_retry_lateness(kind, age(meta.due_ms, sent_ms));
     }
-    let of_delivery = AttemptOf {
+    let of_delivery = DeliveryAttempt {
         event: &meta.event_id,
         subscription: subscription.id,
         number: meta.attempt,
     };
-    let span = traces.attempt(&parcel.span, &target, of_delivery);
-    let trace = traces.for_receiver(&span, &parcel.headers);
+    let span = traces.start_attempt(&parcel.span, &target, of_delivery);
+    let trace = traces.receiver_headers(&span, &parcel.headers);
     let headers = request_headers(&meta.event_id, event, subscription, sent_ms)
         .map(|headers| with_trace(headers, trace));
-    let active = metrics.attempt_begins(kind);
+    let active = metrics.start_attempt(kind);
     let begun = Instant::now();
     let outcome = match headers {
         Some(headers) => classify(
@@ -134,8 +134,8 @@ async fn post(
     };
     drop(active);
     let (status, reason) = (status_of(&outcome), reason_of(&outcome));
-    metrics.attempted(begun.elapsed(), status, reason);
-    span.answered(status, reason);
+    metrics.record_attempt(begun.elapsed(), status, reason);
+    span.record_response(status, reason);
     outcome
 }
 

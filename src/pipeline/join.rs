@@ -10,7 +10,7 @@ use super::step::{Content, Parcel, Pipeline};
 use crate::domain::event::Route;
 use crate::domain::id::SubscriptionId;
 use crate::store::StoreError;
-use crate::subscriptions::{Many, Subscriptions};
+use crate::subscriptions::{SubscriptionList, Subscriptions};
 
 /// How often an event asks the database again that does not answer, and for how long before it is
 /// parked.
@@ -34,21 +34,21 @@ enum Whom {
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) parcel: Parcel,
-    pub(super) found: Result<Option<Many>, StoreError>,
+    pub(super) found: Result<Option<SubscriptionList>, StoreError>,
 }
 
 /// The subscriptions, by whom an event is for.
 #[derive(Debug)]
 pub(super) struct Table(Subscriptions);
 
-pub(super) type SubscriptionTable = GlobalTable<Wanted, Many, StoreError>;
+pub(super) type SubscriptionTable = GlobalTable<Wanted, SubscriptionList, StoreError>;
 
 impl Lookup for Table {
     type Key = Wanted;
-    type Value = Many;
+    type Value = SubscriptionList;
     type Error = StoreError;
 
-    async fn get(&self, wanted: Wanted) -> Result<Option<Many>, StoreError> {
+    async fn get(&self, wanted: Wanted) -> Result<Option<SubscriptionList>, StoreError> {
         let Wanted { whom, read_at } = wanted;
         match whom {
             Whom::Subscription(id) => {

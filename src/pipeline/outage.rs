@@ -54,7 +54,7 @@ impl OutageWatch {
             tracing::error!(
                 "an outage: nearly all attempts to many receivers fail; last tries are not counted and new events are slowed until it ends"
             );
-            metrics.outage_begins();
+            metrics.record_outage_start();
             let (watch, metrics) = (self.clone(), metrics.clone());
             drop(tokio::task::spawn_local(watch.alarm_at_the_end(metrics)));
         }
@@ -67,7 +67,7 @@ impl OutageWatch {
         while let ControlFlow::Continue(until) = self.ends() {
             tokio::time::sleep_until(until).await;
         }
-        metrics.outage_ends();
+        metrics.record_outage_end();
         tracing::error!(
             lasted_s = begun.elapsed().as_secs(),
             "the outage is over: tries are counted again"

@@ -36,7 +36,7 @@ pub(super) fn event(
 ) -> impl Fn(&ConsumedRecord) -> Parcel + Send + Sync + 'static {
     let reader = Reader::new(pipeline);
     move |record| {
-        let span = reader.traces.process(record, Relation::Child);
+        let span = reader.traces.start_process(record, Relation::Child);
         let mut record = record.clone();
         strip(&mut record.headers);
         reader.fresh(record, 0).within(span)
@@ -50,7 +50,7 @@ pub(super) fn parked(
 ) -> impl Fn(&ConsumedRecord) -> Parcel + Send + Sync + 'static {
     let reader = Reader::new(pipeline);
     move |record| {
-        let span = reader.traces.process(record, Relation::Linked);
+        let span = reader.traces.start_process(record, Relation::Linked);
         let record = record.clone();
         let parcel = match DeliveryHeaders::parse(&record.headers) {
             Ok(Parsed::Absent) => reader.fresh(record, 1),

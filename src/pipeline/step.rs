@@ -238,7 +238,7 @@ impl Pipeline {
         let waits = &self.park_schedule;
         let wait = waits.get(hop).or(waits.last()).copied().unwrap_or_default();
         parcel.meta.hop = parcel.meta.hop.saturating_add(1);
-        self.telemetry.metrics.parked(reason);
+        self.telemetry.metrics.record_parked(reason);
         self.park(parcel, wait, reason)
     }
 }

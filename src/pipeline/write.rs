@@ -39,7 +39,7 @@ pub(super) fn parked(
             "parked"
         );
         let mut headers = parcel.headers;
-        parcel.span.carry(&mut headers);
+        parcel.span.inject_if_absent(&mut headers);
         parcel.meta.write(&mut headers);
         Record {
             partition: Some(partition),
@@ -59,8 +59,11 @@ pub(super) fn dead(pipeline: &Arc<Pipeline>) -> impl Fn(Dead) -> Record + Send +
         let (trace_id, span_id) = span.ids();
         let (event, reason, attempts) = (&meta.event_id, &meta.reason, dead.attempts);
         tracing::warn!(trace_id, span_id, event.id = %event, reason, attempts, "dead letter");
-        pipeline.telemetry.metrics.dead_letter(reason.clone());
-        span.fail(reason.clone());
+        pipeline
+            .telemetry
+            .metrics
+            .record_dead_letter(reason.clone());
+        span.record_failure(reason.clone());
         let letter = letter(&pipeline, dead);
         if letter.fits(pipeline.record_bytes_max) {
             letter.into_record()
@@ -84,7 +87,7 @@ fn letter(pipeline: &Pipeline, dead: Dead) -> DeadLetter {
         status,
         message,
     } = dead;
-    span.carry(&mut headers);
+    span.inject_if_absent(&mut headers);
     DeliveryHeaders::clear(&mut headers);
     let known = meta.subscription_id.map(|id| Bytes::from(id.to_string()));
     let original = ConsumedRecord {
@@ -127,7 +130,10 @@ pub(super) fn too_large(
         tracing::error!(event.id = %meta.event_id, topic = &*record.topic, why, "too large a record is given up: its topic should take more");
         // What was to be a dead letter anyway is counted.
         if !is_letter {
-            pipeline.telemetry.metrics.dead_letter(TOO_LARGE.to_owned());
+            pipeline
+                .telemetry
+                .metrics
+                .record_dead_letter(TOO_LARGE.to_owned());
         }
         TOO_LARGE.clone_into(&mut meta.reason);
         let dead = Dead {
@@ -163,8 +169,8 @@ pub(super) fn delivered(pipeline: &Arc<Pipeline>) -> impl Fn(Delivered) + Send +
     let (metrics, clock) = (pipeline.telemetry.metrics.clone(), pipeline.clock.clone());
     move |Delivered { meta, status, span }| {
         let now = clock.now_ms();
-        let kind = AttemptKind::of(meta.attempt);
-        metrics.delivered(kind, age(meta.first_ms, now), age(meta.event_ms, now));
+        let kind = AttemptKind::from_number(meta.attempt);
+        metrics.record_delivered(kind, age(meta.first_ms, now), age(meta.event_ms, now));
         let delivery = |id| DeliveryId::of(id, &meta.event_id).to_string();
         let (trace_id, span_id) = span.ids();
         tracing::debug!(
@@ -184,7 +190,7 @@ pub(super) fn unmatched(pipeline: &Arc<Pipeline>) -> impl Fn(End) + Send + Sync 
     let metrics = pipeline.telemetry.metrics.clone();
     move |end| match end {
         End::Unmatched(parcel) => {
-            metrics.unmatched();
+            metrics.record_unmatched();
             tracing::info!(event.id = %parcel.meta.event_id, "no subscription wants this event");
         }
         // A panic keeps the record: as a part that fails it becomes a dead letter.

@@ -1,30 +1,28 @@
-//! MySQL or MariaDB.
+//! Subscriptions in MySQL or MariaDB.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use futures::{FutureExt, TryFutureExt};
 use sqlx::Executor;
-use sqlx::migrate::Migrator;
 use sqlx::mysql::{MySql, MySqlConnectOptions, MySqlPoolOptions};
 
-use super::StoreError;
 use super::sql::{Dialect, SqlStore};
-
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
+use super::{StoreError, migrations};
 
 const DIALECT: Dialect = Dialect {
     begin: "BEGIN",
     select_locked: "SELECT * FROM subscriptions WHERE id = ? FOR UPDATE",
-    raise_tenant_version: "INSERT INTO tenants (tenant, version) VALUES (?, 1) \
+    increment_tenant_version: "INSERT INTO tenants (tenant, version) VALUES (?, 1) \
          ON DUPLICATE KEY UPDATE version = version + 1",
-    migrator: &MIGRATOR,
+    migrator: &migrations::MYSQL,
 };
 
-/// Without gap locks: two that create at once would each lock the gap that the other inserts into.
+/// Avoids gap locks. Under the default isolation level, two transactions that create subscriptions
+/// at the same time lock the gap that the other one inserts into, and one is rolled back.
 const READ_COMMITTED: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-/// Connects when it is first used, with TLS where the server offers it.
+/// Returns a store that connects when it is first used, with TLS if the server offers it.
 pub(super) fn open(url: &str) -> Result<SqlStore<MySql>, StoreError> {
     let options = MySqlConnectOptions::from_str(url)?.charset("utf8mb4");
     let pool = MySqlPoolOptions::new()

@@ -1,4 +1,4 @@
-//! Rows as both databases have them, the statements they share, and what follows from a row.
+//! The rows of both databases, the SQL statements that they share, and how a row changes.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::domain::UnixMillis;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Secret, SigningSecret, Subscription};
 
-/// A page of `matching`.
+/// The page size of `matching`.
 pub(super) const PAGE: u32 = 1_000;
-/// The name of the one secret that the API sets.
+/// The `key_id` of the secret that the API sets.
 pub(super) const FIRST_KEY: &str = "1";
 
 pub(super) const SELECT: &str = "SELECT * FROM subscriptions WHERE id = ?";
@@ -38,8 +38,9 @@ pub(super) const INSERT_SECRET: &str = "INSERT INTO subscription_secrets \
 pub(super) const DELETE_SECRETS: &str =
     "DELETE FROM subscription_secrets WHERE subscription_id = ?";
 
-/// Longer than the pool waits for a connection, so that its error is the one that is told.
-const LIMIT: Duration = Duration::from_secs(5);
+/// Bounds every call. Longer than `acquire_timeout` of the pools, so that the pool's error, which
+/// says more, comes first.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A row of `subscriptions`.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -69,14 +70,15 @@ pub(super) struct SecretRow {
 }
 
 impl SubscriptionRow {
-    /// The row of a new subscription: over a deleted one of the same id it goes on counting.
-    pub(super) fn made(
+    /// Returns the row of a new subscription. If `old` is the deleted row of the same id, the version
+    /// continues from there, because caches compare versions.
+    pub(super) fn create(
         id: SubscriptionId,
         new: &NewSubscription,
         old: Option<&Self>,
     ) -> Result<Self, StoreError> {
         if old.is_some_and(|old| old.deleted_at.is_none()) {
-            return Err(StoreError::Taken(id));
+            return Err(StoreError::AlreadyExists(id));
         }
         let now = now_ms();
         Ok(Self {
@@ -95,8 +97,8 @@ impl SubscriptionRow {
         })
     }
 
-    /// The row after a change, if it is at the version named.
-    pub(super) fn changed(
+    /// Returns the row after a change, if it has the version `if_match`.
+    pub(super) fn patch(
         self,
         patch: SubscriptionPatch,
         if_match: Option<i64>,
@@ -117,8 +119,8 @@ impl SubscriptionRow {
         })
     }
 
-    /// The row after it is disabled.
-    pub(super) fn disabled(self, reason: String, version: i64) -> Result<Self, StoreError> {
+    /// Returns the row after it was disabled, if it has this version.
+    pub(super) fn disable(self, reason: String, version: i64) -> Result<Self, StoreError> {
         let next = self.next(Some(version))?;
         let disabled_at = Some(next.updated_at);
         Ok(Self {
@@ -129,8 +131,8 @@ impl SubscriptionRow {
         })
     }
 
-    /// The row after its deletion.
-    pub(super) fn deleted(self, if_match: Option<i64>) -> Result<Self, StoreError> {
+    /// Returns the row after its deletion, if it has the version `if_match`.
+    pub(super) fn delete(self, if_match: Option<i64>) -> Result<Self, StoreError> {
         let next = self.next(if_match)?;
         Ok(Self {
             deleted_at: Some(next.updated_at),
@@ -138,6 +140,7 @@ impl SubscriptionRow {
         })
     }
 
+    /// Returns the row with the next version.
     fn next(self, if_match: Option<i64>) -> Result<Self, StoreError> {
         if self.deleted_at.is_some() {
             return Err(StoreError::NotFound(SubscriptionId::from_uuid(self.id)));
@@ -161,10 +164,10 @@ impl SubscriptionRow {
         Ok(Subscription {
             id: SubscriptionId::from_uuid(self.id),
             name: self.name,
-            target_url: Url::parse(&self.target_url).map_err(|error| unreadable(&error))?,
+            target_url: Url::parse(&self.target_url).map_err(|error| unavailable(&error))?,
             tenant: self.tenant,
             event_types: serde_json::from_str(&self.event_types)
-                .map_err(|error| unreadable(&error))?,
+                .map_err(|error| unavailable(&error))?,
             enabled: self.enabled,
             disabled_reason: self.disabled_reason,
             disabled_at: self.disabled_at,
@@ -183,14 +186,15 @@ impl SecretRow {
     fn into_secret(self) -> Result<SigningSecret, StoreError> {
         Ok(SigningSecret {
             key_id: self.key_id,
-            secret: Secret::parse(&self.secret).map_err(|error| unreadable(&error))?,
+            secret: Secret::parse(&self.secret).map_err(|error| unavailable(&error))?,
             expires_at: self.expires_at,
         })
     }
 }
 
-/// The enabled ones of a page, each with its secrets. Both lists are in the order of ids.
-pub(super) fn with_secrets(
+/// Returns the enabled subscriptions of a page, each with its secrets. Both lists are in the order of
+/// ids.
+pub(super) fn join_secrets(
     page: Vec<SubscriptionRow>,
     secrets: Vec<SecretRow>,
 ) -> Result<Vec<Subscription>, StoreError> {
@@ -212,13 +216,16 @@ pub(super) fn with_secrets(
     Ok(joined)
 }
 
-/// A call that ends: a database that hangs is one that does not answer.
+/// Gives a call a time limit, after which the database counts as unavailable.
 pub(super) fn bounded<'a, T: Send + 'a>(
     call: impl Future<Output = Result<T, StoreError>> + Send + 'a,
 ) -> BoxFuture<'a, Result<T, StoreError>> {
     async move {
-        let late = |_| StoreError::Unavailable(format!("no answer in {LIMIT:?}").into());
-        tokio::time::timeout(LIMIT, call).await.map_err(late)?
+        let timed_out =
+            |_| StoreError::Unavailable(format!("no answer within {CALL_TIMEOUT:?}").into());
+        tokio::time::timeout(CALL_TIMEOUT, call)
+            .await
+            .map_err(timed_out)?
     }
     .boxed()
 }
@@ -227,12 +234,12 @@ fn to_json(types: &[String]) -> String {
     serde_json::Value::from(types).to_string()
 }
 
-pub(super) fn unreadable(error: &dyn std::error::Error) -> StoreError {
+pub(super) fn unavailable(error: &dyn std::error::Error) -> StoreError {
     StoreError::Unavailable(error.to_string().into())
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        unreadable(&error)
+        unavailable(&error)
     }
 }

@@ -1,34 +1,35 @@
-//! Subscriptions in an SQL database, whichever of the supported ones: they differ in how they are
-//! opened and in how a row is locked.
+//! The statements and transactions of the store, for every supported database. The databases differ
+//! only in their [`Dialect`].
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::migrate::{Migrate, Migrator};
+use sqlx::mysql::MySql;
+use sqlx::sqlite::Sqlite;
 use sqlx::{Database, Encode, Executor, FromRow, IntoArguments, Pool, Transaction, Type};
 use uuid::Uuid;
 
-use super::rows::{self, SecretRow, SubscriptionRow, bounded, unreadable, with_secrets};
+use super::rows::{self, SecretRow, SubscriptionRow, bounded, join_secrets, unavailable};
 use super::{
     Change, NewSubscription, StoreError, SubscriptionPatch, SubscriptionStore, TenantList,
 };
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Secret, Subscription};
 
-/// What the databases differ in.
+/// How a database differs from the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dialect {
-    /// Starts a transaction that writes.
+    /// The statement that starts a transaction that writes.
     pub(super) begin: &'static str,
-    /// Reads a row by its id, deleted or not, and keeps others from changing it.
+    /// Selects a row by its id, deleted or not, and locks it.
     pub(super) select_locked: &'static str,
-    /// Raises a tenant's counter, or begins it with 1.
-    pub(super) raise_tenant_version: &'static str,
-    /// The tables.
+    /// Increments the version of a tenant's list, or inserts it with 1.
+    pub(super) increment_tenant_version: &'static str,
     pub(super) migrator: &'static Migrator,
 }
 
-/// What becomes of a subscription's secrets.
-enum Secrets {
+/// What a change does to the secrets of a subscription.
+enum SecretsChange {
     Keep,
     Replace(Secret),
     Remove,
@@ -62,7 +63,7 @@ where
         Self { pool, dialect }
     }
 
-    async fn read(&self, id: SubscriptionId) -> Result<Option<Subscription>, StoreError> {
+    async fn select(&self, id: SubscriptionId) -> Result<Option<Subscription>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let row: Option<SubscriptionRow> = sqlx::query_as(rows::SELECT)
             .bind(id.as_uuid())
@@ -71,17 +72,17 @@ where
         let Some(row) = row.filter(|row| row.deleted_at.is_none()) else {
             return Ok(None);
         };
-        let secrets = Self::secrets(&mut connection, row.id).await?;
+        let secrets = Self::select_secrets(&mut connection, row.id).await?;
         if secrets.is_empty() {
-            // It was deleted between the two statements, and must not be served unsigned.
+            // The subscription was deleted between the two statements. It must not be used unsigned.
             return Err(StoreError::Unavailable(
-                format!("{id} has no secret").into(),
+                format!("subscription {id} has no secret").into(),
             ));
         }
         row.into_subscription(secrets).map(Some)
     }
 
-    async fn page(
+    async fn select_page(
         &self,
         tenant: Option<&str>,
         after: Option<SubscriptionId>,
@@ -95,15 +96,15 @@ where
         Ok(page.bind(i64::from(limit)).fetch_all(&self.pool).await?)
     }
 
-    /// The version is read first, so that the list is never older than it says.
-    async fn all_enabled(&self, tenant: &str) -> Result<TenantList, StoreError> {
+    /// Reads the version before the list, so that the list is never older than its version.
+    async fn select_enabled(&self, tenant: &str) -> Result<TenantList, StoreError> {
         let version: Option<i64> = sqlx::query_scalar(rows::SELECT_TENANT_VERSION)
             .bind(tenant)
             .fetch_optional(&self.pool)
             .await?;
         let (mut subscriptions, mut after) = (Vec::new(), None);
         loop {
-            let page = self.page(Some(tenant), after, rows::PAGE).await?;
+            let page = self.select_page(Some(tenant), after, rows::PAGE).await?;
             let (Some(first), Some(last)) = (page.first(), page.last()) else {
                 break;
             };
@@ -113,7 +114,7 @@ where
                 .bind(last.id)
                 .fetch_all(&self.pool)
                 .await?;
-            subscriptions.extend(with_secrets(page, secrets)?);
+            subscriptions.extend(join_secrets(page, secrets)?);
         }
         Ok(TenantList {
             version: version.unwrap_or(0),
@@ -125,26 +126,29 @@ where
         let id = new.id.unwrap_or_else(SubscriptionId::new_v7);
         let secret = new.secret.clone().unwrap_or_else(Secret::generate);
         let mut transaction = self.begin().await?;
-        let old = self.lock(&mut transaction, id).await?;
-        let row = SubscriptionRow::made(id, &new, old.as_ref())?;
+        let old = self.select_locked(&mut transaction, id).await?;
+        let row = SubscriptionRow::create(id, &new, old.as_ref())?;
         let statement = if old.is_some() {
             rows::UPDATE
         } else {
             rows::INSERT
         };
-        let secrets = Secrets::Replace(secret);
+        let secrets = SecretsChange::Replace(secret);
         self.commit(transaction, statement, row, secrets).await
     }
 
-    async fn change(
+    async fn patch(
         &self,
         id: SubscriptionId,
         patch: SubscriptionPatch,
         if_match: Option<i64>,
     ) -> Result<Change, StoreError> {
-        let (transaction, old) = self.begin_with(id).await?;
-        let secrets = patch.secret.clone().map_or(Secrets::Keep, Secrets::Replace);
-        let row = old.changed(patch, if_match)?;
+        let (transaction, old) = self.begin_with_row(id).await?;
+        let secrets = patch
+            .secret
+            .clone()
+            .map_or(SecretsChange::Keep, SecretsChange::Replace);
+        let row = old.patch(patch, if_match)?;
         self.commit(transaction, rows::UPDATE, row, secrets).await
     }
 
@@ -153,25 +157,25 @@ where
         id: SubscriptionId,
         if_match: Option<i64>,
     ) -> Result<Change, StoreError> {
-        let (transaction, old) = self.begin_with(id).await?;
-        let row = old.deleted(if_match)?;
-        self.commit(transaction, rows::UPDATE, row, Secrets::Remove)
+        let (transaction, old) = self.begin_with_row(id).await?;
+        let row = old.delete(if_match)?;
+        self.commit(transaction, rows::UPDATE, row, SecretsChange::Remove)
             .await
     }
 
-    async fn switch_off(
+    async fn set_disabled(
         &self,
         id: SubscriptionId,
         reason: String,
         only_version: i64,
     ) -> Result<Option<Change>, StoreError> {
         let row = async {
-            let (transaction, old) = self.begin_with(id).await?;
-            Ok((transaction, old.disabled(reason, only_version)?))
+            let (transaction, old) = self.begin_with_row(id).await?;
+            Ok((transaction, old.disable(reason, only_version)?))
         };
         match row.await {
             Ok((transaction, row)) => {
-                let change = self.commit(transaction, rows::UPDATE, row, Secrets::Keep);
+                let change = self.commit(transaction, rows::UPDATE, row, SecretsChange::Keep);
                 change.await.map(Some)
             }
             Err(StoreError::NotFound(_) | StoreError::VersionMismatch { .. }) => Ok(None),
@@ -183,17 +187,17 @@ where
         Ok(self.pool.begin_with(self.dialect.begin).await?)
     }
 
-    /// Begins with a row that nobody else changes meanwhile.
-    async fn begin_with(
+    /// Begins a transaction and locks a row for its duration.
+    async fn begin_with_row(
         &self,
         id: SubscriptionId,
     ) -> Result<(Transaction<'static, DB>, SubscriptionRow), StoreError> {
         let mut transaction = self.begin().await?;
-        let row = self.lock(&mut transaction, id).await?;
+        let row = self.select_locked(&mut transaction, id).await?;
         Ok((transaction, row.ok_or(StoreError::NotFound(id))?))
     }
 
-    async fn lock(
+    async fn select_locked(
         &self,
         connection: &mut DB::Connection,
         id: SubscriptionId,
@@ -202,21 +206,21 @@ where
         Ok(row.fetch_optional(connection).await?)
     }
 
-    /// Writes the row and its secrets, raises the tenant's counter, and commits all of it.
+    /// Writes the row and its secrets, increments the version of the tenant's list, and commits.
     async fn commit(
         &self,
         mut transaction: Transaction<'static, DB>,
         statement: &'static str,
         row: SubscriptionRow,
-        secrets: Secrets,
+        secrets: SecretsChange,
     ) -> Result<Change, StoreError> {
-        Self::write(&mut transaction, statement, &row).await?;
+        Self::write_row(&mut transaction, statement, &row).await?;
         Self::write_secrets(&mut transaction, row.id, secrets).await?;
-        let raise = sqlx::query(self.dialect.raise_tenant_version).bind(&row.tenant);
-        raise.execute(&mut *transaction).await?;
+        let increment = sqlx::query(self.dialect.increment_tenant_version).bind(&row.tenant);
+        increment.execute(&mut *transaction).await?;
         let tenant_version = sqlx::query_scalar(rows::SELECT_TENANT_VERSION).bind(&row.tenant);
         let tenant_version = tenant_version.fetch_one(&mut *transaction).await?;
-        let secrets = Self::secrets(&mut transaction, row.id).await?;
+        let secrets = Self::select_secrets(&mut transaction, row.id).await?;
         transaction.commit().await?;
         Ok(Change {
             deleted: row.deleted_at.is_some(),
@@ -225,7 +229,7 @@ where
         })
     }
 
-    async fn write(
+    async fn write_row(
         connection: &mut DB::Connection,
         statement: &'static str,
         row: &SubscriptionRow,
@@ -244,19 +248,19 @@ where
             .bind(row.deleted_at)
             .bind(row.id);
         let written = bound.execute(connection).await;
-        written.map_err(|error| taken(error, row.id))?;
+        written.map_err(|error| write_error(error, row.id))?;
         Ok(())
     }
 
     async fn write_secrets(
         connection: &mut DB::Connection,
         id: Uuid,
-        secrets: Secrets,
+        secrets: SecretsChange,
     ) -> Result<(), StoreError> {
         let secret = match secrets {
-            Secrets::Keep => return Ok(()),
-            Secrets::Remove => None,
-            Secrets::Replace(secret) => Some(secret),
+            SecretsChange::Keep => return Ok(()),
+            SecretsChange::Remove => None,
+            SecretsChange::Replace(secret) => Some(secret),
         };
         let old = sqlx::query(rows::DELETE_SECRETS).bind(id);
         old.execute(&mut *connection).await?;
@@ -269,7 +273,7 @@ where
         Ok(())
     }
 
-    async fn secrets(
+    async fn select_secrets(
         connection: &mut DB::Connection,
         id: Uuid,
     ) -> Result<Vec<SecretRow>, StoreError> {
@@ -278,99 +282,91 @@ where
     }
 }
 
-impl<DB> SubscriptionStore for SqlStore<DB>
-where
-    DB: Database,
-    DB::Connection: Migrate,
-    DB::Arguments: IntoArguments<DB>,
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-    for<'r> SubscriptionRow: FromRow<'r, DB::Row>,
-    for<'r> SecretRow: FromRow<'r, DB::Row>,
-    for<'q> Uuid: Encode<'q, DB> + Type<DB>,
-    for<'q> String: Encode<'q, DB> + Type<DB>,
-    for<'q> &'q str: Encode<'q, DB> + Type<DB>,
-    for<'q> i64: Encode<'q, DB> + Type<DB>,
-    for<'q> bool: Encode<'q, DB> + Type<DB>,
-    for<'r> (i64,): FromRow<'r, DB::Row>,
-    for<'q> Option<i64>: Encode<'q, DB>,
-    for<'q> Option<&'q str>: Encode<'q, DB>,
-    for<'q> Option<String>: Encode<'q, DB>,
-{
-    fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        async {
-            let migrated = self.dialect.migrator.run(&self.pool).await;
-            migrated.map_err(|error| unreadable(&error))
-        }
-        .boxed()
-    }
+/// Implements the trait for each database instead of once for all: a generic implementation would
+/// have to repeat all bounds of the `impl` above, because Rust does not imply them.
+macro_rules! impl_subscription_store {
+    ($($database:ty),+) => {
+        $(impl SubscriptionStore for SqlStore<$database> {
+            fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+                async {
+                    let migrated = self.dialect.migrator.run(&self.pool).await;
+                    migrated.map_err(|error| unavailable(&error))
+                }
+                .boxed()
+            }
 
-    fn create(&self, new: NewSubscription) -> BoxFuture<'_, Result<Change, StoreError>> {
-        bounded(self.insert(new))
-    }
+            fn create(&self, new: NewSubscription) -> BoxFuture<'_, Result<Change, StoreError>> {
+                bounded(self.insert(new))
+            }
 
-    fn get(&self, id: SubscriptionId) -> BoxFuture<'_, Result<Option<Subscription>, StoreError>> {
-        bounded(self.read(id))
-    }
+            fn get(&self, id: SubscriptionId) -> BoxFuture<'_, Result<Option<Subscription>, StoreError>> {
+                bounded(self.select(id))
+            }
 
-    fn list(
-        &self,
-        tenant: Option<String>,
-        after: Option<SubscriptionId>,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
-        bounded(async move {
-            let page = self.page(tenant.as_deref(), after, limit).await?;
-            page.into_iter()
-                .map(|row| row.into_subscription(Vec::new()))
-                .collect()
-        })
-    }
+            fn list(
+                &self,
+                tenant: Option<String>,
+                after: Option<SubscriptionId>,
+                limit: u32,
+            ) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
+                bounded(async move {
+                    let page = self.select_page(tenant.as_deref(), after, limit).await?;
+                    page.into_iter()
+                        .map(|row| row.into_subscription(Vec::new()))
+                        .collect()
+                })
+            }
 
-    fn matching(&self, tenant: String) -> BoxFuture<'_, Result<TenantList, StoreError>> {
-        bounded(async move { self.all_enabled(&tenant).await })
-    }
+            fn matching(&self, tenant: String) -> BoxFuture<'_, Result<TenantList, StoreError>> {
+                bounded(async move { self.select_enabled(&tenant).await })
+            }
 
-    fn update(
-        &self,
-        id: SubscriptionId,
-        patch: SubscriptionPatch,
-        if_match: Option<i64>,
-    ) -> BoxFuture<'_, Result<Change, StoreError>> {
-        bounded(self.change(id, patch, if_match))
-    }
+            fn update(
+                &self,
+                id: SubscriptionId,
+                patch: SubscriptionPatch,
+                if_match: Option<i64>,
+            ) -> BoxFuture<'_, Result<Change, StoreError>> {
+                bounded(self.patch(id, patch, if_match))
+            }
 
-    fn delete(
-        &self,
-        id: SubscriptionId,
-        if_match: Option<i64>,
-    ) -> BoxFuture<'_, Result<Change, StoreError>> {
-        bounded(self.remove(id, if_match))
-    }
+            fn delete(
+                &self,
+                id: SubscriptionId,
+                if_match: Option<i64>,
+            ) -> BoxFuture<'_, Result<Change, StoreError>> {
+                bounded(self.remove(id, if_match))
+            }
 
-    fn disable(
-        &self,
-        id: SubscriptionId,
-        reason: String,
-        only_version: i64,
-    ) -> BoxFuture<'_, Result<Option<Change>, StoreError>> {
-        bounded(self.switch_off(id, reason, only_version))
-    }
+            fn disable(
+                &self,
+                id: SubscriptionId,
+                reason: String,
+                only_version: i64,
+            ) -> BoxFuture<'_, Result<Option<Change>, StoreError>> {
+                bounded(self.set_disabled(id, reason, only_version))
+            }
 
-    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        bounded(async {
-            sqlx::query("SELECT 1").execute(&self.pool).await?;
-            Ok(())
-        })
-    }
+            fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+                bounded(async {
+                    sqlx::query("SELECT 1").execute(&self.pool).await?;
+                    Ok(())
+                })
+            }
+        })+
+    };
 }
 
-/// Two that make the same id at once: the second finds it taken.
-fn taken(error: sqlx::Error, id: Uuid) -> StoreError {
-    let unique = error
+impl_subscription_store!(Sqlite, MySql);
+
+/// Converts the error of an insert. If two transactions create the same id at the same time, the
+/// second one violates the primary key.
+fn write_error(error: sqlx::Error, id: Uuid) -> StoreError {
+    let is_duplicate = error
         .as_database_error()
         .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
-    if unique {
-        StoreError::Taken(SubscriptionId::from_uuid(id))
+    if is_duplicate {
+        StoreError::AlreadyExists(SubscriptionId::from_uuid(id))
     } else {
         error.into()
     }

@@ -1,29 +1,27 @@
-//! A file of SQLite.
+//! Subscriptions in an SQLite file.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use super::StoreError;
-use super::rows::{self, unreadable};
+use super::rows::{self, unavailable};
 use super::sql::{Dialect, SqlStore};
+use super::{StoreError, migrations};
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
-
-/// The write lock of the whole file comes with the transaction.
+/// `BEGIN IMMEDIATE` takes the write lock of the whole file, so no row needs a lock.
 const DIALECT: Dialect = Dialect {
     begin: "BEGIN IMMEDIATE",
     select_locked: rows::SELECT,
-    raise_tenant_version: "INSERT INTO tenants (tenant, version) VALUES (?, 1) \
+    increment_tenant_version: "INSERT INTO tenants (tenant, version) VALUES (?, 1) \
          ON CONFLICT (tenant) DO UPDATE SET version = version + 1",
-    migrator: &MIGRATOR,
+    migrator: &migrations::SQLITE,
 };
 
-/// Opens the file when it is first used; makes it and its folder.
+/// Returns a store that opens the file when it is first used. Creates the folder now, and the file
+/// then.
 pub(super) fn open(url: &str) -> Result<SqlStore<Sqlite>, StoreError> {
     let options = SqliteConnectOptions::from_str(url)?
         .create_if_missing(true)
@@ -31,7 +29,7 @@ pub(super) fn open(url: &str) -> Result<SqlStore<Sqlite>, StoreError> {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5));
     if let Some(folder) = options.get_filename().parent() {
-        std::fs::create_dir_all(folder).map_err(|error| unreadable(&error))?;
+        std::fs::create_dir_all(folder).map_err(|error| unavailable(&error))?;
     }
     let pool = SqlitePoolOptions::new()
         .max_connections(4)

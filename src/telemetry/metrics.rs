@@ -1,18 +1,19 @@
-//! The service's instruments. Attributes are few and have few values each: no receiver's host, no
-//! subscription, no tenant. It must not know where the numbers go.
+//! The service's own metrics. Attributes have few values each, so that the number of series does not
+//! grow with customers: no receiver's host, no subscription, no tenant. This module does not know
+//! where the numbers are exported to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
 use opentelemetry::metrics::noop::NoopMeterProvider;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, MeterProvider as _};
+use opentelemetry::{KeyValue, Value};
 use topology::StreamsMetrics;
 
 use super::names::{self, Instrument, attribute};
 
-/// The instruments. Clones share them.
+/// Records what happens in the service. Clones share the instruments.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Instruments>);
 
@@ -27,41 +28,42 @@ struct Instruments {
     cache_requests: Counter<u64>,
     cache_load_duration: Histogram<f64>,
     server_duration: Histogram<f64>,
-    active: Arc<[AtomicI64; 2]>,
-    outages: Arc<AtomicI64>,
+    first_attempts_active: Arc<AtomicI64>,
+    retries_active: Arc<AtomicI64>,
+    outages_active: Arc<AtomicI64>,
 }
 
-/// Whether an attempt is a delivery's first.
+/// The value of the attribute `webhook.attempt.kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AttemptKind {
     First,
     Retry,
 }
 
-/// How a look-up of subscriptions was answered.
+/// How the cache of subscriptions answered a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CacheResult {
-    /// From the cache.
+    /// The cache had a subscription that may be used.
     Hit,
-    /// From the cache: there is none.
+    /// The cache knew that no subscription matches.
     Negative,
-    /// By the database.
+    /// The database was asked.
     Miss,
-    /// From the cache, after its time, for the database did not answer.
+    /// The cache had an entry that is too old, and the database did not answer.
     Stale,
-    /// Not at all.
+    /// The cache had nothing, and the database did not answer.
     Error,
 }
 
-/// Counts an attempt as under way until it is dropped.
+/// Counts an attempt as active until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Active<'a>(&'a AtomicI64);
+pub(crate) struct ActiveAttempt<'a>(&'a AtomicI64);
 
 impl Metrics {
-    /// Instruments of this meter.
+    /// Creates the instruments with `meter`.
     pub fn new(meter: Meter) -> Self {
-        let request = |of| histogram(&meter, of, &names::REQUEST_BUCKETS);
-        let latency = |of| histogram(&meter, of, &names::LATENCY_BUCKETS);
+        let request = |instrument| histogram(&meter, instrument, &names::REQUEST_BUCKETS);
+        let latency = |instrument| histogram(&meter, instrument, &names::LATENCY_BUCKETS);
         let instruments = Instruments {
             attempt_duration: request(names::ATTEMPT_DURATION),
             outcomes: counter(&meter, names::DELIVERY_OUTCOMES),
@@ -71,65 +73,61 @@ impl Metrics {
             cache_requests: counter(&meter, names::CACHE_REQUESTS),
             cache_load_duration: request(names::CACHE_LOAD_DURATION),
             server_duration: request(names::SERVER_DURATION),
-            active: Arc::default(),
-            outages: Arc::default(),
+            first_attempts_active: Arc::default(),
+            retries_active: Arc::default(),
+            outages_active: Arc::default(),
             meter,
         };
-        instruments.observe_active();
+        instruments.observe_active_attempts();
         instruments.observe_outages();
         Self(Arc::new(instruments))
     }
 
-    /// Instruments that count nothing.
+    /// Creates instruments that record nothing.
     pub fn off() -> Self {
         Self::new(NoopMeterProvider::new().meter(names::SERVICE))
     }
 
-    /// Exports what the engine counts; `group` tells the consumer group of a source topic.
+    /// Exports the engine's metrics. `group_of` returns the consumer group of a source topic.
     pub(crate) fn observe_streams(
         &self,
         streams: &StreamsMetrics,
-        system: &'static str,
-        group: impl Fn(&str) -> String + Send + Sync + 'static,
+        messaging_system: &'static str,
+        group_of: impl Fn(&str) -> String + Send + Sync + 'static,
     ) {
-        super::streams::observe(&self.0.meter, streams, system, group);
+        super::streams::observe(&self.0.meter, streams, messaging_system, group_of);
     }
 
-    /// Says how many attempts may be under way.
-    pub(crate) fn limits(&self, first: usize, retries: usize) {
+    /// Exports how many attempts may be active at once.
+    pub(crate) fn observe_attempt_limits(&self, first: usize, retries: usize) {
         let limits = [(AttemptKind::First, first), (AttemptKind::Retry, retries)];
-        let of = names::ATTEMPTS_LIMIT;
-        let level = self.0.meter.i64_observable_up_down_counter(of.name);
-        let level = level.with_unit(of.unit).with_description(of.description);
-        let observe = move |observer: &dyn AsyncInstrument<i64>| {
+        self.0.observe(names::ATTEMPTS_LIMIT, move |output| {
             for (kind, limit) in limits {
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-                observer.observe(limit, &[kind.attribute()]);
+                output.observe(limit, &[kind.attribute()]);
             }
-        };
-        level.with_callback(observe).build();
+        });
     }
 
-    pub(crate) fn attempt_begins(&self, kind: AttemptKind) -> Active<'_> {
-        let [first, retries] = &*self.0.active;
+    pub(crate) fn start_attempt(&self, kind: AttemptKind) -> ActiveAttempt<'_> {
         let active = match kind {
-            AttemptKind::First => first,
-            AttemptKind::Retry => retries,
+            AttemptKind::First => &self.0.first_attempts_active,
+            AttemptKind::Retry => &self.0.retries_active,
         };
         active.fetch_add(1, Ordering::Relaxed);
-        Active(active)
+        ActiveAttempt(active)
     }
 
-    pub(crate) fn outage_begins(&self) {
-        self.0.outages.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn record_outage_start(&self) {
+        self.0.outages_active.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn outage_ends(&self) {
-        self.0.outages.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn record_outage_end(&self) {
+        self.0.outages_active.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// `error` is why there was no response.
-    pub(crate) fn attempted(
+    /// Records an attempt with the status of its response, or with the reason why there was none.
+    pub(crate) fn record_attempt(
         &self,
         took: Duration,
         status: Option<u16>,
@@ -139,10 +137,12 @@ impl Metrics {
         let took = took.as_secs_f64();
         let duration = &self.0.attempt_duration;
         match (status, error) {
-            (Some(status @ 0..400), _) => duration.record(took, &[method, status_of(status)]),
+            (Some(status @ 0..400), _) => {
+                duration.record(took, &[method, status_attribute(status)]);
+            }
             (Some(status), _) => {
                 let error = KeyValue::new(attribute::ERROR_TYPE, status.to_string());
-                duration.record(took, &[error, method, status_of(status)]);
+                duration.record(took, &[error, method, status_attribute(status)]);
             }
             (None, error) => {
                 let error = KeyValue::new(attribute::ERROR_TYPE, error.unwrap_or("_OTHER"));
@@ -151,8 +151,14 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn delivered(&self, kind: AttemptKind, since_read: Duration, since_event: Duration) {
-        self.outcome("delivered");
+    pub(crate) fn record_delivered(
+        &self,
+        kind: AttemptKind,
+        since_read: Duration,
+        since_event: Duration,
+    ) {
+        let outcome = KeyValue::new(attribute::OUTCOME, "delivered");
+        self.0.outcomes.add(1, &[outcome]);
         let kind = [kind.attribute()];
         self.0.read_latency.record(since_read.as_secs_f64(), &kind);
         self.0
@@ -160,33 +166,33 @@ impl Metrics {
             .record(since_event.as_secs_f64(), &kind);
     }
 
-    /// An attempt failed and is to be made again.
-    pub(crate) fn failed(&self, reason: &'static str) {
-        self.outcome_for("failed", reason);
+    /// Records an attempt that failed and that a retry follows.
+    pub(crate) fn record_failed(&self, reason: &'static str) {
+        self.record_outcome("failed", reason);
     }
 
-    /// Written to `retry_sub` without an attempt.
-    pub(crate) fn parked(&self, reason: &'static str) {
-        self.outcome_for("parked", reason);
+    /// Records a delivery that was written to `retry_sub` without an attempt.
+    pub(crate) fn record_parked(&self, reason: &'static str) {
+        self.record_outcome("parked", reason);
     }
 
-    pub(crate) fn dead_letter(&self, reason: String) {
-        let error = KeyValue::new(attribute::ERROR_TYPE, reason);
-        let outcome = KeyValue::new(attribute::OUTCOME, "dead_letter");
-        self.0.outcomes.add(1, &[error, outcome]);
+    pub(crate) fn record_dead_letter(&self, reason: String) {
+        self.record_outcome("dead_letter", reason);
     }
 
-    pub(crate) fn unmatched(&self) {
-        self.outcome("unmatched");
+    /// Records an event that no subscription wants.
+    pub(crate) fn record_unmatched(&self) {
+        let outcome = KeyValue::new(attribute::OUTCOME, "unmatched");
+        self.0.outcomes.add(1, &[outcome]);
     }
 
-    pub(crate) fn late(&self, kind: AttemptKind, by: Duration) {
+    pub(crate) fn record_retry_lateness(&self, kind: AttemptKind, late: Duration) {
         self.0
             .retry_lateness
-            .record(by.as_secs_f64(), &[kind.attribute()]);
+            .record(late.as_secs_f64(), &[kind.attribute()]);
     }
 
-    pub(crate) fn looked_up(&self, cache: &'static str, result: CacheResult) {
+    pub(crate) fn record_cache_lookup(&self, cache: &'static str, result: CacheResult) {
         let result = match result {
             CacheResult::Hit => "hit",
             CacheResult::Negative => "negative",
@@ -199,45 +205,44 @@ impl Metrics {
         self.0.cache_requests.add(1, &[cache, result]);
     }
 
-    pub(crate) fn loaded(&self, cache: &'static str, took: Duration, failed: bool) {
+    /// Records a load from the database, with the reason if it failed.
+    pub(crate) fn record_cache_load(
+        &self,
+        cache: &'static str,
+        took: Duration,
+        error: Option<&'static str>,
+    ) {
+        let error = error.map(|error| KeyValue::new(attribute::ERROR_TYPE, error));
         let cache = KeyValue::new(attribute::CACHE_NAME, cache);
-        let took = took.as_secs_f64();
-        if failed {
-            let error = KeyValue::new(attribute::ERROR_TYPE, "unavailable");
-            self.0.cache_load_duration.record(took, &[error, cache]);
-        } else {
-            self.0.cache_load_duration.record(took, &[cache]);
-        }
+        let attributes: Vec<KeyValue> = error.into_iter().chain([cache]).collect();
+        self.0
+            .cache_load_duration
+            .record(took.as_secs_f64(), &attributes);
     }
 
-    pub(crate) fn served(
+    /// Records a request to the API.
+    pub(crate) fn record_request(
         &self,
-        took: Duration,
         method: &'static str,
         route: &'static str,
         status: u16,
+        took: Duration,
     ) {
         let method = KeyValue::new(attribute::METHOD, method);
         let route = KeyValue::new(attribute::ROUTE, route);
         let scheme = KeyValue::new(attribute::SCHEME, "http");
         let took = took.as_secs_f64();
         if status < 500 {
-            let attributes = [method, status_of(status), route, scheme];
+            let attributes = [method, status_attribute(status), route, scheme];
             self.0.server_duration.record(took, &attributes);
         } else {
             let error = KeyValue::new(attribute::ERROR_TYPE, status.to_string());
-            let attributes = [error, method, status_of(status), route, scheme];
+            let attributes = [error, method, status_attribute(status), route, scheme];
             self.0.server_duration.record(took, &attributes);
         }
     }
 
-    fn outcome(&self, outcome: &'static str) {
-        self.0
-            .outcomes
-            .add(1, &[KeyValue::new(attribute::OUTCOME, outcome)]);
-    }
-
-    fn outcome_for(&self, outcome: &'static str, reason: &'static str) {
+    fn record_outcome(&self, outcome: &'static str, reason: impl Into<Value>) {
         let error = KeyValue::new(attribute::ERROR_TYPE, reason);
         let outcome = KeyValue::new(attribute::OUTCOME, outcome);
         self.0.outcomes.add(1, &[error, outcome]);
@@ -245,36 +250,42 @@ impl Metrics {
 }
 
 impl Instruments {
-    fn observe_active(&self) {
-        let of = names::ATTEMPTS_ACTIVE;
-        let active = Arc::clone(&self.active);
-        let level = self.meter.i64_observable_up_down_counter(of.name);
-        let level = level.with_unit(of.unit).with_description(of.description);
-        let observe = move |observer: &dyn AsyncInstrument<i64>| {
-            let [first, retries] = &*active;
-            let levels = [(AttemptKind::First, first), (AttemptKind::Retry, retries)];
-            for (kind, level) in levels {
-                observer.observe(level.load(Ordering::Relaxed), &[kind.attribute()]);
-            }
-        };
-        level.with_callback(observe).build();
+    fn observe_active_attempts(&self) {
+        let first = Arc::clone(&self.first_attempts_active);
+        let retries = Arc::clone(&self.retries_active);
+        self.observe(names::ATTEMPTS_ACTIVE, move |output| {
+            let first = first.load(Ordering::Relaxed);
+            let retries = retries.load(Ordering::Relaxed);
+            output.observe(first, &[AttemptKind::First.attribute()]);
+            output.observe(retries, &[AttemptKind::Retry.attribute()]);
+        });
     }
 
     fn observe_outages(&self) {
-        let of = names::OUTAGES_ACTIVE;
-        let outages = Arc::clone(&self.outages);
-        let level = self.meter.i64_observable_up_down_counter(of.name);
-        let level = level.with_unit(of.unit).with_description(of.description);
-        let observe = move |observer: &dyn AsyncInstrument<i64>| {
-            observer.observe(outages.load(Ordering::Relaxed), &[]);
-        };
-        level.with_callback(observe).build();
+        let outages = Arc::clone(&self.outages_active);
+        self.observe(names::OUTAGES_ACTIVE, move |output| {
+            output.observe(outages.load(Ordering::Relaxed), &[]);
+        });
+    }
+
+    /// Registers an up-down counter whose value `callback` reads at each export.
+    fn observe(
+        &self,
+        instrument: Instrument,
+        callback: impl Fn(&dyn AsyncInstrument<i64>) + Send + Sync + 'static,
+    ) {
+        self.meter
+            .i64_observable_up_down_counter(instrument.name)
+            .with_unit(instrument.unit)
+            .with_description(instrument.description)
+            .with_callback(callback)
+            .build();
     }
 }
 
 impl AttemptKind {
-    /// Of the attempt with this number.
-    pub(crate) fn of(attempt: u8) -> Self {
+    /// Returns the kind of the attempt with this number; the first attempt has number 0.
+    pub(crate) fn from_number(attempt: u8) -> Self {
         if attempt == 0 {
             Self::First
         } else {
@@ -291,23 +302,29 @@ impl AttemptKind {
     }
 }
 
-impl Drop for Active<'_> {
+impl Drop for ActiveAttempt<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn status_of(status: u16) -> KeyValue {
+fn status_attribute(status: u16) -> KeyValue {
     KeyValue::new(attribute::STATUS, i64::from(status))
 }
 
-fn counter(meter: &Meter, of: Instrument) -> Counter<u64> {
-    let counter = meter.u64_counter(of.name).with_unit(of.unit);
-    counter.with_description(of.description).build()
+fn counter(meter: &Meter, instrument: Instrument) -> Counter<u64> {
+    meter
+        .u64_counter(instrument.name)
+        .with_unit(instrument.unit)
+        .with_description(instrument.description)
+        .build()
 }
 
-fn histogram(meter: &Meter, of: Instrument, buckets: &[f64]) -> Histogram<f64> {
-    let histogram = meter.f64_histogram(of.name).with_unit(of.unit);
-    let histogram = histogram.with_description(of.description);
-    histogram.with_boundaries(buckets.to_vec()).build()
+fn histogram(meter: &Meter, instrument: Instrument, buckets: &[f64]) -> Histogram<f64> {
+    meter
+        .f64_histogram(instrument.name)
+        .with_unit(instrument.unit)
+        .with_description(instrument.description)
+        .with_boundaries(buckets.to_vec())
+        .build()
 }

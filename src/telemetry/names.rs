@@ -1,153 +1,167 @@
-//! Every name that telemetry leaves the process with. Where OpenTelemetry's semantic conventions
-//! have one it is theirs; ours begin with `webhook.`, the engine's with `stream.`. Dashboards and
-//! alerts of users are written against these, so a test holds them.
+//! All names that telemetry exports. They are those of OpenTelemetry's semantic conventions where
+//! these have one; other names begin with `webhook.`, or with `stream.` for the engine. Users'
+//! dashboards and alarms depend on them, so a test pins them.
 
 mod engine;
 
 pub use engine::{EngineInstrument, engine_instruments};
 
-/// The conventions that the names are of.
+/// The version of the semantic conventions that the names follow.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
-/// Names this service and its instrumentation.
+/// The name of the service and of its instrumentation scope.
 pub const SERVICE: &str = "webhook-delivery";
 
-/// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows.
+pub enum InstrumentKind {
     Counter,
-    /// A distribution.
     Histogram,
-    /// Goes up and down; the instances' values add up.
+    /// A value that goes up and down, and whose sum over the instances is meaningful.
     UpDownCounter,
-    /// A value of its own.
     Gauge,
 }
 
-/// One metric.
+/// A metric of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instrument {
-    /// Its name.
     pub name: &'static str,
-    /// What it is.
-    pub kind: Kind,
-    /// What it counts in, as UCUM has it.
+    pub kind: InstrumentKind,
+    /// The unit in UCUM notation.
     pub unit: &'static str,
-    /// What it says.
     pub description: &'static str,
+    /// The attributes with which the values are recorded.
+    pub attributes: &'static [&'static str],
 }
 
-const fn counter(name: &'static str, unit: &'static str, description: &'static str) -> Instrument {
-    Instrument {
-        name,
-        kind: Kind::Counter,
-        unit,
-        description,
-    }
-}
+// Metrics of the service.
 
-const fn histogram(name: &'static str, description: &'static str) -> Instrument {
-    Instrument {
-        name,
-        kind: Kind::Histogram,
-        unit: "s",
-        description,
-    }
-}
+pub const ATTEMPT_DURATION: Instrument = Instrument {
+    name: "http.client.request.duration",
+    kind: InstrumentKind::Histogram,
+    unit: "s",
+    description: "Duration of an attempt, from the DNS lookup to the end of the response",
+    attributes: &[attribute::METHOD, attribute::STATUS, attribute::ERROR_TYPE],
+};
+pub const ATTEMPTS_ACTIVE: Instrument = Instrument {
+    name: "webhook.attempt.active",
+    kind: InstrumentKind::UpDownCounter,
+    unit: "{attempt}",
+    description: "Attempts in flight",
+    attributes: &[attribute::ATTEMPT_KIND],
+};
+pub const ATTEMPTS_LIMIT: Instrument = Instrument {
+    name: "webhook.attempt.limit",
+    kind: InstrumentKind::UpDownCounter,
+    unit: "{attempt}",
+    description: "Attempts that may be in flight at once (`delivery.concurrency`, `delivery.retry_concurrency`)",
+    attributes: &[attribute::ATTEMPT_KIND],
+};
+pub const OUTAGES_ACTIVE: Instrument = Instrument {
+    name: "webhook.outage.active",
+    kind: InstrumentKind::UpDownCounter,
+    unit: "{outage}",
+    description: "1 while nearly all attempts to many subscriptions fail, else 0",
+    attributes: &[],
+};
+pub const DELIVERY_OUTCOMES: Instrument = Instrument {
+    name: "webhook.delivery.outcomes",
+    kind: InstrumentKind::Counter,
+    unit: "{delivery}",
+    description: "Deliveries by outcome: `delivered`; `failed` (a retry follows); `parked` (scheduled without an attempt, for example because the database did not answer); `dead_letter`; and events that no subscription wants (`unmatched`)",
+    attributes: &[attribute::OUTCOME, attribute::ERROR_TYPE],
+};
+pub const READ_LATENCY: Instrument = Instrument {
+    name: "webhook.delivery.read_latency",
+    kind: InstrumentKind::Histogram,
+    unit: "s",
+    description: "Time from the first read of an event to its delivery",
+    attributes: &[attribute::ATTEMPT_KIND],
+};
+pub const EVENT_LATENCY: Instrument = Instrument {
+    name: "webhook.delivery.event_latency",
+    kind: InstrumentKind::Histogram,
+    unit: "s",
+    description: "Time from the timestamp of an event's record to its delivery",
+    attributes: &[attribute::ATTEMPT_KIND],
+};
+pub const RETRY_LATENESS: Instrument = Instrument {
+    name: "webhook.retry.lateness",
+    kind: InstrumentKind::Histogram,
+    unit: "s",
+    description: "Time from when a delivery in `retry_sub` is due to its attempt",
+    attributes: &[attribute::ATTEMPT_KIND],
+};
+pub const CACHE_REQUESTS: Instrument = Instrument {
+    name: "webhook.cache.requests",
+    kind: InstrumentKind::Counter,
+    unit: "{request}",
+    description: "Lookups of subscriptions by result: `hit`; `negative` (the cache knows that there is none); `miss` (the database was asked); `stale` (an old entry was used because the database did not answer); `error`",
+    attributes: &[attribute::CACHE_NAME, attribute::CACHE_RESULT],
+};
+pub const CACHE_LOAD_DURATION: Instrument = Instrument {
+    name: "webhook.cache.load.duration",
+    kind: InstrumentKind::Histogram,
+    unit: "s",
+    description: "Duration of a load of subscriptions from the database",
+    attributes: &[attribute::CACHE_NAME, attribute::ERROR_TYPE],
+};
+pub const SERVER_DURATION: Instrument = Instrument {
+    name: "http.server.request.duration",
+    kind: InstrumentKind::Histogram,
+    unit: "s",
+    description: "Duration of a request to the HTTP API",
+    attributes: &[
+        attribute::METHOD,
+        attribute::ROUTE,
+        attribute::STATUS,
+        attribute::SCHEME,
+        attribute::ERROR_TYPE,
+    ],
+};
 
-const fn level(name: &'static str, unit: &'static str, description: &'static str) -> Instrument {
-    Instrument {
-        name,
-        kind: Kind::UpDownCounter,
-        unit,
-        description,
-    }
-}
+// Metrics of the engine whose names do not follow the rule of `engine`.
 
-/// Attempts.
-pub const ATTEMPT_DURATION: Instrument = histogram(
-    "http.client.request.duration",
-    "How long attempts take, from the look-up of the name to the end of the answer",
-);
-/// Attempts under way.
-pub const ATTEMPTS_ACTIVE: Instrument =
-    level("webhook.attempt.active", "{attempt}", "Attempts under way");
-/// Attempts that may be under way.
-pub const ATTEMPTS_LIMIT: Instrument = level(
-    "webhook.attempt.limit",
-    "{attempt}",
-    "Attempts that may be under way at once",
-);
-/// Outages.
-pub const OUTAGES_ACTIVE: Instrument = level(
-    "webhook.outage.active",
-    "{outage}",
-    "1 while nearly all attempts to many subscriptions fail, else 0",
-);
-/// What deliveries came to.
-pub const DELIVERY_OUTCOMES: Instrument = counter(
-    "webhook.delivery.outcomes",
-    "{delivery}",
-    "What became of deliveries: delivered, failed and to be tried again, parked without an attempt, dead-lettered; and events that no subscription wants",
-);
-/// From the first read to the delivery.
-pub const READ_LATENCY: Instrument = histogram(
-    "webhook.delivery.read_latency",
-    "From the first read of an event to its delivery",
-);
-/// From the event's time to the delivery.
-pub const EVENT_LATENCY: Instrument = histogram(
-    "webhook.delivery.event_latency",
-    "From the time of an event's record to its delivery",
-);
-/// How late retries are.
-pub const RETRY_LATENESS: Instrument = histogram(
-    "webhook.retry.lateness",
-    "From when a parked delivery is due to its attempt",
-);
-/// Look-ups of subscriptions.
-pub const CACHE_REQUESTS: Instrument = counter(
-    "webhook.cache.requests",
-    "{request}",
-    "Look-ups of subscriptions, by how they were answered",
-);
-/// Loads from the database.
-pub const CACHE_LOAD_DURATION: Instrument = histogram(
-    "webhook.cache.load.duration",
-    "How long loads of subscriptions from the database take",
-);
-/// Requests to the API.
-pub const SERVER_DURATION: Instrument = histogram(
-    "http.server.request.duration",
-    "How long requests to the HTTP API take",
-);
-/// Records read.
-pub const RECORDS_CONSUMED: Instrument = counter(
-    "messaging.client.consumed.messages",
-    "{message}",
-    "Records that were handed to the topology",
-);
-/// Records in flight.
-pub const RECORDS_ACTIVE: Instrument = level(
-    "stream.records.active",
-    "{record}",
-    "Records that were read and are not complete",
-);
-/// Records not done yet.
+pub const RECORDS_CONSUMED: Instrument = Instrument {
+    name: "messaging.client.consumed.messages",
+    kind: InstrumentKind::Counter,
+    unit: "{message}",
+    description: "Records that the topology has read",
+    attributes: SOURCE_ATTRIBUTES,
+};
+pub const RECORDS_ACTIVE: Instrument = Instrument {
+    name: "stream.records.active",
+    kind: InstrumentKind::UpDownCounter,
+    unit: "{record}",
+    description: "Records that were read and are not complete",
+    attributes: SOURCE_ATTRIBUTES,
+};
 pub const RECORDS_LAG: Instrument = Instrument {
     name: "stream.records.lag",
-    kind: Kind::Gauge,
+    kind: InstrumentKind::Gauge,
     unit: "{record}",
-    description: "Records after the committed offset: not yet read, waiting or in flight",
+    description: "Records after the committed offset: unread, waiting or in flight. For `retry_sub` these are the deliveries that wait for their retry",
+    attributes: &[
+        attribute::SYSTEM,
+        attribute::DESTINATION,
+        attribute::GROUP,
+        attribute::PARTITION,
+    ],
 };
-/// Commits.
-pub const COMMITS: Instrument = counter(
-    "stream.commits",
-    "{commit}",
-    "Commits of offsets, by whether the log took them",
-);
+pub const COMMITS: Instrument = Instrument {
+    name: "stream.commits",
+    kind: InstrumentKind::Counter,
+    unit: "{commit}",
+    description: "Commits of offsets; those that failed and are repeated have an `error.type`",
+    attributes: &[
+        attribute::SYSTEM,
+        attribute::DESTINATION,
+        attribute::GROUP,
+        attribute::ERROR_TYPE,
+    ],
+};
 
-/// All of them.
+const SOURCE_ATTRIBUTES: &[&str] = &[attribute::SYSTEM, attribute::DESTINATION, attribute::GROUP];
+
+/// All metrics with a name of the tables above.
 pub const INSTRUMENTS: [Instrument; 15] = [
     ATTEMPT_DURATION,
     ATTEMPTS_ACTIVE,
@@ -166,18 +180,19 @@ pub const INSTRUMENTS: [Instrument; 15] = [
     COMMITS,
 ];
 
-/// The buckets that the conventions advise for requests, and those up to a receiver's deadline.
+/// The buckets that the semantic conventions recommend for requests, and more up to the largest
+/// `delivery.timeout`.
 pub const REQUEST_BUCKETS: [f64; 17] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0,
     30.0,
 ];
-/// From an undisturbed delivery to the oldest that is not given up.
+/// From an undisturbed delivery to `delivery.max_age` (3 days).
 pub const LATENCY_BUCKETS: [f64; 18] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3_600.0,
     21_600.0, 86_400.0, 259_200.0,
 ];
 
-/// All attributes.
+/// All attributes of metrics, spans and the resource.
 pub const ATTRIBUTES: [&str; 29] = [
     attribute::ATTEMPT_KIND,
     attribute::CACHE_NAME,
@@ -210,27 +225,21 @@ pub const ATTRIBUTES: [&str; 29] = [
     attribute::URL_PATH,
 ];
 
-/// Attributes of metrics, spans and the resource.
 pub mod attribute {
-    /// Whether an attempt is a delivery's first: `first` or `retry`.
+    /// `first` or `retry`.
     pub const ATTEMPT_KIND: &str = "webhook.attempt.kind";
-    /// `subscription` (by id) or `tenant` (all of a tenant).
+    /// `subscription` (lookups by id) or `tenant` (all subscriptions of a tenant).
     pub const CACHE_NAME: &str = "webhook.cache.name";
     /// `hit`, `negative`, `miss`, `stale` or `error`.
     pub const CACHE_RESULT: &str = "webhook.cache.result";
     /// The topic.
     pub const DESTINATION: &str = "messaging.destination.name";
-    /// Why something failed.
     pub const ERROR_TYPE: &str = "error.type";
-    /// The event's id.
     pub const EVENT_ID: &str = "webhook.event.id";
-    /// The consumer group.
     pub const GROUP: &str = "messaging.consumer.group.name";
-    /// The method.
     pub const METHOD: &str = "http.request.method";
-    /// The event's id, as the log's.
+    /// The event id.
     pub const MESSAGE_ID: &str = "messaging.message.id";
-    /// The record's offset.
     pub const OFFSET: &str = "messaging.kafka.offset";
     /// `send` or `process`.
     pub const OPERATION: &str = "messaging.operation.name";
@@ -238,37 +247,30 @@ pub mod attribute {
     pub const OPERATION_TYPE: &str = "messaging.operation.type";
     /// `delivered`, `failed`, `parked`, `dead_letter` or `unmatched`.
     pub const OUTCOME: &str = "webhook.outcome";
-    /// The partition, as text.
+    /// The number of the partition, as text.
     pub const PARTITION: &str = "messaging.destination.partition.id";
     /// The operator.
     pub const PROCESSOR: &str = "stream.processor.name";
-    /// The number of the try: 1–5.
+    /// The number of the retry: 1–5.
     pub const RESEND_COUNT: &str = "http.request.resend_count";
-    /// The route of the API.
     pub const ROUTE: &str = "http.route";
-    /// `http` or `https`.
     pub const SCHEME: &str = "url.scheme";
-    /// The receiver's host.
+    /// The host of the receiver.
     pub const SERVER_ADDRESS: &str = "server.address";
-    /// Its port.
+    /// The port of the receiver.
     pub const SERVER_PORT: &str = "server.port";
-    /// This process.
     pub const SERVICE_INSTANCE: &str = "service.instance.id";
-    /// The service's name.
     pub const SERVICE_NAME: &str = "service.name";
-    /// Its version.
     pub const SERVICE_VERSION: &str = "service.version";
-    /// The status of the answer.
     pub const STATUS: &str = "http.response.status_code";
-    /// The subscription.
     pub const SUBSCRIPTION_ID: &str = "webhook.subscription.id";
-    /// The log: `kafka` or `embedded`.
+    /// `kafka` or `embedded`.
     pub const SYSTEM: &str = "messaging.system";
     /// The worker.
     pub const THREAD: &str = "thread.name";
-    /// The receiver's URL, without credentials, query and fragment.
+    /// The URL of the receiver, without credentials, query and fragment.
     pub const URL: &str = "url.full";
-    /// The path that was asked for.
+    /// The path of a request to the API.
     pub const URL_PATH: &str = "url.path";
 }
 
@@ -276,9 +278,9 @@ pub mod attribute {
 mod tests {
     use super::*;
 
-    /// What users have written dashboards and alerts against: a change here breaks theirs.
+    /// A change here breaks dashboards and alarms of users.
     #[test]
-    fn names_stay_as_they_are() {
+    fn exported_names_do_not_change() {
         let instruments = INSTRUMENTS.map(|i| format!("{} {:?} {}", i.name, i.kind, i.unit));
         assert_eq!(
             instruments,

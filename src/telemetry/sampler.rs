@@ -1,14 +1,17 @@
-//! Which traces are recorded: those whose parent or link is, and of all others a share.
+//! Decides which traces are recorded: those whose parent or link is recorded, and a share of all
+//! others.
 
 use opentelemetry::trace::{Link, SpanKind, TraceId};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 
-/// For spans without a parent: a retry is recorded if the attempt before it was.
+/// The sampler for spans without a parent. It records a retry if the attempt before it was
+/// recorded, so that all attempts of a delivery can be seen or none.
 #[derive(Clone, Debug)]
 struct LinkedOrRatio(Sampler);
 
-/// A parent's decision holds, whoever took it: a trace with holes helps nobody.
+/// Returns a sampler that follows the parent's decision, because a trace with missing spans is of
+/// no use, and records the share `ratio` of the traces that begin here.
 pub(super) fn sampler(ratio: f64) -> Box<dyn ShouldSample> {
     let root = LinkedOrRatio(Sampler::TraceIdRatioBased(ratio));
     Sampler::parent_based(root).into()
@@ -44,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    fn decides(ratio: f64, linked: Option<TraceFlags>) -> SamplingDecision {
+    fn decision(ratio: f64, linked: Option<TraceFlags>) -> SamplingDecision {
         let context = |flags| {
             SpanContext::new(
                 TraceId::from(1),
@@ -65,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_is_recorded_if_what_it_is_linked_with_was() {
+    fn retry_is_recorded_if_the_attempt_before_it_was() {
         let record = SamplingDecision::RecordAndSample;
-        assert_eq!(decides(0.0, Some(TraceFlags::SAMPLED)), record);
+        assert_eq!(decision(0.0, Some(TraceFlags::SAMPLED)), record);
         assert_eq!(
-            decides(1.0, Some(TraceFlags::NOT_SAMPLED)),
+            decision(1.0, Some(TraceFlags::NOT_SAMPLED)),
             SamplingDecision::Drop
         );
-        assert_eq!(decides(1.0, None), record);
-        assert_eq!(decides(0.0, None), SamplingDecision::Drop);
+        assert_eq!(decision(1.0, None), record);
+        assert_eq!(decision(0.0, None), SamplingDecision::Drop);
     }
 }

@@ -1,5 +1,5 @@
-//! Exports what the engine counts. The callbacks only read what is at hand: one that blocked or
-//! panicked would end the export of every metric.
+//! Exports the engine's metrics. The SDK calls the callbacks on its export thread; they only read
+//! values that are at hand, because a callback that blocks or panics ends the export of all metrics.
 
 use std::sync::Arc;
 
@@ -7,38 +7,43 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, AsyncInstrumentBuilder, Meter};
 use topology::{MetricDescription, MetricSubject, StreamsMetrics};
 
-use super::names::{EngineInstrument, Kind, attribute, engine_instruments};
+use super::names::{EngineInstrument, InstrumentKind, attribute, engine_instruments};
 
-/// The engine, and what is told of it with every value.
-struct Engine {
+/// Reads the engine's metrics and adds the attributes that the engine does not know.
+struct EngineObserver {
     streams: StreamsMetrics,
-    system: &'static str,
-    /// The consumer group of a source topic.
-    group: Box<dyn Fn(&str) -> String + Send + Sync>,
+    messaging_system: &'static str,
+    /// Returns the consumer group of a source topic.
+    group_of: Box<dyn Fn(&str) -> String + Send + Sync>,
 }
 
+/// Registers an instrument for every metric of the engine.
 pub(super) fn observe(
     meter: &Meter,
     streams: &StreamsMetrics,
-    system: &'static str,
-    group: impl Fn(&str) -> String + Send + Sync + 'static,
+    messaging_system: &'static str,
+    group_of: impl Fn(&str) -> String + Send + Sync + 'static,
 ) {
-    let engine = Arc::new(Engine {
+    let observer = Arc::new(EngineObserver {
         streams: streams.clone(),
-        system,
-        group: Box::new(group),
+        messaging_system,
+        group_of: Box::new(group_of),
     });
-    for of in engine_instruments() {
-        let (name, engine) = (of.name.clone(), Arc::clone(&engine));
-        match of.kind {
-            Kind::Counter => {
-                with_callback(meter.f64_observable_counter(name), of, engine).build();
+    for instrument in engine_instruments() {
+        let name = instrument.name.clone();
+        let observer = Arc::clone(&observer);
+        match instrument.kind {
+            InstrumentKind::Counter => {
+                let builder = meter.f64_observable_counter(name);
+                with_callback(builder, instrument, observer).build();
             }
-            Kind::UpDownCounter => {
-                with_callback(meter.f64_observable_up_down_counter(name), of, engine).build();
+            InstrumentKind::UpDownCounter => {
+                let builder = meter.f64_observable_up_down_counter(name);
+                with_callback(builder, instrument, observer).build();
             }
-            Kind::Gauge | Kind::Histogram => {
-                with_callback(meter.f64_observable_gauge(name), of, engine).build();
+            InstrumentKind::Gauge | InstrumentKind::Histogram => {
+                let builder = meter.f64_observable_gauge(name);
+                with_callback(builder, instrument, observer).build();
             }
         }
     }
@@ -46,41 +51,41 @@ pub(super) fn observe(
 
 fn with_callback<I>(
     builder: AsyncInstrumentBuilder<'_, I, f64>,
-    of: EngineInstrument,
-    engine: Arc<Engine>,
+    instrument: EngineInstrument,
+    observer: Arc<EngineObserver>,
 ) -> AsyncInstrumentBuilder<'_, I, f64> {
-    let (unit, description, metrics) = (of.unit, of.description, of.metrics);
-    let observe = move |observer: &dyn AsyncInstrument<f64>| {
+    let metrics = instrument.metrics;
+    let callback = move |output: &dyn AsyncInstrument<f64>| {
         for (metric, error) in &metrics {
-            engine.tell(metric, *error, observer);
+            observer.observe(metric, *error, output);
         }
     };
     builder
-        .with_unit(unit)
-        .with_description(description)
-        .with_callback(observe)
+        .with_unit(instrument.unit)
+        .with_description(instrument.description)
+        .with_callback(callback)
 }
 
-impl Engine {
-    fn tell(
+impl EngineObserver {
+    fn observe(
         &self,
         metric: &MetricDescription,
         error: Option<&'static str>,
-        observer: &dyn AsyncInstrument<f64>,
+        output: &dyn AsyncInstrument<f64>,
     ) {
-        let mut tell = |told: &MetricDescription, of: MetricSubject<'_>, value: f64| {
-            // An error is told of once there was one.
-            if told.name == metric.name && (error.is_none() || value > 0.0) {
-                observer.observe(value, &self.attributes(of, error));
+        let mut report = |reported: &MetricDescription, subject: MetricSubject<'_>, value: f64| {
+            // A series for an error appears only after the first error.
+            if reported.name == metric.name && (error.is_none() || value > 0.0) {
+                output.observe(value, &self.attributes(subject, error));
             }
         };
-        self.streams.report_level(metric.level, &mut tell);
+        self.streams.report_level(metric.level, &mut report);
     }
 
-    fn attributes(&self, of: MetricSubject<'_>, error: Option<&'static str>) -> Vec<KeyValue> {
+    fn attributes(&self, subject: MetricSubject<'_>, error: Option<&'static str>) -> Vec<KeyValue> {
         let mut attributes = Vec::with_capacity(4);
         attributes.extend(error.map(|error| KeyValue::new(attribute::ERROR_TYPE, error)));
-        match of {
+        match subject {
             MetricSubject::Client => {}
             MetricSubject::Thread(name) => {
                 attributes.push(KeyValue::new(attribute::THREAD, name.to_owned()));
@@ -92,13 +97,13 @@ impl Engine {
             | MetricSubject::Task(topic, _)
             | MetricSubject::Topic(topic) => {
                 attributes.push(KeyValue::new(attribute::DESTINATION, topic.to_owned()));
-                attributes.push(KeyValue::new(attribute::SYSTEM, self.system));
+                attributes.push(KeyValue::new(attribute::SYSTEM, self.messaging_system));
             }
         }
-        if let MetricSubject::Source(topic) | MetricSubject::Task(topic, _) = of {
-            attributes.push(KeyValue::new(attribute::GROUP, (self.group)(topic)));
+        if let MetricSubject::Source(topic) | MetricSubject::Task(topic, _) = subject {
+            attributes.push(KeyValue::new(attribute::GROUP, (self.group_of)(topic)));
         }
-        if let MetricSubject::Task(_, partition) = of {
+        if let MetricSubject::Task(_, partition) = subject {
             attributes.push(KeyValue::new(attribute::PARTITION, partition.to_string()));
         }
         attributes

@@ -1,4 +1,4 @@
-//! What spans say and carry, and what they do not.
+//! Tests of what spans record and what is propagated.
 
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SpanData};
 use topology::{ConsumedRecord, Headers, Position};
@@ -64,31 +64,31 @@ fn record(headers: Headers) -> ConsumedRecord {
 
 fn attempt(traces: &Traces, process: &ActiveSpan, url: &str) -> ActiveSpan {
     let event = EventId::parse("evt_1").unwrap();
-    let of = AttemptOf {
+    let of = DeliveryAttempt {
         event: &event,
         subscription: SubscriptionId::new_v7(),
         number: 0,
     };
-    traces.attempt(process, &Url::parse(url).unwrap(), of)
+    traces.start_attempt(process, &Url::parse(url).unwrap(), of)
 }
 
 #[test]
-fn what_the_producer_does_not_record_is_not_recorded_here() {
+fn trace_that_its_producer_does_not_record_is_not_recorded() {
     let fixture = fixture(false);
     let process = fixture
         .traces
-        .process(&record(headers(NOT_RECORDED)), Relation::Child);
+        .start_process(&record(headers(NOT_RECORDED)), Relation::Child);
     drop(attempt(&fixture.traces, &process, "https://example.com/"));
     drop(process);
     assert_eq!(fixture.spans().len(), 0);
 }
 
 #[test]
-fn a_span_ends_with_the_last_delivery_of_its_record() {
+fn span_of_a_record_ends_with_its_last_delivery() {
     let fixture = fixture(false);
     let process = fixture
         .traces
-        .process(&record(Headers::new()), Relation::Child);
+        .start_process(&record(Headers::new()), Relation::Child);
     let delivery = process.clone();
     drop(process);
     assert_eq!(fixture.spans().len(), 0);
@@ -97,47 +97,50 @@ fn a_span_ends_with_the_last_delivery_of_its_record() {
 }
 
 #[test]
-fn a_span_tells_no_credentials_and_no_query() {
+fn span_contains_neither_credentials_nor_query() {
     let fixture = fixture(false);
     let process = fixture
         .traces
-        .process(&record(headers(RECORDED)), Relation::Child);
+        .start_process(&record(headers(RECORDED)), Relation::Child);
     let url = "https://user:secret@example.com:8443/hooks?token=secret#secret";
     drop(attempt(&fixture.traces, &process, url));
     let spans = fixture.spans();
-    let told = format!("{spans:?}");
-    assert!(told.contains("https://example.com:8443/hooks"), "{told}");
-    assert!(!told.contains("secret"), "{told}");
+    let recorded = format!("{spans:?}");
+    assert!(
+        recorded.contains("https://example.com:8443/hooks"),
+        "{recorded}"
+    );
+    assert!(!recorded.contains("secret"), "{recorded}");
 }
 
 #[test]
-fn a_record_keeps_the_context_that_its_producer_gave_it() {
+fn record_keeps_the_trace_context_of_its_producer() {
     let fixture = fixture(false);
     let process = fixture
         .traces
-        .process(&record(headers(RECORDED)), Relation::Child);
+        .start_process(&record(headers(RECORDED)), Relation::Child);
     let mut given = headers(RECORDED);
-    process.carry(&mut given);
+    process.inject_if_absent(&mut given);
     assert_eq!(given, headers(RECORDED));
     let mut none = Headers::new();
-    process.carry(&mut none);
+    process.inject_if_absent(&mut none);
     assert!(get(&none, "traceparent").is_some());
 }
 
 #[test]
-fn without_a_span_of_ours_a_receiver_gets_the_context_that_came() {
+fn receiver_gets_the_records_context_without_a_span() {
     let off = ActiveSpan::default();
     let given = headers(NOT_RECORDED);
     let switched_on = Traces::new(None, "kafka", true);
-    assert_eq!(switched_on.for_receiver(&off, &given), given);
+    assert_eq!(switched_on.receiver_headers(&off, &given), given);
     let not = Traces::new(None, "kafka", false);
-    assert_eq!(not.for_receiver(&off, &given), Headers::new());
+    assert_eq!(not.receiver_headers(&off, &given), Headers::new());
 }
 
 #[test]
-fn switched_off_an_event_goes_on_with_the_headers_that_it_came_with() {
+fn event_keeps_its_headers_while_tracing_is_off() {
     let mut given = headers(RECORDED);
-    Traces::default().send("webhook_payload", &mut given);
+    Traces::default().start_send("webhook_payload", &mut given);
     assert_eq!(given, headers(RECORDED));
 }
 
@@ -146,6 +149,6 @@ async fn nothing_is_exported_without_an_endpoint() {
     let config = Config::load(None, &[]).unwrap();
     let (telemetry, exporters) = start(&config, "test").unwrap();
     assert!(exporters.traces.is_none() && exporters.metrics.is_none());
-    telemetry.metrics.unmatched();
+    telemetry.metrics.record_unmatched();
     exporters.flush().await;
 }

@@ -1,7 +1,8 @@
-//! The spans: one trace from the request that brings an event to the attempt that delivers it. A
-//! retry, which may come hours later, has a trace of its own, linked with the first.
-//! It must not know where spans go.
+//! Creates the spans. One trace leads from the request that ingests an event to the attempt that
+//! delivers it. A retry, which may come hours later, has a separate trace that is linked with the
+//! first one. This module does not know where spans are exported to.
 
+use http::HeaderMap;
 use opentelemetry::context::FutureExt as _;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
@@ -10,73 +11,78 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracer;
-use poem::http::HeaderMap;
 use topology::{ConsumedRecord, Headers};
 use url::Url;
 
-use super::carrier::{InHeaders, InHttp, IntoHeaders};
+use super::carrier::{HttpExtractor, RecordExtractor, RecordInjector};
 use super::names::attribute;
 use crate::domain::headers::get;
 use crate::domain::id::{EventId, SubscriptionId};
 
-/// Makes spans, or none.
+/// Creates spans, or none if traces are not exported.
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
     tracer: Option<SdkTracer>,
-    /// The log that events are sent to and read from.
-    system: &'static str,
-    /// Whether receivers get the trace context.
-    to_receivers: bool,
+    /// The value of `messaging.system`.
+    messaging_system: &'static str,
+    propagate_to_receivers: bool,
 }
 
-/// A span that is recorded, or nothing. It ends when its last clone is dropped.
+/// A span that is recorded, or nothing. The span ends when its last clone is dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ActiveSpan(Option<Context>);
 
-/// A request to the API, recorded or not: what it sends carries the decision on.
+/// The span of a request to the API. Unlike [`ActiveSpan`] it keeps a context that is not recorded,
+/// because the events that the request sends must carry that decision.
 #[derive(Debug, Default)]
-pub(crate) struct Serving(Option<Context>);
+pub(crate) struct RequestSpan(Option<Context>);
 
-/// How a record's span is tied to the trace that the record carries.
+/// How the span of a record relates to the trace context in the record's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Relation {
-    /// It goes on with it.
+    /// The span belongs to that trace.
     Child,
-    /// It has a trace of its own.
+    /// The span begins a new trace and has a link to that one.
     Linked,
 }
 
-/// What an attempt is of.
+/// What the span of an attempt says about its delivery.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AttemptOf<'a> {
+pub(crate) struct DeliveryAttempt<'a> {
     pub(crate) event: &'a EventId,
     pub(crate) subscription: SubscriptionId,
+    /// 0 for the first attempt, else the number of the retry.
     pub(crate) number: u8,
 }
 
 impl Traces {
-    /// Spans by this tracer; none without one.
-    pub fn new(tracer: Option<SdkTracer>, system: &'static str, to_receivers: bool) -> Self {
+    /// Creates spans with `tracer`, or no spans without one.
+    pub fn new(
+        tracer: Option<SdkTracer>,
+        messaging_system: &'static str,
+        propagate_to_receivers: bool,
+    ) -> Self {
         Self {
             tracer,
-            system,
-            to_receivers,
+            messaging_system,
+            propagate_to_receivers,
         }
     }
 
-    /// A request to the API, in its caller's trace.
-    pub(crate) fn serve(
+    /// Starts the span of a request to the API, in the trace of its caller.
+    pub(crate) fn start_request(
         &self,
-        (method, route): (&'static str, &'static str),
+        method: &'static str,
+        route: &'static str,
         path: &str,
         headers: &HeaderMap,
-    ) -> Serving {
+    ) -> RequestSpan {
         let Some(tracer) = &self.tracer else {
-            return Serving::default();
+            return RequestSpan::default();
         };
-        let parent =
-            TraceContextPropagator::new().extract_with_context(&Context::new(), &InHttp(headers));
-        let mut span = tracer.build_with_context(of("serve", SpanKind::Server), &parent);
+        let parent = TraceContextPropagator::new()
+            .extract_with_context(&Context::new(), &HttpExtractor(headers));
+        let mut span = tracer.build_with_context(builder("serve", SpanKind::Server), &parent);
         if span.is_recording() {
             span.update_name(format!("{method} {route}"));
             span.set_attributes([
@@ -86,37 +92,38 @@ impl Traces {
                 KeyValue::new(attribute::SCHEME, "http"),
             ]);
         }
-        Serving(Some(parent.with_span(span)))
+        RequestSpan(Some(parent.with_span(span)))
     }
 
-    /// The sending of an event's record, within the current context, which the record carries on.
-    pub(crate) fn send(&self, topic: &str, headers: &mut Headers) -> ActiveSpan {
+    /// Starts the span of sending an event's record, as a child of the current context, and writes
+    /// it into `headers`.
+    pub(crate) fn start_send(&self, topic: &str, headers: &mut Headers) -> ActiveSpan {
         let Some(tracer) = &self.tracer else {
             return ActiveSpan::default();
         };
         let parent = Context::current();
-        let mut span = tracer.build_with_context(of("send", SpanKind::Producer), &parent);
+        let mut span = tracer.build_with_context(builder("send", SpanKind::Producer), &parent);
         if span.is_recording() {
             span.update_name(format!("send {topic}"));
-            span.set_attributes(self.messaging("send", topic));
+            span.set_attributes(self.messaging_attributes("send", topic));
             if let Some(id) = get(headers, "webhook-id") {
                 span.set_attribute(KeyValue::new(attribute::MESSAGE_ID, id.to_owned()));
             }
         }
         let context = parent.with_span(span);
         inject(&context, headers);
-        ActiveSpan::of(context)
+        ActiveSpan::new(context)
     }
 
-    /// The processing of a record.
-    pub(crate) fn process(&self, record: &ConsumedRecord, relation: Relation) -> ActiveSpan {
+    /// Starts the span of processing a record.
+    pub(crate) fn start_process(&self, record: &ConsumedRecord, relation: Relation) -> ActiveSpan {
         let Some(tracer) = &self.tracer else {
             return ActiveSpan::default();
         };
-        let carried = InHeaders(&record.headers).context();
-        let builder = of("process", SpanKind::Consumer);
+        let carried = RecordExtractor(&record.headers).context();
+        let builder = builder("process", SpanKind::Consumer);
         let (builder, parent) = match (&carried, relation) {
-            // What the trace's root decided holds for all of it.
+            // The decision of the trace's root applies to the whole trace.
             (Some(carried), Relation::Child) if !carried.is_sampled() => {
                 return ActiveSpan::default();
             }
@@ -134,35 +141,32 @@ impl Traces {
         if !span.is_recording() {
             return ActiveSpan::default();
         }
-        let at = &record.position;
-        span.update_name(format!("process {}", at.topic));
-        span.set_attributes(self.messaging("process", &at.topic));
+        let position = &record.position;
+        span.update_name(format!("process {}", position.topic));
+        span.set_attributes(self.messaging_attributes("process", &position.topic));
         span.set_attributes([
-            KeyValue::new(attribute::PARTITION, at.partition.to_string()),
-            KeyValue::new(attribute::OFFSET, at.offset),
+            KeyValue::new(attribute::PARTITION, position.partition.to_string()),
+            KeyValue::new(attribute::OFFSET, position.offset),
         ]);
-        ActiveSpan::of(parent.with_span(span))
+        ActiveSpan::new(parent.with_span(span))
     }
 
-    /// An attempt on the wire, part of the processing of a record.
-    pub(crate) fn attempt(
+    /// Starts the span of an HTTP request to a receiver, as a child of the span of the record.
+    pub(crate) fn start_attempt(
         &self,
         process: &ActiveSpan,
         target: &Url,
-        of_delivery: AttemptOf<'_>,
+        attempt: DeliveryAttempt<'_>,
     ) -> ActiveSpan {
         let (Some(tracer), Some(parent)) = (&self.tracer, &process.0) else {
             return ActiveSpan::default();
         };
-        let mut span = tracer.build_with_context(of("POST", SpanKind::Client), parent);
+        let mut span = tracer.build_with_context(builder("POST", SpanKind::Client), parent);
         span.set_attributes([
             KeyValue::new(attribute::METHOD, "POST"),
-            KeyValue::new(attribute::URL, redacted(target)),
-            KeyValue::new(attribute::EVENT_ID, of_delivery.event.to_string()),
-            KeyValue::new(
-                attribute::SUBSCRIPTION_ID,
-                of_delivery.subscription.to_string(),
-            ),
+            KeyValue::new(attribute::URL, redact(target)),
+            KeyValue::new(attribute::EVENT_ID, attempt.event.to_string()),
+            KeyValue::new(attribute::SUBSCRIPTION_ID, attempt.subscription.to_string()),
         ]);
         if let Some(host) = target.host_str() {
             span.set_attribute(KeyValue::new(attribute::SERVER_ADDRESS, host.to_owned()));
@@ -170,65 +174,66 @@ impl Traces {
         if let Some(port) = target.port_or_known_default() {
             span.set_attribute(KeyValue::new(attribute::SERVER_PORT, i64::from(port)));
         }
-        if of_delivery.number > 0 {
-            let count = KeyValue::new(attribute::RESEND_COUNT, i64::from(of_delivery.number));
-            span.set_attribute(count);
+        if attempt.number > 0 {
+            let number = i64::from(attempt.number);
+            span.set_attribute(KeyValue::new(attribute::RESEND_COUNT, number));
         }
-        ActiveSpan::of(parent.with_span(span))
+        ActiveSpan::new(parent.with_span(span))
     }
 
-    fn messaging(&self, operation: &'static str, topic: &str) -> [KeyValue; 4] {
-        [
-            KeyValue::new(attribute::SYSTEM, self.system),
-            KeyValue::new(attribute::OPERATION, operation),
-            KeyValue::new(attribute::OPERATION_TYPE, operation),
-            KeyValue::new(attribute::DESTINATION, topic.to_owned()),
-        ]
-    }
-
-    /// The trace context that a receiver gets: none, unless that is switched on.
-    pub(crate) fn for_receiver(&self, attempt: &ActiveSpan, record: &Headers) -> Headers {
-        if !self.to_receivers {
+    /// Returns the trace headers for a receiver: none, unless `telemetry.propagate_to_receivers` is
+    /// on.
+    pub(crate) fn receiver_headers(&self, attempt: &ActiveSpan, record: &Headers) -> Headers {
+        if !self.propagate_to_receivers {
             return Headers::new();
         }
-        let mut headers = InHeaders(record).as_they_are();
+        let mut headers = RecordExtractor(record).raw_headers();
         if let Some(context) = &attempt.0 {
             inject(context, &mut headers);
         }
         headers
     }
+
+    fn messaging_attributes(&self, operation: &'static str, topic: &str) -> [KeyValue; 4] {
+        [
+            KeyValue::new(attribute::SYSTEM, self.messaging_system),
+            KeyValue::new(attribute::OPERATION, operation),
+            KeyValue::new(attribute::OPERATION_TYPE, operation),
+            KeyValue::new(attribute::DESTINATION, topic.to_owned()),
+        ]
+    }
 }
 
 impl ActiveSpan {
-    fn of(context: Context) -> Self {
-        let recording = context.span().is_recording();
-        Self(recording.then_some(context))
+    fn new(context: Context) -> Self {
+        let is_recording = context.span().is_recording();
+        Self(is_recording.then_some(context))
     }
 
-    /// What is known of it; made only for a span that is recorded.
+    /// Sets an attribute. `value` is called only if the span is recorded.
     pub(crate) fn set_with<V: Into<Value>>(&self, key: &'static str, value: impl FnOnce() -> V) {
         if let Some(context) = &self.0 {
             context.span().set_attribute(KeyValue::new(key, value()));
         }
     }
 
-    /// What an attempt came to: a status, or why there was none.
-    pub(crate) fn answered(&self, status: Option<u16>, reason: Option<&'static str>) {
+    /// Records the status of the response, or the reason why there was none.
+    pub(crate) fn record_response(&self, status: Option<u16>, reason: Option<&'static str>) {
         let Some(status) = status else {
-            return self.fail(reason.unwrap_or("_OTHER"));
+            return self.record_failure(reason.unwrap_or("_OTHER"));
         };
         self.set_with(attribute::STATUS, || i64::from(status));
         if status >= 400 {
-            self.fail_with(|| status.to_string());
+            self.record_failure_with(|| status.to_string());
         }
     }
 
-    /// It ended badly, for this reason in one word.
-    pub(crate) fn fail<V: Into<Value>>(&self, reason: V) {
-        self.fail_with(|| reason);
+    /// Marks the span as failed, with the reason in one word.
+    pub(crate) fn record_failure<V: Into<Value>>(&self, reason: V) {
+        self.record_failure_with(|| reason);
     }
 
-    fn fail_with<V: Into<Value>>(&self, reason: impl FnOnce() -> V) {
+    fn record_failure_with<V: Into<Value>>(&self, reason: impl FnOnce() -> V) {
         if let Some(context) = &self.0 {
             let reason = KeyValue::new(attribute::ERROR_TYPE, reason());
             context.span().set_attribute(reason);
@@ -236,16 +241,17 @@ impl ActiveSpan {
         }
     }
 
-    /// Has a record carry the span's context, unless it carries one: that of its producer stays.
-    pub(crate) fn carry(&self, headers: &mut Headers) {
+    /// Writes the span's context into the headers of a record, unless they have a context already:
+    /// the context of the producer is never replaced.
+    pub(crate) fn inject_if_absent(&self, headers: &mut Headers) {
         if let Some(context) = &self.0
-            && !InHeaders(headers).are_there()
+            && !RecordExtractor(headers).has_context()
         {
             inject(context, headers);
         }
     }
 
-    /// The ids of trace and span, for logs.
+    /// Returns the ids of trace and span for log lines.
     pub(crate) fn ids(&self) -> (Option<String>, Option<String>) {
         let Some(context) = &self.0 else {
             return (None, None);
@@ -259,17 +265,16 @@ impl ActiveSpan {
     }
 }
 
-impl Serving {
-    /// Serves the request: what it sends meanwhile is part of its trace.
-    pub(crate) async fn run<F: Future>(&self, serve: F) -> F::Output {
+impl RequestSpan {
+    /// Runs `handler` with this span as the current context.
+    pub(crate) async fn run<F: Future>(&self, handler: F) -> F::Output {
         match &self.0 {
-            Some(context) => serve.with_context(context.clone()).await,
-            None => serve.await,
+            Some(context) => handler.with_context(context.clone()).await,
+            None => handler.await,
         }
     }
 
-    /// What the request came to.
-    pub(crate) fn answered(&self, status: u16) {
+    pub(crate) fn record_response(&self, status: u16) {
         let Some(context) = &self.0 else { return };
         let span = context.span();
         span.set_attribute(KeyValue::new(attribute::STATUS, i64::from(status)));
@@ -281,15 +286,16 @@ impl Serving {
 }
 
 fn inject(context: &Context, headers: &mut Headers) {
-    TraceContextPropagator::new().inject_context(context, &mut IntoHeaders(headers));
+    TraceContextPropagator::new().inject_context(context, &mut RecordInjector(headers));
 }
 
-/// Named anew once it is known to be recorded: most are not.
-fn of(name: &'static str, kind: SpanKind) -> SpanBuilder {
+/// Returns a builder with a short constant name. The full name is set once the span is known to be
+/// recorded: most are not, and formatting it costs more than the rest.
+fn builder(name: &'static str, kind: SpanKind) -> SpanBuilder {
     SpanBuilder::from_name(name).with_kind(kind)
 }
 
-/// Without what may be secret: credentials, query and fragment.
-fn redacted(url: &Url) -> String {
+/// Removes what may be secret: credentials, query and fragment.
+fn redact(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }

@@ -144,7 +144,7 @@ impl World {
 
     fn change(&self, id: SubscriptionId, enabled: bool) {
         let change = change(id, enabled, 1);
-        self.runtime.block_on(self.subscriptions.changed(&change));
+        self.runtime.block_on(self.subscriptions.apply(&change));
     }
 
     /// Has the database answer that these are the tenant's, and the cache ask it.
@@ -166,7 +166,7 @@ impl World {
         move || {
             store.now_answers(None);
             let change = change(id, true, 2);
-            futures::executor::block_on(subscriptions.changed(&change));
+            futures::executor::block_on(subscriptions.apply(&change));
         }
     }
 

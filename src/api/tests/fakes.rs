@@ -95,7 +95,7 @@ impl SubscriptionStore for FakeStore {
         self.answer(|rows| {
             let id = new.id.unwrap_or_else(SubscriptionId::new_v7);
             if rows.contains_key(&id) {
-                return Err(StoreError::Taken(id));
+                return Err(StoreError::AlreadyExists(id));
             }
             let made = || Secret::parse("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz").unwrap();
             let secret = new.secret.unwrap_or_else(made);

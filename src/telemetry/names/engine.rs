@@ -1,32 +1,30 @@
-//! The engine's metrics as they leave the process: `stream.`, their level, and their own name,
-//! without `-total`; but for those that had another name before there was this rule.
+//! The names under which the engine's metrics are exported: `stream.`, the level, and the engine's
+//! name without `-total`. The metrics of [`established_name`] keep the names that they had before
+//! this rule existed.
 
 use std::borrow::Cow;
 
 use topology::{METRICS, MetricDescription, MetricKind, MetricLevel};
 
-use super::{COMMITS, Instrument, Kind, RECORDS_ACTIVE, RECORDS_CONSUMED, RECORDS_LAG};
+use super::{COMMITS, Instrument, InstrumentKind, RECORDS_ACTIVE, RECORDS_CONSUMED, RECORDS_LAG};
 
-/// A metric of the engine, exported.
+/// An exported metric of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInstrument {
-    /// Its name.
     pub name: Cow<'static, str>,
-    /// What it is.
-    pub kind: Kind,
-    /// What it counts in, as UCUM has it.
+    pub kind: InstrumentKind,
+    /// The unit in UCUM notation.
     pub unit: &'static str,
-    /// What it says.
     pub description: &'static str,
-    /// What the engine counts for it: with an `error.type`, or without.
+    /// The engine's metrics that make up this one, each with its `error.type` if it counts errors.
     pub metrics: Vec<(&'static MetricDescription, Option<&'static str>)>,
 }
 
-/// All of them, in the order of the engine's table.
+/// Returns all exported metrics of the engine, in the order of the engine's table.
 pub fn engine_instruments() -> Vec<EngineInstrument> {
     let mut instruments: Vec<EngineInstrument> = Vec::new();
     for metric in METRICS {
-        let (instrument, error) = exported(metric);
+        let (instrument, error) = export(metric);
         match instruments.iter_mut().find(|i| i.name == instrument.name) {
             Some(other) => other.metrics.push((metric, error)),
             None => instruments.push(EngineInstrument {
@@ -38,27 +36,32 @@ pub fn engine_instruments() -> Vec<EngineInstrument> {
     instruments
 }
 
-fn exported(metric: &MetricDescription) -> (EngineInstrument, Option<&'static str>) {
-    let named: (Instrument, Option<&'static str>) = match (metric.level, metric.name) {
-        (MetricLevel::Source, "records-consumed-total") => (RECORDS_CONSUMED, None),
-        (MetricLevel::Source, "records-in-flight") => (RECORDS_ACTIVE, None),
-        (MetricLevel::Source, "commit-total") => (COMMITS, None),
-        (MetricLevel::Source, "commit-failed-total") => (COMMITS, Some("refused")),
-        (MetricLevel::Task, "records-lag") => (RECORDS_LAG, None),
-        _ => return (by_rule(metric), None),
+fn export(metric: &MetricDescription) -> (EngineInstrument, Option<&'static str>) {
+    let Some((instrument, error)) = established_name(metric) else {
+        return (name_by_rule(metric), None);
     };
-    let (of, error) = named;
     let instrument = EngineInstrument {
-        name: of.name.into(),
-        kind: of.kind,
-        unit: of.unit,
-        description: of.description,
+        name: instrument.name.into(),
+        kind: instrument.kind,
+        unit: instrument.unit,
+        description: instrument.description,
         metrics: Vec::new(),
     };
     (instrument, error)
 }
 
-fn by_rule(metric: &MetricDescription) -> EngineInstrument {
+fn established_name(metric: &MetricDescription) -> Option<(Instrument, Option<&'static str>)> {
+    Some(match (metric.level, metric.name) {
+        (MetricLevel::Source, "records-consumed-total") => (RECORDS_CONSUMED, None),
+        (MetricLevel::Source, "records-in-flight") => (RECORDS_ACTIVE, None),
+        (MetricLevel::Source, "commit-total") => (COMMITS, None),
+        (MetricLevel::Source, "commit-failed-total") => (COMMITS, Some("refused")),
+        (MetricLevel::Task, "records-lag") => (RECORDS_LAG, None),
+        _ => return None,
+    })
+}
+
+fn name_by_rule(metric: &MetricDescription) -> EngineInstrument {
     let level = match metric.level {
         MetricLevel::Client => "client",
         MetricLevel::Thread => "thread",
@@ -71,9 +74,9 @@ fn by_rule(metric: &MetricDescription) -> EngineInstrument {
     EngineInstrument {
         name: format!("stream.{level}.{}", name.replace('-', "_")).into(),
         kind: match metric.kind {
-            MetricKind::Counter => Kind::Counter,
-            MetricKind::UpDownCounter => Kind::UpDownCounter,
-            MetricKind::Gauge => Kind::Gauge,
+            MetricKind::Counter => InstrumentKind::Counter,
+            MetricKind::UpDownCounter => InstrumentKind::UpDownCounter,
+            MetricKind::Gauge => InstrumentKind::Gauge,
         },
         unit: metric.unit,
         description: metric.description,

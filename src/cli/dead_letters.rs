@@ -8,14 +8,14 @@ use topology::log::LogReader;
 use topology::{ConsumedRecord, Position, TopicPartition};
 
 use crate::config::Config;
-use crate::log;
+use crate::event_log;
 
 /// Records asked for at once.
 const PAGE: usize = 100;
 
 /// Prints the newest dead letters of each partition, at most `limit` of each.
 pub async fn run(config: &Config, limit: u32) -> anyhow::Result<()> {
-    let log = log::open_reader(config)?;
+    let log = event_log::open_reader(config)?;
     let topic: Arc<str> = config.kafka.topics.dead_letter.as_str().into();
     let partitions = log.partitions(&topic).await;
     for partition in 0..partitions.context("the log can not be read")? {

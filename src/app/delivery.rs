@@ -13,9 +13,9 @@ use crate::clock::Clock;
 use crate::config::{Config, RECORD_BYTES_MAX, Role};
 use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
 use crate::egress::{EgressConfig, PostSupplier};
-use crate::health::Readiness;
-use crate::log::{SHUTDOWN, in_flight_max, streams_config, topics};
+use crate::event_log::{SHUTDOWN, in_flight_max, streams_config, topics};
 use crate::pipeline::{self, OutageWatch, Pipeline};
+use crate::readiness::Readiness;
 use crate::subscriptions::Subscriptions;
 use crate::telemetry::{self, Telemetry};
 
@@ -90,14 +90,14 @@ async fn start(config: &Config, log: &Arc<dyn Log>, pipeline: Pipeline) -> anyho
     let streams = Streams::start(topology, log, &settings)?;
     metrics.observe_streams(
         &streams.metrics(),
-        telemetry::system(config.log),
+        telemetry::messaging_system(config.log),
         move |topic| {
             let group = settings.groups.get(topic);
             group.unwrap_or(&settings.application_id).clone()
         },
     );
     let delivery = &config.delivery;
-    metrics.limits(delivery.concurrency, delivery.retry_concurrency);
+    metrics.observe_attempt_limits(delivery.concurrency, delivery.retry_concurrency);
     Ok(streams)
 }
 

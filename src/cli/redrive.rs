@@ -10,14 +10,14 @@ use crate::clock::now_ms;
 use crate::config::Config;
 use crate::domain::headers::{DeliveryHeaders, Parsed, TOO_LARGE, strip};
 use crate::domain::retry::Ladder;
-use crate::log;
+use crate::event_log;
 
 /// How long the log has to acknowledge.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Redrives the dead letter at this place, and prints where it went.
 pub async fn run(config: &Config, partition: i32, offset: i64) -> anyhow::Result<()> {
-    let log = log::open(config, None)?;
+    let log = event_log::open(config, None)?;
     let topic = config.kafka.topics.dead_letter.as_str().into();
     let at = Position {
         topic,
