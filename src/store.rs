@@ -10,8 +10,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use secrecy::ExposeSecret as _;
 use url::Url;
 
+use crate::config::StoreUrl;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Secret, Subscription};
 
@@ -131,14 +133,9 @@ pub trait SubscriptionStore: Send + Sync + Debug {
 }
 
 /// Opens the store that a URL names; connects when it is first used.
-pub fn open(url: &str) -> Result<Arc<dyn SubscriptionStore>, StoreError> {
-    if url.starts_with("sqlite:") {
-        return Ok(Arc::new(sqlite::open(url)?));
-    }
-    if url.starts_with("mysql:") {
-        return Ok(Arc::new(mysql::open(url)?));
-    }
-    Err(StoreError::Unavailable(
-        "the store must be sqlite:<path> or mysql://…".into(),
-    ))
+pub fn open(url: &StoreUrl) -> Result<Arc<dyn SubscriptionStore>, StoreError> {
+    Ok(match url {
+        StoreUrl::Sqlite(url) => Arc::new(sqlite::open(url)?),
+        StoreUrl::MySql(url) => Arc::new(mysql::open(url.expose_secret())?),
+    })
 }

@@ -143,7 +143,7 @@ fn switched_off_an_event_goes_on_with_the_headers_that_it_came_with() {
 
 #[tokio::test]
 async fn nothing_is_exported_without_an_endpoint() {
-    let config = Config::load(None, &[]).unwrap();
+    let config = Config::default();
     let (telemetry, exporters) = start(&config, "test").unwrap();
     assert!(exporters.traces.is_none() && exporters.metrics.is_none());
     telemetry.metrics.unmatched();
