@@ -1,63 +1,58 @@
 //! The configuration: defaults, then `webhook-delivery.toml`, then the environment
 //! (`WEBHOOK_DELIVERY__SECTION__KEY`), then flags. The only reader of the environment; it must
-//! not know what the members are used for.
+//! not know what the settings are used for.
+//!
+//! Each section reads its settings with [`reader::Reader::take`], where path, default, allowed values and
+//! description stand together. Errors, `docs/configuration.md` and
+//! `webhook-delivery.example.toml` are made from these calls.
 
 mod api;
 mod delivery;
+mod egress;
+mod error;
 mod kafka;
-mod parse;
+mod kind;
+mod layers;
 mod reader;
+mod reference;
+mod retry;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use api::Api;
-pub use delivery::{Delivery, Egress, Retry};
+pub use delivery::Delivery;
+pub use egress::Egress;
+pub use error::{ConfigError, ConfigErrors};
 pub use kafka::{Kafka, RECORD_BYTES_MAX, Topics};
-pub use reader::{ConfigError, ConfigErrors};
-use reader::{PROPERTIES, Reader, Setting, VARIABLE_PREFIX};
+use layers::Layers;
+use reader::{Reader, Setting};
+pub use reference::{example_file, reference};
+pub use retry::Retry;
+use secrecy::SecretString;
 pub use telemetry::Telemetry;
-
-/// OpenTelemetry's own variables for members of ours, which win over them.
-const STANDARD_VARIABLES: [(&str, &str); 1] =
-    [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint")];
 
 /// The file that is read where no other one is named and this one exists.
 const DEFAULT_FILE: &str = "webhook-delivery.toml";
 
-/// Everything that can be set, each member checked and within its bounds.
-#[derive(Clone)]
+/// Everything that can be set, each setting checked and within its bounds.
+#[derive(Debug, Clone)]
 pub struct Config {
-    /// `application_id`: the name of the consumer group; 1–249 characters of
-    /// `A-Z a-z 0-9 . _ -`. Default `webhook-delivery`.
+    /// The name of the consumer groups, and the first part of generated instance ids.
     pub application_id: String,
-    /// `log`: where events are kept until they are delivered, `embedded` or `kafka`. Several
-    /// processes, as for roles apart, need `kafka`. Default `embedded`.
     pub log: LogKind,
-    /// `store`: where subscriptions are kept, `sqlite:<path>` or `mysql://user:password@host/db`.
-    /// Default `sqlite:data/subscriptions.db`. Holds a password: not for logs.
-    pub store: String,
-    /// `data_dir`: the directory for everything else that is kept. Default `data`.
+    pub store: StoreUrl,
     pub data_dir: PathBuf,
-    /// `roles`: what this instance does, at least one of `api`, `deliver`, `retry`. Default all.
+    /// What this instance does: at least one role.
     pub roles: Vec<Role>,
-    /// `migrate_at_start`: whether the store's tables are brought up to date at start.
-    /// Default true.
     pub migrate_at_start: bool,
-    /// The `kafka` section.
     pub kafka: Kafka,
-    /// The `api` and `ingestion` sections.
     pub api: Api,
-    /// The `delivery` section.
     pub delivery: Delivery,
-    /// The `retry` section.
     pub retry: Retry,
-    /// The `egress` section.
     pub egress: Egress,
-    /// The `telemetry` section.
     pub telemetry: Telemetry,
 }
 
@@ -70,6 +65,8 @@ pub enum LogKind {
     Kafka,
 }
 
+const LOGS: [(&str, LogKind); 2] = [("embedded", LogKind::Embedded), ("kafka", LogKind::Kafka)];
+
 /// One thing that an instance does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -77,83 +74,127 @@ pub enum Role {
     Api,
     /// Makes first attempts from the payload topic.
     Deliver,
-    /// Makes further tries from the retry topic.
+    /// Makes retries from the retry topic.
     Retry,
+}
+
+const ROLES: [(&str, Role); 3] = [
+    ("api", Role::Api),
+    ("deliver", Role::Deliver),
+    ("retry", Role::Retry),
+];
+
+/// Where subscriptions are kept, as a URL.
+#[derive(Debug, Clone)]
+pub enum StoreUrl {
+    /// `sqlite:<path>`.
+    Sqlite(String),
+    /// `mysql://user:password@host/database`, for MySQL and MariaDB.
+    MySql(SecretString),
+}
+
+impl StoreUrl {
+    /// Returns `None` where the URL is of neither kind.
+    pub fn parse(url: &str) -> Option<Self> {
+        match url.split_once(':')? {
+            ("sqlite", path) if !path.is_empty() => Some(Self::Sqlite(url.to_owned())),
+            ("mysql", _) if url::Url::parse(url).is_ok_and(|url| url.has_host()) => {
+                Some(Self::MySql(SecretString::from(url)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Default for Config {
+    /// Returns the defaults. Reads neither a file nor the environment.
+    fn default() -> Self {
+        Self::read(&mut Reader::default())
+    }
 }
 
 impl Config {
     /// Reads `file` (else `webhook-delivery.toml`, where it exists), the environment and `sets`,
     /// pairs of a dotted path and a text, later ones over earlier ones.
     pub fn load(file: Option<&Path>, sets: &[(String, String)]) -> Result<Self, ConfigErrors> {
+        let mut layers = Layers::default();
         let default = Path::new(DEFAULT_FILE);
-        let file = file.or_else(|| default.exists().then_some(default));
+        if let Some(path) = file.or_else(|| default.exists().then_some(default)) {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| layers::file_error(&name, format!("cannot be read: {error}")))?;
+            layers.add_file(&name, &text)?;
+        }
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
             Some((name, value.to_string_lossy().into_owned()))
         });
-        Self::from_layers(file, variables, sets)
+        let variables: Vec<(String, String)> = variables.collect();
+        layers.add_variables(&variables, &telemetry::STANDARD_VARIABLES);
+        layers.add_flags(sets);
+        Self::from_layers(layers)
     }
 
-    /// As [`Config::load`], with the environment given.
-    fn from_layers(
-        file: Option<&Path>,
-        variables: impl IntoIterator<Item = (String, String)>,
-        sets: &[(String, String)],
-    ) -> Result<Self, ConfigErrors> {
-        let variables: Vec<(String, String)> = variables.into_iter().collect();
-        let standard = variables.iter().filter_map(standard_variable);
-        let mut settings: Vec<Setting> = standard.collect();
-        settings.extend(variables.into_iter().filter_map(variable));
-        settings.extend(sets.iter().map(|(path, text)| Setting {
-            source: "the flag --set".to_owned(),
-            path: path.clone(),
-            text: text.clone(),
-        }));
-        let mut reader = Reader::new(file, settings)?;
+    fn from_layers(layers: Layers) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::new(layers);
         let config = Self::read(&mut reader);
         reader.finish()?;
         Ok(config)
     }
 
     fn read(reader: &mut Reader) -> Self {
-        let application_id = reader.take(
-            "application_id",
-            "1–249 characters of A-Z a-z 0-9 . _ -",
-            "webhook-delivery".to_owned(),
-            |value| parse::text(value).filter(|name| kafka::is_name(name)),
-        );
-        let log = reader.take("log", "embedded or kafka", LogKind::Embedded, |value| {
-            log_kind(&parse::text(value)?)
+        reader.begin("", "What this instance is, and where it keeps its data.");
+        let application_id = reader.take(Setting {
+            path: "application_id",
+            kind: kind::name(),
+            default: "webhook-delivery",
+            about: "Names the consumer groups: this name, and this name followed by `-retry`. \
+                    All instances of one service have the same; another name starts without \
+                    offsets.",
         });
-        let store = reader
-            .take_secret(
-                "store",
+        let log = reader.take(Setting {
+            path: "log",
+            kind: kind::choice(&LOGS),
+            default: "embedded",
+            about: "Decides where events are kept until they are delivered: `embedded` is a file \
+                    in `data_dir` that belongs to one process, `kafka` is needed for several.",
+        });
+        let store = reader.take(Setting {
+            path: "store",
+            kind: kind::text(
                 "sqlite:<path> or mysql://user:password@host/database",
-                |value| parse::text(value).filter(|url| is_store(url)),
+                StoreUrl::parse,
             )
-            .unwrap_or_else(|| "sqlite:data/subscriptions.db".to_owned());
-        let data_dir = reader.take("data_dir", "a path", PathBuf::from("data"), |value| {
-            parse::text(value)
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from)
+            .secret(),
+            default: "sqlite:data/subscriptions.db",
+            about: "Decides where subscriptions are kept: in a file, or in MySQL or MariaDB, \
+                    which several instances can share.",
         });
-        let roles = reader.take(
-            "roles",
-            "at least one of api, deliver, retry",
-            vec![Role::Api, Role::Deliver, Role::Retry],
-            |value| {
-                parse::list_of(value, |name| role(&parse::text(name)?))
-                    .filter(|roles| !roles.is_empty())
-            },
-        );
-        let migrate_at_start =
-            reader.take("migrate_at_start", "true or false", true, parse::boolean);
+        let data_dir = reader.take(Setting {
+            path: "data_dir",
+            kind: kind::text("a path", |path| {
+                (!path.is_empty()).then(|| PathBuf::from(path))
+            }),
+            default: "data",
+            about: "Sets the directory of the embedded log or, with Kafka, of the instance's lock \
+                    and member id. Every process needs a different one.",
+        });
+        let roles = reader.take(Setting {
+            path: "roles",
+            kind: kind::list(1..=usize::MAX, kind::choice(&ROLES)),
+            default: "api, deliver, retry",
+            about: "Lists what this instance does: it serves the HTTP API, makes first attempts, \
+                    or makes retries. Roles can be split over instances with `log = \"kafka\"` \
+                    only, and every role is needed somewhere.",
+        });
+        let migrate_at_start = reader.take(Setting {
+            path: "migrate_at_start",
+            kind: kind::boolean(),
+            default: "true",
+            about: "Decides whether the tables of the store are created and migrated at start. \
+                    Without it, run `webhook-delivery migrate` before a new version starts.",
+        });
         let kafka = Kafka::read(reader);
-        let api = Api::read(reader);
-        let delivery = Delivery::read(reader);
-        let retry = Retry::read(reader, kafka.topics.retry_partitions);
-        let egress = Egress::read(reader);
-        let telemetry = Telemetry::read(reader);
         Self {
             application_id,
             log,
@@ -161,88 +202,12 @@ impl Config {
             data_dir,
             roles,
             migrate_at_start,
+            api: Api::read(reader),
+            delivery: Delivery::read(reader),
+            retry: Retry::read(reader, kafka.topics.retry_partitions),
+            egress: Egress::read(reader),
+            telemetry: Telemetry::read(reader),
             kafka,
-            api,
-            delivery,
-            retry,
-            egress,
-            telemetry,
         }
-    }
-}
-
-impl fmt::Debug for Config {
-    /// Shows of the store only what comes before a colon: the rest may hold a password.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Config")
-            .field("application_id", &self.application_id)
-            .field("log", &self.log)
-            .field("store", &self.store.split(':').next())
-            .field("data_dir", &self.data_dir)
-            .field("roles", &self.roles)
-            .field("migrate_at_start", &self.migrate_at_start)
-            .field("kafka", &self.kafka)
-            .field("api", &self.api)
-            .field("delivery", &self.delivery)
-            .field("retry", &self.retry)
-            .field("egress", &self.egress)
-            .field("telemetry", &self.telemetry)
-            .finish()
-    }
-}
-
-/// An empty one counts as not set, as OpenTelemetry has it.
-fn standard_variable((name, text): &(String, String)) -> Option<Setting> {
-    let (_, path) = STANDARD_VARIABLES
-        .iter()
-        .find(|(standard, _)| standard == name)?;
-    (!text.is_empty()).then(|| Setting {
-        source: format!("the variable {name}"),
-        path: (*path).to_owned(),
-        text: text.clone(),
-    })
-}
-
-/// A variable of ours as the member it sets; `None` for anyone else's.
-fn variable((name, text): (String, String)) -> Option<Setting> {
-    let path = name
-        .strip_prefix(VARIABLE_PREFIX)?
-        .to_ascii_lowercase()
-        .replace("__", ".");
-    let path = match path.strip_prefix(PROPERTIES) {
-        // No property of librdkafka has an underscore, and no variable of a shell has a dot.
-        Some(property) => format!("{PROPERTIES}{}", property.replace('_', ".")),
-        None => path,
-    };
-    Some(Setting {
-        source: format!("the variable {name}"),
-        path,
-        text,
-    })
-}
-
-fn is_store(url: &str) -> bool {
-    match url.split_once(':') {
-        Some(("sqlite", path)) => !path.is_empty(),
-        Some(("mysql", _)) => url::Url::parse(url).is_ok_and(|url| url.has_host()),
-        _ => false,
-    }
-}
-
-fn log_kind(name: &str) -> Option<LogKind> {
-    match name {
-        "embedded" => Some(LogKind::Embedded),
-        "kafka" => Some(LogKind::Kafka),
-        _ => None,
-    }
-}
-
-fn role(name: &str) -> Option<Role> {
-    match name {
-        "api" => Some(Role::Api),
-        "deliver" => Some(Role::Deliver),
-        "retry" => Some(Role::Retry),
-        _ => None,
     }
 }

@@ -99,10 +99,7 @@ pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
 /// What the topics must be. The payload topic is its producers': of it only compaction is refused.
 pub(crate) fn topics(config: &Config) -> [TopicSpec; 3] {
     let topics = &config.kafka.topics;
-    let retry = &config.retry;
-    let waits = [&retry.schedule, &retry.park_schedule, &retry.tiers];
-    let longest = waits.into_iter().flatten().max().copied();
-    let lives = config.delivery.max_age + longest.unwrap_or_default();
+    let lives = config.delivery.max_age + config.retry.longest_wait();
     let payload = TopicSpec {
         name: topics.payload.clone(),
         partitions: topics.payload_partitions,
@@ -121,7 +118,7 @@ pub(crate) fn topics(config: &Config) -> [TopicSpec; 3] {
     let retry = TopicSpec {
         name: topics.retry.clone(),
         partitions: topics.retry_partitions,
-        partitions_multiple_of: i32::try_from(config.retry.tiers.len()).unwrap_or(1),
+        partitions_multiple_of: i32::try_from(config.retry.tiers.tiers()).unwrap_or(1),
         log_append_time: true,
         ..dead_letter.clone()
     };

@@ -11,8 +11,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use secrecy::ExposeSecret as _;
 use url::Url;
 
+use crate::config::StoreUrl;
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Secret, Subscription};
 
@@ -119,15 +121,10 @@ pub trait SubscriptionStore: Send + Sync + Debug {
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
-/// Returns the store for a URL. It connects when it is first used.
-pub fn open(url: &str) -> Result<Arc<dyn SubscriptionStore>, StoreError> {
-    if url.starts_with("sqlite:") {
-        return Ok(Arc::new(sqlite::open(url)?));
-    }
-    if url.starts_with("mysql:") {
-        return Ok(Arc::new(mysql::open(url)?));
-    }
-    Err(StoreError::Unavailable(
-        "unsupported URL in `store`; set it to sqlite:<path> or mysql://user:password@host/database".into(),
-    ))
+/// Opens the store that a URL names; connects when it is first used.
+pub fn open(url: &StoreUrl) -> Result<Arc<dyn SubscriptionStore>, StoreError> {
+    Ok(match url {
+        StoreUrl::Sqlite(url) => Arc::new(sqlite::open(url)?),
+        StoreUrl::MySql(url) => Arc::new(mysql::open(url.expose_secret())?),
+    })
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use tokio::runtime::Handle;
+use webhook_delivery::config::StoreUrl;
 use webhook_delivery::domain::id::SubscriptionId;
 use webhook_delivery::domain::subscription::Secret;
 use webhook_delivery::store::{
@@ -39,7 +40,7 @@ async fn stores() -> Vec<(tempfile::TempDir, Arc<dyn SubscriptionStore>)> {
     let mut folders = vec![file];
     let mut stores = vec![];
     for url in urls {
-        let store = open(&url).unwrap();
+        let store = open(&StoreUrl::parse(&url).unwrap()).unwrap();
         store.migrate().await.unwrap();
         store.migrate().await.unwrap();
         let folder = folders.pop().map_or_else(tempfile::tempdir, Ok);

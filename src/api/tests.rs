@@ -32,7 +32,7 @@ struct App {
 
 impl App {
     fn new() -> Self {
-        let config = Config::load(None, &[]).unwrap().api;
+        let config = Config::default().api;
         Self {
             store: Arc::default(),
             ingest: Arc::default(),

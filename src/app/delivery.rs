@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::{Config, RECORD_BYTES_MAX, Role};
-use crate::domain::retry::{Ladder, RetryPolicy, Schedule};
+use crate::domain::retry::RetryPolicy;
 use crate::egress::{EgressConfig, PostSupplier};
 use crate::event_log::{SHUTDOWN, in_flight_max, streams_config, topics};
 use crate::pipeline::{self, OutageWatch, Pipeline};
@@ -117,11 +117,11 @@ pub(super) fn plan(
         concurrency: config.delivery.concurrency,
         retry_concurrency: config.delivery.retry_concurrency,
         policy: RetryPolicy {
-            schedule: Schedule::try_new(config.retry.schedule.clone())?,
+            schedule: config.retry.schedule.clone(),
             max_age: config.delivery.max_age,
         },
         park_schedule: config.retry.park_schedule.clone(),
-        ladder: Ladder::try_new(config.retry.tiers.clone())?,
+        ladder: config.retry.tiers.clone(),
         retry_partitions: config.kafka.topics.retry_partitions,
         namespace: config.kafka.id_namespace.unwrap_or_default(),
         record_bytes_max: RECORD_BYTES_MAX,

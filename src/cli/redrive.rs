@@ -28,8 +28,8 @@ pub async fn run(config: &Config, partition: i32, offset: i64) -> anyhow::Result
     let letter =
         letter.with_context(|| format!("there is no dead letter at {partition}/{offset}"))?;
     let partitions = log.partitions(&config.kafka.topics.retry).await?;
-    let ladder = Ladder::try_new(config.retry.tiers.clone())?;
-    let record = again(letter, &config.kafka.topics.retry, &ladder, partitions)?;
+    let topic = &config.kafka.topics.retry;
+    let record = again(letter, topic, &config.retry.tiers, partitions)?;
     let sent = tokio::time::timeout(LIMIT, log.sink().send(record)).await;
     let sent = sent.context("the log did not acknowledge in 30 s; it may be sent again")??;
     tracing::info!(

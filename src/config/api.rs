@@ -1,106 +1,120 @@
-//! The `api` and `ingestion` sections: where HTTP is served, to whom, and within which limits.
-//! It must not know any route.
+//! The `api` and `ingestion` sections. They must not know any route.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use bytesize::ByteSize;
+use secrecy::SecretString;
 
-use super::parse;
-use super::reader::Reader;
+use super::kind::{self, Kind};
+use super::reader::{OptionalSetting, Reader, Setting};
 
-/// The HTTP API.
+/// Where the HTTP API is served, to whom, and within which limits.
 #[derive(Debug, Clone)]
 pub struct Api {
-    /// `api.listen`: address and port. Default `127.0.0.1:8000`; other than loopback only with
-    /// `api.keys`.
     pub listen: SocketAddr,
-    /// `api.keys`: the keys of which every request has to carry one, 16–256 printable ASCII
-    /// characters each. Default: none, every request is let in.
+    /// Every request carries one of these keys. Empty: no key is asked for.
     pub keys: Vec<SecretString>,
-    /// `api.body_bytes_max`: the largest body of a request, in bytes; a batch may have 16 times
-    /// as many. 1KiB–512KiB, default 256KiB.
     pub body_bytes_max: usize,
-    /// `api.request_timeout`: how long a whole request may take, 1s–5m, default 30s.
     pub request_timeout: Duration,
-    /// `ingestion.timeout`: how long the log may take to acknowledge an event, 100ms–1m,
-    /// default 5s.
     pub ingestion_timeout: Duration,
-    /// `ingestion.create_missing`: whether an event `{"id", "target_url"}` for a subscription
-    /// that does not exist creates it. Default false.
     pub create_missing: bool,
 }
 
 impl Api {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        let keys = reader.take_secret(
-            "api.keys",
-            "a list of keys, each 16–256 printable ASCII characters without spaces or commas",
-            |value| parse::list_of(value, |key| parse::text(key).filter(|key| is_key(key))),
-        );
-        let keys_given = keys.is_some();
+        reader.begin("api", "The HTTP API.");
+        let listen = reader.take(Setting {
+            path: "api.listen",
+            kind: kind::text("an address and a port such as 127.0.0.1:8000", |text| {
+                text.parse().ok()
+            }),
+            default: "127.0.0.1:8000",
+            about: "Sets the address and the port of the HTTP API. An address that is not loopback \
+                    requires `api.keys`.",
+        });
+        let keys = reader.take_optional(OptionalSetting {
+            path: "api.keys",
+            kind: kind::list(0..=usize::MAX, key()).secret(),
+            unset: "no keys",
+            example: "<output of: openssl rand -hex 24>",
+            about: "Lists the keys that clients may send as `Authorization: Bearer <key>`. Without \
+                    keys every request is accepted, and the API is served on loopback only.",
+        });
+        let body_bytes_max = reader.take(Setting {
+            path: "api.body_bytes_max",
+            kind: kind::size(ByteSize::kib(1)..=ByteSize::kib(512)),
+            default: "256KiB",
+            about: "Limits the body of a request; a batch may be 16 times as large. A larger body \
+                    is refused with status 413.",
+        });
+        let request_timeout = reader.take(Setting {
+            path: "api.request_timeout",
+            kind: kind::duration(Duration::from_secs(1)..=Duration::from_mins(5)),
+            default: "30s",
+            about: "Limits how long the body of a request may take to arrive. The whole request \
+                    may take this and `ingestion.timeout`. Slow clients need more; a long limit \
+                    lets them hold connections.",
+        });
+        reader.begin("ingestion", "Events that arrive through the HTTP API.");
+        let ingestion_timeout = reader.take(Setting {
+            path: "ingestion.timeout",
+            kind: kind::duration(Duration::from_millis(100)..=Duration::from_mins(1)),
+            default: "5s",
+            about: "Limits how long `POST /ingestion` waits until the event is stored. When it is \
+                    too short, clients get errors for events that are stored a moment later, and \
+                    send them again.",
+        });
+        let create_missing = reader.take(Setting {
+            path: "ingestion.create_missing",
+            kind: kind::boolean(),
+            default: "false",
+            about: "Decides whether an event with `id` and `target_url` creates its subscription \
+                    where there is none.",
+        });
         let api = Self {
-            listen: reader.take(
-                "api.listen",
-                "an address and a port, such as 127.0.0.1:8000",
-                SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
-                |value| parse::text(value)?.parse().ok(),
-            ),
-            keys: keys
-                .unwrap_or_default()
-                .into_iter()
-                .map(SecretString::from)
-                .collect(),
-            body_bytes_max: reader.take(
-                "api.body_bytes_max",
-                "a number of bytes, 1KiB–512KiB",
-                256 << 10,
-                |value| parse::bytes(value, (1 << 10)..=(512 << 10)),
-            ),
-            request_timeout: reader.take(
-                "api.request_timeout",
-                "a length of time, 1s–5m",
-                Duration::from_secs(30),
-                |value| parse::duration(value, Duration::from_secs(1)..=Duration::from_mins(5)),
-            ),
-            ingestion_timeout: reader.take(
-                "ingestion.timeout",
-                "a length of time, 100ms–1m",
-                Duration::from_secs(5),
-                |value| parse::duration(value, Duration::from_millis(100)..=Duration::from_mins(1)),
-            ),
-            create_missing: reader.take(
-                "ingestion.create_missing",
-                "true or false",
-                false,
-                parse::boolean,
-            ),
+            listen,
+            keys: keys.unwrap_or_default(),
+            body_bytes_max,
+            request_timeout,
+            ingestion_timeout,
+            create_missing,
         };
-        api.check_exposure(reader, keys_given);
+        api.check_exposure(reader);
         api
     }
 
     /// Refuses to be open to a network without a key.
-    fn check_exposure(&self, reader: &mut Reader, keys_given: bool) {
-        debug_assert!(self.keys.iter().all(|key| !key.expose_secret().is_empty()));
+    fn check_exposure(&self, reader: &mut Reader) {
         if !self.keys.is_empty() || self.listen.ip().to_canonical().is_loopback() {
             return;
         }
-        let allowed = if keys_given {
-            "a loopback address, or at least one key in api.keys: the list is empty"
-        } else {
-            "a loopback address such as 127.0.0.1:8000, or set api.keys"
-        };
-        reader.refuse("api.listen", self.listen, allowed);
+        let allowed = "a loopback address such as 127.0.0.1:8000, or at least one key in api.keys";
+        reader.reject(
+            "api.listen",
+            format!("{:?}", self.listen),
+            allowed.to_owned(),
+        );
         if self.create_missing {
-            let allowed = "false, or set api.keys: anyone who reaches a public address could \
-                           create subscriptions";
-            reader.refuse("ingestion.create_missing", true, allowed);
+            let allowed = "false, or at least one key in api.keys: otherwise anyone who reaches \
+                           api.listen could create subscriptions";
+            reader.reject(
+                "ingestion.create_missing",
+                "true".to_owned(),
+                allowed.to_owned(),
+            );
         }
     }
 }
 
-fn is_key(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b',';
-    (16..=256).contains(&text.len()) && text.bytes().all(plain)
+fn key() -> Kind<SecretString> {
+    const LENGTH: RangeInclusive<usize> = 16..=256;
+    let (min, max) = (LENGTH.start(), LENGTH.end());
+    let allowed = format!("{min} to {max} printable ASCII characters without spaces and commas");
+    kind::text(allowed, |text| {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b',';
+        let is_key = LENGTH.contains(&text.len()) && text.bytes().all(is_plain);
+        is_key.then(|| SecretString::from(text))
+    })
 }

@@ -1,225 +1,258 @@
-//! The `kafka` section: which brokers, which topics, and what else librdkafka is told.
-//! It must not know how topics are made or read.
+//! The `kafka` section: brokers, topics, and librdkafka's properties. It must not know how topics
+//! are created or read.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use figment::value::Value;
 use topology_kafka::{Assignor, GroupProtocol, RESERVED};
 use uuid::Uuid;
 
-use super::parse;
-use super::reader::{PROPERTIES, Reader};
+use super::kind::{self, Kind};
+use super::layers::{PROPERTIES, Value};
+use super::reader::{OptionalSetting, Reader, Setting};
 
-/// What a source topic takes by Kafka's default.
+/// The largest record that a topic takes by Kafka's default.
 const SOURCE_BYTES_MAX: usize = 1_048_588;
 /// The largest record that the service writes, with headers: one of a source topic, and room for
-/// its own headers.
+/// the service's own headers.
 pub const RECORD_BYTES_MAX: usize = SOURCE_BYTES_MAX + 64 * 1_024;
 
 /// The brokers and the topics on them.
 #[derive(Clone)]
 pub struct Kafka {
-    /// `kafka.bootstrap_servers`: `host:port`, several with commas. Default `127.0.0.1:9092`.
+    /// `host:port`, separated by commas.
     pub bootstrap_servers: String,
-    /// `kafka.properties.*`: further properties of librdkafka, such as `security.protocol`, for
-    /// every client. In the environment `_` stands for `.`
-    /// (`WEBHOOK_DELIVERY__KAFKA__PROPERTIES__SECURITY_PROTOCOL`). Those that the service sets
-    /// itself are refused, and so is a `message.max.bytes` below what it writes. Default: none.
-    pub properties: BTreeMap<String, String>,
-    /// `kafka.group_protocol`: `classic`, or `consumer` for the protocol of KIP-848, with which
-    /// the brokers (4.0 or later) assign and set the session timeout. `kafka.assignor`, for
-    /// `classic`: `cooperative-sticky`, `range` or `roundrobin`, the same for all instances.
-    /// Defaults `classic`, `cooperative-sticky`.
     pub group_protocol: GroupProtocol,
-    /// `kafka.group_instance_id`: makes this instance a static member of the group; 1–249
-    /// characters of `A-Z a-z 0-9 . _ -`, another one for every instance. Default: none.
     pub group_instance_id: Option<String>,
-    /// The `kafka.topics` section.
-    pub topics: Topics,
-    /// `kafka.id_namespace`: the uuid in which ids of events without one are made. Default: none,
-    /// then the cluster's id stands for it.
+    /// The namespace of the ids of events that come without one.
     pub id_namespace: Option<Uuid>,
+    /// Properties of librdkafka for every client. None of them is reserved by the service.
+    pub properties: BTreeMap<String, String>,
+    pub topics: Topics,
 }
 
 impl fmt::Debug for Kafka {
-    /// Shows the names of the properties only: their values hold passwords.
+    /// Shows the names of the properties only, because their values may be passwords.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Kafka")
             .field("bootstrap_servers", &self.bootstrap_servers)
-            .field("properties", &self.properties.keys())
             .field("group_protocol", &self.group_protocol)
             .field("group_instance_id", &self.group_instance_id)
-            .field("topics", &self.topics)
             .field("id_namespace", &self.id_namespace)
+            .field("properties", &self.properties.keys())
+            .field("topics", &self.topics)
             .finish()
     }
 }
 
-/// Names and sizes of the topics. Names: 1–249 characters of `A-Z a-z 0-9 . _ -`, all different.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topics {
-    /// `kafka.topics.payload`: where producers put events. Default `webhook_payload`.
-    pub payload: String,
-    /// `kafka.topics.retry`: deliveries to be tried later. Default `retry_sub`.
-    pub retry: String,
-    /// `kafka.topics.dead_letter`: deliveries given up. Default `webhook_dead_letter`.
-    pub dead_letter: String,
-    /// `kafka.topics.payload_partitions`, when it is created here: 1–10000, default 12.
-    pub payload_partitions: i32,
-    /// `kafka.topics.retry_partitions`: a multiple of the number of `retry.tiers`, up to 10000,
-    /// default 24.
-    pub retry_partitions: i32,
-    /// `kafka.topics.replication_factor`, when topics are created here: 1–10, default 1.
-    pub replication_factor: i32,
-}
-
 impl Kafka {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self {
-            bootstrap_servers: reader.take(
-                "kafka.bootstrap_servers",
-                "host:port, several with commas",
-                "127.0.0.1:9092".to_owned(),
-                |value| {
-                    let text = parse::text(value)?;
-                    text.split(',')
-                        .all(|server| is_server(server.trim()))
-                        .then_some(text)
-                },
-            ),
-            properties: properties(reader),
-            group_protocol: group_protocol(reader),
-            group_instance_id: reader.take_optional(
-                "kafka.group_instance_id",
-                "1–249 characters of A-Z a-z 0-9 . _ -",
-                |value| parse::text(value).filter(|name| is_name(name)),
-            ),
-            topics: Topics::read(reader),
-            id_namespace: reader.take_optional("kafka.id_namespace", "a uuid", |value| {
-                parse::text(value)?.parse().ok()
+        reader.begin("kafka", "The brokers, for `log = \"kafka\"`.");
+        let bootstrap_servers = reader.take(Setting {
+            path: "kafka.bootstrap_servers",
+            kind: kind::text("host:port, several separated by commas", |text| {
+                let are_servers = text.split(',').all(|server| is_server(server.trim()));
+                are_servers.then(|| text.to_owned())
             }),
+            default: "127.0.0.1:9092",
+            about: "Names the brokers to connect to first; they name the others.",
+        });
+        let group_protocol = group_protocol(reader);
+        let group_instance_id = reader.take_optional(OptionalSetting {
+            path: "kafka.group_instance_id",
+            kind: kind::name(),
+            unset: "an id kept in `data_dir`",
+            example: "webhook-delivery-1",
+            about: "Makes this instance a static member of its consumer groups, so that it gets \
+                    its partitions back after a restart without a rebalance. Every instance needs \
+                    a different id. With `consumer` as the group protocol there is none unless it \
+                    is set.",
+        });
+        let id_namespace = reader.take_optional(OptionalSetting {
+            path: "kafka.id_namespace",
+            kind: kind::text("a UUID", |text| text.parse().ok()),
+            unset: "made from the id of the cluster or of the embedded log",
+            example: "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+            about: "Sets the namespace in which ids are made for events that come without one. \
+                    Another namespace gives the same events other ids, so receivers cannot \
+                    recognise repeats; set it before topics are moved to another cluster.",
+        });
+        reader.begin(
+            PROPERTIES,
+            "Properties of librdkafka, for TLS and authentication above all.",
+        );
+        let properties = reader.take_properties(
+            format!(
+                "Sets a property of every Kafka client, for example `security.protocol` or \
+             `sasl.password`. In the name of an environment variable `_` stands for `.`, as in \
+             `WEBHOOK_DELIVERY__KAFKA__PROPERTIES__SECURITY_PROTOCOL`. Properties on which the \
+             delivery guarantees depend, such as `acks`, are refused, and so is a \
+             `message.max.bytes` below {RECORD_BYTES_MAX}, the largest record that the service \
+             writes."
+            ),
+            property,
+        );
+        Self {
+            bootstrap_servers,
+            group_protocol,
+            group_instance_id,
+            id_namespace,
+            properties,
+            topics: Topics::read(reader),
         }
     }
+}
+
+/// Names and sizes of the topics. The names are all different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    pub payload: String,
+    pub retry: String,
+    pub dead_letter: String,
+    pub payload_partitions: i32,
+    pub retry_partitions: i32,
+    pub replication_factor: i32,
 }
 
 impl Topics {
     fn read(reader: &mut Reader) -> Self {
+        reader.begin(
+            "kafka.topics",
+            "The topics of either log. Those that are missing are created at start.",
+        );
         let topics = Self {
-            payload: topic(reader, "kafka.topics.payload", "webhook_payload"),
-            retry: topic(reader, "kafka.topics.retry", "retry_sub"),
-            dead_letter: topic(reader, "kafka.topics.dead_letter", "webhook_dead_letter"),
-            payload_partitions: number(reader, "kafka.topics.payload_partitions", 10_000, 12),
-            retry_partitions: number(reader, "kafka.topics.retry_partitions", 10_000, 24),
-            replication_factor: number(reader, "kafka.topics.replication_factor", 10, 1),
+            payload: reader.take(Setting {
+                path: "kafka.topics.payload",
+                kind: topic(),
+                default: "webhook_payload",
+                about: "Names the topic that producers publish events to.",
+            }),
+            retry: reader.take(Setting {
+                path: "kafka.topics.retry",
+                kind: topic(),
+                default: "retry_sub",
+                about: "Names the topic in which deliveries wait for their next attempt.",
+            }),
+            dead_letter: reader.take(Setting {
+                path: "kafka.topics.dead_letter",
+                kind: topic(),
+                default: "webhook_dead_letter",
+                about: "Names the topic of the deliveries that were given up.",
+            }),
+            payload_partitions: reader.take(Setting {
+                path: "kafka.topics.payload_partitions",
+                kind: kind::number(1..=10_000),
+                default: "12",
+                about: "Sets the number of partitions with which the payload topic is created. It \
+                        limits how many instances can share its events.",
+            }),
+            retry_partitions: reader.take(Setting {
+                path: "kafka.topics.retry_partitions",
+                kind: kind::number(1..=10_000),
+                default: "24",
+                about: "Sets the number of partitions with which the retry topic is created: a \
+                        multiple of the number of `retry.tiers`.",
+            }),
+            replication_factor: reader.take(Setting {
+                path: "kafka.topics.replication_factor",
+                kind: kind::number(1..=10),
+                default: "1",
+                about: "Sets the number of brokers that keep a copy of each topic that is \
+                        created. With 1, a broker's disk that fails loses events; use 3 in \
+                        production.",
+            }),
         };
-        let Self {
-            payload,
-            retry,
-            dead_letter,
-            ..
-        } = &topics;
-        if payload == retry || retry == dead_letter || payload == dead_letter {
-            let names = format!("{payload}, {retry}, {dead_letter}");
-            reader.refuse("kafka.topics", names, "three different names");
-        }
+        topics.check_names(reader);
         topics
+    }
+
+    fn check_names(&self, reader: &mut Reader) {
+        let names = [
+            ("kafka.topics.payload", &self.payload),
+            ("kafka.topics.retry", &self.retry),
+            ("kafka.topics.dead_letter", &self.dead_letter),
+        ];
+        for (index, (path, name)) in names.into_iter().enumerate() {
+            let earlier = names.into_iter().take(index);
+            if let Some((other, _)) = earlier.into_iter().find(|(_, other)| *other == name) {
+                let allowed = format!("a name that differs from {other}");
+                reader.reject(path, format!("{name:?}"), allowed);
+            }
+        }
     }
 }
 
+fn topic() -> Kind<String> {
+    kind::name().and_then(", not \".\" or \"..\"", |name| {
+        (name != "." && name != "..").then_some(name)
+    })
+}
+
 fn group_protocol(reader: &mut Reader) -> GroupProtocol {
-    let is_classic = reader.take(
-        "kafka.group_protocol",
-        "classic or consumer",
-        true,
-        |value| match parse::text(value)?.as_str() {
-            "classic" => Some(true),
-            "consumer" => Some(false),
-            _ => None,
-        },
-    );
-    let allowed = "cooperative-sticky, range or roundrobin";
-    let assignor = reader.take_optional("kafka.assignor", allowed, |value| {
-        match parse::text(value)?.as_str() {
-            "cooperative-sticky" => Some(Assignor::CooperativeSticky),
-            "range" => Some(Assignor::Range),
-            "roundrobin" => Some(Assignor::RoundRobin),
-            _ => None,
-        }
+    let is_classic = reader.take(Setting {
+        path: "kafka.group_protocol",
+        kind: kind::choice(&[("classic", true), ("consumer", false)]),
+        default: "classic",
+        about: "Sets how instances share partitions. With `classic` they agree among themselves. \
+                With `consumer` (KIP-848) the brokers, version 4.0 or later, assign; they notice \
+                a killed instance after their own session timeout, 45 s by default.",
+    });
+    let assignor = reader.take_optional(OptionalSetting {
+        path: "kafka.assignor",
+        kind: kind::choice(&[
+            ("cooperative-sticky", Assignor::CooperativeSticky),
+            ("range", Assignor::Range),
+            ("roundrobin", Assignor::RoundRobin),
+        ]),
+        unset: "`cooperative-sticky`",
+        example: "cooperative-sticky",
+        about: "Sets how partitions are assigned with `classic` as the group protocol; the same \
+                for all instances. Only `cooperative-sticky` lets instances keep working on the \
+                partitions that they keep while others move.",
     });
     match assignor {
-        _ if is_classic => assignor.map_or_else(GroupProtocol::default, GroupProtocol::Classic),
+        None if is_classic => GroupProtocol::default(),
+        Some(assignor) if is_classic => GroupProtocol::Classic(assignor),
         None => GroupProtocol::Consumer,
-        Some(_) => {
-            let allowed = "none with kafka.group_protocol=consumer: the brokers assign";
-            reader.refuse("kafka.assignor", "(set)", allowed);
+        Some(assignor) => {
+            let allowed = "no value with kafka.group_protocol=consumer, because the brokers assign";
+            reader.reject(
+                "kafka.assignor",
+                format!("{assignor:?}"),
+                allowed.to_owned(),
+            );
             GroupProtocol::Consumer
         }
     }
 }
 
-fn topic(reader: &mut Reader, path: &'static str, default: &str) -> String {
-    let allowed = "1–249 characters of A-Z a-z 0-9 . _ -, not \".\" or \"..\"";
-    reader.take(path, allowed, default.to_owned(), |value| {
-        parse::text(value).filter(|name| is_name(name) && name != "." && name != "..")
-    })
-}
-
-fn number(reader: &mut Reader, path: &'static str, max: u64, default: i32) -> i32 {
-    reader.take(
-        path,
-        &format!("a whole number, 1–{max}"),
-        default,
-        |value| i32::try_from(parse::integer(value, 1..=max)?).ok(),
-    )
-}
-
-fn properties(reader: &mut Reader) -> BTreeMap<String, String> {
-    let mut properties = BTreeMap::new();
-    for (name, (value, source)) in reader.take_properties() {
-        match property(&name, &value) {
-            Ok(text) => drop(properties.insert(name, text)),
-            Err(allowed) => {
-                // No value is shown: passwords are among them.
-                let (path, hidden) = (format!("{PROPERTIES}.{name}"), "(hidden)".to_owned());
-                reader.push(&path, hidden, &allowed, source);
-            }
-        }
-    }
-    properties
-}
-
-/// The text of a property, or what else to do.
+/// Returns the text of a property, or what to do instead of setting it.
 fn property(name: &str, value: &Value) -> Result<String, String> {
     if RESERVED.contains(&name) {
-        let allowed = match name {
-            "bootstrap.servers" | "metadata.broker.list" => "use kafka.bootstrap_servers",
-            "group.id" => "use application_id",
-            "group.instance.id" => "use kafka.group_instance_id",
-            "group.protocol" => "use kafka.group_protocol",
-            "partition.assignment.strategy" => "use kafka.assignor",
-            _ => "not to be set: no loss depends on the service's own value",
+        let remedy = match name {
+            "bootstrap.servers" | "metadata.broker.list" => "use kafka.bootstrap_servers instead",
+            "group.id" => "use application_id instead",
+            "group.instance.id" => "use kafka.group_instance_id instead",
+            "group.protocol" => "use kafka.group_protocol instead",
+            "partition.assignment.strategy" => "use kafka.assignor instead",
+            _ => "cannot be set, because the delivery guarantees depend on the service's value",
         };
-        return Err(allowed.to_owned());
+        return Err(remedy.to_owned());
     }
-    let text = parse::text(value).ok_or("text, a number or a boolean".to_owned())?;
-    let takes_ours = |text: &str| {
+    let text = value
+        .text()
+        .ok_or("expected a text, a number, true or false")?;
+    let is_large_enough = |text: &str| {
         text.parse::<usize>()
             .is_ok_and(|max| max >= RECORD_BYTES_MAX)
     };
-    if name == "message.max.bytes" && !takes_ours(&text) {
+    if name == "message.max.bytes" && !is_large_enough(text) {
         return Err(format!(
-            "at least {RECORD_BYTES_MAX}: records of that size are written"
+            "expected at least {RECORD_BYTES_MAX}, because the service writes records of that size"
         ));
     }
-    Ok(text)
-}
-
-/// Whether Kafka takes it as the name of a topic, a group or an instance.
-pub(super) fn is_name(text: &str) -> bool {
-    let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
-    (1..=249).contains(&text.len()) && text.chars().all(plain)
+    Ok(text.to_owned())
 }
 
 fn is_server(text: &str) -> bool {

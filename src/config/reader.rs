@@ -1,221 +1,215 @@
-//! Layers defaults, file, environment and flags, hands out the members one by one and collects
-//! every error on the way. It must not know any member: each section reads its own.
+//! Hands out the settings one by one, collects every error on the way, and remembers what it was
+//! asked for: that is the reference of all settings. It must not know any setting: each section
+//! reads its own.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::path::Path;
+use std::collections::BTreeMap;
 
-use figment::providers::{Format, Toml};
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use super::error::{ConfigError, ConfigErrors};
+use super::kind::Kind;
+use super::layers::{Given, Layers, PROPERTIES, Value, variable_name};
 
-use super::parse;
+const HIDDEN: &str = "(hidden)";
 
-/// What every variable of ours starts with; two underscores separate a section from its member.
-pub(super) const VARIABLE_PREFIX: &str = "WEBHOOK_DELIVERY__";
+/// A setting with a default.
+pub(super) struct Setting<T> {
+    /// The section and the name, with dots.
+    pub path: &'static str,
+    pub kind: Kind<T>,
+    /// The default, as in an environment variable. It is parsed like any other value.
+    pub default: &'static str,
+    /// What the setting does, in sentences for operators.
+    pub about: &'static str,
+}
 
-/// The section whose members are another program's names, with dots in them.
-pub(super) const PROPERTIES: &str = "kafka.properties";
+/// A setting that has no value unless it is set.
+pub(super) struct OptionalSetting<T> {
+    pub path: &'static str,
+    pub kind: Kind<T>,
+    /// What applies where it is not set, as the documentation's column of defaults says it.
+    pub unset: &'static str,
+    /// A value for the example file.
+    pub example: &'static str,
+    pub about: &'static str,
+}
 
-/// One thing that is wrong with the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The member, as a dotted path.
-    pub path: String,
-    /// What it was set to; hidden where the member is secret.
-    pub value: String,
-    /// What it may be set to, or what else to do.
+/// Some settings with a common first part of their path.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// The common part; empty for the settings without a section.
+    pub path: &'static str,
+    pub about: &'static str,
+    pub entries: Vec<Entry>,
+}
+
+/// What the documentation says of a setting.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub path: &'static str,
+    pub variable: String,
     pub allowed: String,
-    /// Where the value came from.
-    pub source: String,
+    /// The default in TOML; where there is none, what applies instead.
+    pub default: Result<String, &'static str>,
+    /// The line that sets it in the file, with the default or else an example.
+    pub line: String,
+    pub about: String,
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            value,
-            allowed,
-            source,
-        } = self;
-        write!(formatter, "{path} = {value} (from {source}): {allowed}")
-    }
-}
-
-/// Everything that is wrong with the configuration, one line each.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(pub(super) Vec<ConfigError>);
-
-impl ConfigErrors {
-    /// The errors, in the order of the sections.
-    pub fn errors(&self) -> &[ConfigError] {
-        &self.0
-    }
-}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the configuration has {} error(s)", self.0.len())?;
-        self.0
-            .iter()
-            .try_for_each(|error| write!(formatter, "\n  {error}"))
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
-
-/// The layers, flattened to dotted paths, and what was wrong with what was read so far.
-#[derive(Debug)]
+/// The layers, what is wrong with what was read so far, and what was read.
+#[derive(Debug, Default)]
 pub(super) struct Reader {
-    leaves: BTreeMap<String, Leaf>,
-    known: BTreeSet<&'static str>,
+    layers: Layers,
     errors: Vec<ConfigError>,
-}
-
-#[derive(Debug)]
-struct Leaf {
-    value: Value,
-    source: String,
+    sections: Vec<Section>,
+    /// The values as errors show them and their layers, for errors that several settings show
+    /// only together.
+    taken: BTreeMap<&'static str, (String, String)>,
 }
 
 impl Reader {
-    /// Layers `file` under `settings`, later ones over earlier ones. A file that cannot be read at
-    /// all is an error here, since nothing after it is sure.
-    pub(super) fn new(file: Option<&Path>, settings: Vec<Setting>) -> Result<Self, ConfigErrors> {
-        let mut figment = Figment::new();
-        if let Some(path) = file {
-            // The adaptor takes a missing file for an empty one.
-            let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-            Toml::from_str::<Dict>(&text).map_err(|error| unreadable(path, &error))?;
-            figment = figment.merge(Toml::file_exact(path));
+    pub(super) fn new(layers: Layers) -> Self {
+        Self {
+            layers,
+            ..Self::default()
         }
-        for setting in settings {
-            figment = figment.merge(setting);
-        }
-        let layered = figment.data().map_err(|error| {
-            ConfigErrors(vec![ConfigError {
-                path: error.path.join("."),
-                value: "(unreadable)".to_owned(),
-                allowed: error.kind.to_string(),
-                source: "the layered configuration".to_owned(),
-            }])
-        })?;
-        let mut reader = Self {
-            leaves: BTreeMap::new(),
-            known: BTreeSet::new(),
-            errors: Vec::new(),
+    }
+
+    /// Begins a section; the settings that are taken next belong to it.
+    pub(super) fn begin(&mut self, path: &'static str, about: &'static str) {
+        self.sections.push(Section {
+            path,
+            about,
+            entries: Vec::new(),
+        });
+    }
+
+    /// Returns the value of a setting. Where it is not set, or is set to what is not allowed, that
+    /// is the default: the error is kept and all other settings are read too.
+    pub(super) fn take<T: 'static>(&mut self, setting: Setting<T>) -> T {
+        let Setting {
+            path,
+            kind,
+            default,
+            about,
+        } = setting;
+        let written = kind.notation.write(default);
+        self.describe(path, &kind, Ok(written.clone()), &written, about);
+        self.take_value(path, &kind)
+            .unwrap_or_else(|| default_value(&kind, default))
+    }
+
+    /// Returns the value of a setting, `None` where it is not set or is set to what is not allowed.
+    pub(super) fn take_optional<T: 'static>(&mut self, setting: OptionalSetting<T>) -> Option<T> {
+        let OptionalSetting {
+            path,
+            kind,
+            unset,
+            example,
+            about,
+        } = setting;
+        let written = kind.notation.write(example);
+        self.describe(path, &kind, Err(unset), &written, about);
+        self.take_value(path, &kind)
+    }
+
+    fn take_value<T: 'static>(&mut self, path: &'static str, kind: &Kind<T>) -> Option<T> {
+        let Given { value, origin } = self.layers.take(path)?;
+        let shown = if kind.is_secret {
+            HIDDEN.to_owned()
+        } else {
+            value.shown()
         };
-        for (key, value) in layered.get(&Profile::Default).into_iter().flatten() {
-            reader.flatten(key.clone(), value, &figment);
+        let parsed = kind.parse(&value);
+        if parsed.is_none() {
+            self.errors.push(ConfigError::Invalid {
+                path: path.to_owned(),
+                value: shown,
+                origin,
+                allowed: kind.allowed.clone(),
+            });
+        } else {
+            self.taken.insert(path, (shown, origin));
         }
-        Ok(reader)
+        parsed
     }
 
-    fn flatten(&mut self, path: String, value: &Value, figment: &Figment) {
-        if let Some(members) = value.as_dict() {
-            for (key, member) in members {
-                self.flatten(format!("{path}.{key}"), member, figment);
+    fn describe<T>(
+        &mut self,
+        path: &'static str,
+        kind: &Kind<T>,
+        default: Result<String, &'static str>,
+        example: &str,
+        about: &str,
+    ) {
+        let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
+        self.push_entry(Entry {
+            path,
+            variable: variable_name(path),
+            allowed: kind.allowed.clone(),
+            default,
+            line: format!("{name} = {example}"),
+            about: about.to_owned(),
+        });
+    }
+
+    /// Returns librdkafka's properties by name. `parse` returns the text of one, or else what to
+    /// do instead of setting it.
+    pub(super) fn take_properties(
+        &mut self,
+        about: String,
+        parse: impl Fn(&str, &Value) -> Result<String, String>,
+    ) -> BTreeMap<String, String> {
+        self.push_entry(Entry {
+            path: "kafka.properties.<property>",
+            variable: variable_name("kafka.properties.<property>"),
+            allowed: "a text, a number, true or false".to_owned(),
+            default: Err("librdkafka's"),
+            line: "\"security.protocol\" = \"SASL_SSL\"".to_owned(),
+            about,
+        });
+        let mut properties = BTreeMap::new();
+        for (name, Given { value, origin }) in self.layers.take_below(PROPERTIES) {
+            match parse(&name, &value) {
+                Ok(text) => drop(properties.insert(name, text)),
+                // The value is not shown: it may be a password.
+                Err(remedy) => self.errors.push(ConfigError::Refused {
+                    path: format!("{PROPERTIES}.{name}"),
+                    origin,
+                    remedy,
+                }),
             }
-            return;
         }
-        let metadata = figment.get_metadata(value.tag());
-        let source = metadata.map_or_else(String::new, |metadata| match &metadata.source {
-            Some(source) => source.to_string(),
-            None => metadata.name.to_string(),
-        });
-        self.leaves.insert(
-            path,
-            Leaf {
-                value: value.clone(),
-                source,
-            },
-        );
+        properties
     }
 
-    /// The member at `path`, or `default` where it is not set or is wrong; what is wrong is kept
-    /// with `allowed`, which says what would be right.
-    pub(super) fn take<T>(
-        &mut self,
-        path: &'static str,
-        allowed: &str,
-        default: T,
-        parse: impl FnOnce(&Value) -> Option<T>,
-    ) -> T {
-        self.take_optional(path, allowed, parse).unwrap_or(default)
-    }
-
-    /// The member at `path`, `None` where it is not set or is wrong.
-    pub(super) fn take_optional<T>(
-        &mut self,
-        path: &'static str,
-        allowed: &str,
-        parse: impl FnOnce(&Value) -> Option<T>,
-    ) -> Option<T> {
-        let leaf = self.take_leaf(path)?;
-        let parsed = parse(&leaf.value);
-        if parsed.is_none() {
-            self.push(path, shown(&leaf.value), allowed, leaf.source);
+    fn push_entry(&mut self, entry: Entry) {
+        if let Some(section) = self.sections.last_mut() {
+            section.entries.push(entry);
         }
-        parsed
     }
 
-    /// As [`Reader::take_optional`], for a member that no error may show.
-    pub(super) fn take_secret<T>(
-        &mut self,
-        path: &'static str,
-        allowed: &str,
-        parse: impl FnOnce(&Value) -> Option<T>,
-    ) -> Option<T> {
-        let leaf = self.take_leaf(path)?;
-        let parsed = parse(&leaf.value);
-        if parsed.is_none() {
-            self.push(path, "(hidden)".to_owned(), allowed, leaf.source);
-        }
-        parsed
-    }
-
-    /// Everything below [`PROPERTIES`], by the rest of its path.
-    pub(super) fn take_properties(&mut self) -> BTreeMap<String, (Value, String)> {
-        self.known.insert(PROPERTIES);
-        let prefix = format!("{PROPERTIES}.");
-        let below = self
-            .leaves
-            .extract_if(.., |path, _| path.starts_with(&prefix));
-        below
-            .map(|(path, leaf)| {
-                let name = path.strip_prefix(&prefix).unwrap_or(&path).to_owned();
-                (name, (leaf.value, leaf.source))
-            })
-            .collect()
-    }
-
-    /// Keeps an error that only several members together show.
-    pub(super) fn refuse(&mut self, path: &str, value: impl fmt::Display, allowed: &str) {
-        self.push(
-            path,
-            value.to_string(),
-            allowed,
-            "all layers together".to_owned(),
-        );
-    }
-
-    /// Keeps an error of a member that was taken with its source.
-    pub(super) fn push(&mut self, path: &str, value: String, allowed: &str, source: String) {
-        let (path, allowed) = (path.to_owned(), allowed.to_owned());
-        self.errors.push(ConfigError {
-            path,
+    /// Keeps an error that several settings show only together; `value` is the one in effect.
+    pub(super) fn reject(&mut self, path: &'static str, value: String, allowed: String) {
+        let taken = self.taken.get(path).cloned();
+        let (value, origin) = taken.unwrap_or_else(|| (value, "the default".to_owned()));
+        self.errors.push(ConfigError::Invalid {
+            path: path.to_owned(),
             value,
+            origin,
             allowed,
-            source,
         });
     }
 
-    /// Every error, those for members that nobody took included.
+    /// Returns every error, those of settings that do not exist included.
     pub(super) fn finish(mut self) -> Result<(), ConfigErrors> {
-        for (path, leaf) in std::mem::take(&mut self.leaves) {
-            let allowed = self.neighbours(&path);
-            // An unknown member may be a misspelt secret.
-            self.push(&path, "(hidden)".to_owned(), &allowed, leaf.source);
+        let layers = std::mem::take(&mut self.layers);
+        for (path, Given { origin, .. }) in layers.into_rest() {
+            // The value is not shown: the name may be a misspelt one of a secret.
+            let remedy = self.neighbours(&path);
+            self.errors.push(ConfigError::Refused {
+                path,
+                origin,
+                remedy,
+            });
         }
         if self.errors.is_empty() {
             Ok(())
@@ -224,78 +218,36 @@ impl Reader {
         }
     }
 
-    fn take_leaf(&mut self, path: &'static str) -> Option<Leaf> {
-        self.known.insert(path);
-        self.leaves.remove(path)
+    /// Returns the sections that were read.
+    pub(super) fn into_sections(self) -> Vec<Section> {
+        self.sections
     }
 
-    /// What the section of an unknown member has instead.
+    /// Lists what there is in the section that an unknown setting names, or else everywhere.
     fn neighbours(&self, path: &str) -> String {
-        let section = path.rsplit_once('.').map_or("", |(section, _)| section);
-        let within = |known: &&&str| {
-            let rest = if section.is_empty() {
-                Some(**known)
-            } else {
-                known.strip_prefix(section)
-            };
-            rest.is_some_and(|rest| section.is_empty() || rest.starts_with('.'))
+        let (section, _) = path.rsplit_once('.').unwrap_or_default();
+        let paths = |section: &Section| -> Vec<&str> {
+            section.entries.iter().map(|entry| entry.path).collect()
         };
-        let mut names: Vec<&str> = self.known.iter().filter(within).copied().collect();
-        if names.is_empty() {
-            names = self.known.iter().copied().collect();
+        let found = self.sections.iter().find(|found| found.path == section);
+        if let Some(found) = found.filter(|_| !section.is_empty()) {
+            let known = paths(found).join(", ");
+            return format!("no such setting; [{section}] has {known}");
         }
-        format!("no such member; known here: {}", names.join(", "))
+        let known = self.sections.iter().flat_map(|section| match section.path {
+            "" => paths(section),
+            path => vec![path],
+        });
+        let known: Vec<&str> = known.collect();
+        format!("no such setting; there are {}", known.join(", "))
     }
 }
 
-fn unreadable(path: &Path, error: &dyn fmt::Display) -> ConfigErrors {
-    ConfigErrors(vec![ConfigError {
-        path: "(file)".to_owned(),
-        value: path.display().to_string(),
-        allowed: format!("a readable file in TOML; {}", error.to_string().trim_end()),
-        source: "the flag --config or its default".to_owned(),
-    }])
-}
-
-/// A value as an error shows it.
-fn shown(value: &Value) -> String {
-    match (parse::text(value), value.as_array()) {
-        (Some(text), _) => format!("{text:?}"),
-        (None, Some(elements)) => {
-            let elements: Vec<String> = elements.iter().map(shown).collect();
-            format!("[{}]", elements.join(", "))
-        }
-        (None, None) => "(a section)".to_owned(),
-    }
-}
-
-/// One member as text: a variable of the environment, or a flag.
-#[derive(Debug)]
-pub(super) struct Setting {
-    /// Where it was given, for errors.
-    pub source: String,
-    /// The member, as a dotted path.
-    pub path: String,
-    /// What it was set to.
-    pub text: String,
-}
-
-impl Provider for Setting {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.source.clone())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        // The library's own `nest` drops what follows an empty part; here that is an unknown member.
-        let mut value = Value::from(self.text.as_str());
-        let mut parts = self.path.rsplit('.').peekable();
-        while let Some(part) = parts.next() {
-            let members = Dict::from([(part.to_owned(), value)]);
-            if parts.peek().is_none() {
-                return Ok(Profile::Default.collect(members));
-            }
-            value = Value::from(members);
-        }
-        Ok(Map::new())
-    }
+#[expect(
+    clippy::expect_used,
+    reason = "a test parses the default of every setting"
+)]
+fn default_value<T: 'static>(kind: &Kind<T>, default: &str) -> T {
+    kind.parse(&Value::Text(default.to_owned()))
+        .expect("the default of a setting is allowed")
 }

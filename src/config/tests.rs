@@ -1,11 +1,11 @@
-//! What the configuration takes, what it refuses, and how it says so.
+//! The values that the configuration takes and refuses, the errors, and the generated reference.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use topology_kafka::{Assignor, GroupProtocol};
 
+use super::layers::PROPERTIES;
 use super::*;
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -15,24 +15,42 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Loads layers without the developer's environment and files.
+fn load(
+    file: &str,
+    variables: &[(&str, &str)],
+    sets: &[(&str, &str)],
+) -> Result<Config, ConfigErrors> {
+    let mut layers = Layers::default();
+    layers.add_file("test.toml", file)?;
+    layers.add_variables(&pairs(variables), &telemetry::STANDARD_VARIABLES);
+    layers.add_flags(&pairs(sets));
+    Config::from_layers(layers)
+}
+
 fn with_sets(sets: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
-    Config::from_layers(None, [], &pairs(sets))
+    load("", &[], sets)
+}
+
+fn with_variables(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    load("", variables, &[])
 }
 
 fn with_file(text: &str) -> Result<Config, ConfigErrors> {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(text.as_bytes()).unwrap();
-    Config::from_layers(Some(file.path()), [], &[])
+    load(text, &[], &[])
+}
+
+fn path(error: &ConfigError) -> &str {
+    match error {
+        ConfigError::Invalid { path, .. } | ConfigError::Refused { path, .. } => path,
+        ConfigError::File { file, .. } => file,
+    }
 }
 
 #[track_caller]
 fn check_refused(sets: &[(&str, &str)], paths: &[&str]) {
     let errors = with_sets(sets).unwrap_err();
-    let found: Vec<&str> = errors
-        .errors()
-        .iter()
-        .map(|error| error.path.as_str())
-        .collect();
+    let found: Vec<&str> = errors.errors().iter().map(path).collect();
     assert_eq!(found, paths, "{errors}");
 }
 
@@ -44,32 +62,32 @@ fn defaults_are_complete_and_within_their_bounds() {
     assert_eq!(config.api.listen.to_string(), "127.0.0.1:8000");
     assert_eq!(config.api.body_bytes_max, 262_144);
     assert_eq!(config.kafka.topics.retry, "retry_sub");
-    assert_eq!(config.retry.schedule.len(), 5);
-    assert_eq!(config.retry.tiers.first(), Some(&Duration::ZERO));
+    let schedule = [10, 60, 600, 3_600, 21_600].map(Duration::from_secs);
+    assert_eq!(config.retry.schedule.delays(), schedule);
+    assert_eq!(config.retry.park_schedule, schedule[..3]);
+    assert_eq!(config.retry.tiers.delays()[0], Duration::ZERO);
+    assert_eq!(config.retry.tiers.delays()[1..], schedule);
     assert_eq!(config.delivery.max_age, Duration::from_hours(72));
     assert!(config.delivery.outage_guard);
     assert_eq!(config.roles, [Role::Api, Role::Deliver, Role::Retry]);
 }
 
 #[test]
-fn flags_win_over_the_environment_and_that_over_the_file() {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(b"[delivery]\nconcurrency = 1\nwindow = 1\ntimeout = \"1s\"")
-        .unwrap();
-    let variables = pairs(&[
+fn flags_override_the_environment_which_overrides_the_file() {
+    let file = "[delivery]\nconcurrency = 1\nwindow = 1\ntimeout = \"1s\"";
+    let variables = [
         ("WEBHOOK_DELIVERY__DELIVERY__CONCURRENCY", "2"),
         ("WEBHOOK_DELIVERY__DELIVERY__WINDOW", "2"),
         ("WEBHOOK_DELIVERY_OTHER", "not ours"),
-    ]);
-    let sets = pairs(&[("delivery.concurrency", "3")]);
-    let config = Config::from_layers(Some(file.path()), variables, &sets).unwrap();
+    ];
+    let config = load(file, &variables, &[("delivery.concurrency", "3")]).unwrap();
     assert_eq!(config.delivery.concurrency, 3);
     assert_eq!(config.delivery.window, 2);
     assert_eq!(config.delivery.timeout, Duration::from_secs(1));
 }
 
 #[test]
-fn a_file_sets_every_kind_of_member() {
+fn file_sets_every_kind_of_value() {
     let config = with_file(
         r#"
         log = "kafka"
@@ -102,7 +120,10 @@ fn a_file_sets_every_kind_of_member() {
     assert_eq!(config.kafka.properties["security.protocol"], "SASL_SSL");
     assert_eq!(config.kafka.properties["sasl.mechanism"], "PLAIN");
     assert_eq!(config.kafka.properties["queued.min.messages"], "100");
-    assert_eq!(config.retry.schedule[0], Duration::from_millis(100));
+    assert_eq!(
+        config.retry.schedule.delays()[0],
+        Duration::from_millis(100)
+    );
     assert_eq!(config.egress.allow.len(), 2);
     assert_eq!(config.delivery.in_flight_bytes, 8 << 20);
     assert!(!config.delivery.outage_guard);
@@ -110,7 +131,7 @@ fn a_file_sets_every_kind_of_member() {
 
 #[test]
 fn the_environment_sets_lists_and_properties() {
-    let variables = pairs(&[
+    let variables = [
         (
             "WEBHOOK_DELIVERY__KAFKA__PROPERTIES__SECURITY_PROTOCOL",
             "SSL",
@@ -123,8 +144,8 @@ fn the_environment_sets_lists_and_properties() {
         ("WEBHOOK_DELIVERY__ROLES", "api,retry"),
         ("WEBHOOK_DELIVERY__API__LISTEN", "0.0.0.0:80"),
         ("WEBHOOK_DELIVERY__INGESTION__CREATE_MISSING", "true"),
-    ]);
-    let config = Config::from_layers(None, variables, &[]).unwrap();
+    ];
+    let config = with_variables(&variables).unwrap();
     assert_eq!(config.kafka.properties["security.protocol"], "SSL");
     // A key of digits keeps its leading zero.
     assert_eq!(config.api.keys[0].expose_secret(), "0123456789012345");
@@ -134,7 +155,7 @@ fn the_environment_sets_lists_and_properties() {
 }
 
 #[test]
-fn all_errors_are_told_at_once_with_path_value_and_range() {
+fn all_errors_are_reported_at_once() {
     let errors = with_sets(&[
         ("delivery.concurrency", "0"),
         ("delivery.timeout", "soon"),
@@ -146,12 +167,17 @@ fn all_errors_are_told_at_once_with_path_value_and_range() {
     .unwrap_err();
     let text = errors.to_string();
     for line in [
-        "kafka.topics.payload = \"a b\" (from the flag --set): 1–249 characters",
-        "delivery.concurrency = \"0\" (from the flag --set): a whole number, 1–100000",
-        "delivery.timeout = \"soon\" (from the flag --set): a length of time, 100ms–5m",
-        "retry.schedule = \"1s,2s\" (from the flag --set): exactly five lengths of time",
-        "retry.park_schedule = \"0s\" (from the flag --set): 1–8 lengths of time",
-        "delivery.concurency = (hidden) (from the flag --set): no such member; known here: \
+        "6 errors in the configuration",
+        "kafka.topics.payload = \"a b\" (from the flag --set): expected 1 to 249 \
+         characters of A-Z a-z 0-9 . _ -, not \".\" or \"..\"",
+        "delivery.concurrency = \"0\" (from the flag --set): expected a whole number from 1 to \
+         100000",
+        "delivery.timeout = \"soon\" (from the flag --set): expected a duration from 100ms to 5m",
+        "retry.schedule = \"1s,2s\" (from the flag --set): expected a list of exactly 5 items; \
+         each item is a duration from 1ms to 30d",
+        "retry.park_schedule = \"0s\" (from the flag --set): expected a list of 1 to 8 items; \
+         each item is a duration from 1ms to 30d",
+        "delivery.concurency (from the flag --set): no such setting; [delivery] has \
          delivery.concurrency, ",
     ] {
         assert!(text.contains(line), "{line:?} is not in {text}");
@@ -160,14 +186,12 @@ fn all_errors_are_told_at_once_with_path_value_and_range() {
 }
 
 #[test]
-fn an_unknown_variable_of_ours_is_refused_by_its_name() {
-    let variables = pairs(&[("WEBHOOK_DELIVERY__KAFKA__BROKERS", "a:1")]);
-    let errors = Config::from_layers(None, variables, &[])
-        .unwrap_err()
-        .to_string();
+fn unknown_variable_of_the_service_is_refused() {
+    let variables = [("WEBHOOK_DELIVERY__KAFKA__BROKERS", "a:1")];
+    let errors = with_variables(&variables).unwrap_err().to_string();
     assert!(errors.contains("kafka.brokers"), "{errors}");
     assert!(
-        errors.contains("the variable WEBHOOK_DELIVERY__KAFKA__BROKERS"),
+        errors.contains("the environment variable WEBHOOK_DELIVERY__KAFKA__BROKERS"),
         "{errors}"
     );
     assert!(errors.contains("kafka.bootstrap_servers"), "{errors}");
@@ -178,17 +202,53 @@ fn unknown_sections_and_sections_of_the_wrong_kind_are_refused() {
     check_refused(&[("telepathy.on", "true")], &["telepathy.on"]);
     check_refused(&[("", "true")], &[""]);
     let errors = with_file("api = 3").unwrap_err();
-    assert_eq!(errors.errors()[0].path, "api");
+    assert_eq!(path(&errors.errors()[0]), "api");
     let errors = with_file("[store]\nurl = \"sqlite:x\"").unwrap_err();
-    assert_eq!(errors.errors()[0].path, "store.url");
+    assert_eq!(path(&errors.errors()[0]), "store.url");
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_an_error() {
-    let missing = Config::from_layers(Some(Path::new("no/such.toml")), [], &[]).unwrap_err();
-    assert!(missing.to_string().contains("no/such.toml"), "{missing}");
-    let broken = with_file("store = ").unwrap_err();
-    assert!(broken.to_string().contains("TOML"), "{broken}");
+fn file_that_cannot_be_read_is_an_error() {
+    let missing = Config::load(Some(Path::new("no/such.toml")), &[]).unwrap_err();
+    let expected = "no/such.toml: cannot be read: ";
+    assert!(missing.to_string().contains(expected), "{missing}");
+    let broken = with_file("log = \"kafka\"\nstore = ").unwrap_err();
+    let expected = "test.toml: line 2 is not TOML: ";
+    assert!(broken.to_string().contains(expected), "{broken}");
+}
+
+#[test]
+fn error_names_the_layer_of_its_value() {
+    let variables = [("WEBHOOK_DELIVERY__DELIVERY__WINDOW", "0")];
+    let file = "[delivery]\n\ntimeout = \"1ms\"";
+    let errors = load(file, &variables, &[("delivery.workers", "0")]).unwrap_err();
+    let text = errors.to_string();
+    for line in [
+        "delivery.timeout = \"1ms\" (from test.toml line 3): ",
+        "delivery.window = \"0\" (from the environment variable \
+         WEBHOOK_DELIVERY__DELIVERY__WINDOW): ",
+        "delivery.workers = \"0\" (from the flag --set): ",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in {text}");
+    }
+}
+
+#[test]
+fn error_of_several_settings_names_the_layer_too() {
+    let variables = [("WEBHOOK_DELIVERY__API__LISTEN", "0.0.0.0:80")];
+    let errors = load(
+        "[retry]\ntiers = [\"0s\", \"1s\", \"2s\", \"3s\", \"4s\"]",
+        &variables,
+        &[],
+    );
+    let text = errors.unwrap_err().to_string();
+    for line in [
+        "api.listen = \"0.0.0.0:80\" (from the environment variable \
+         WEBHOOK_DELIVERY__API__LISTEN): expected a loopback address",
+        "kafka.topics.retry_partitions = 24 (from the default): expected a multiple of 5",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in {text}");
+    }
 }
 
 #[test]
@@ -231,7 +291,7 @@ fn partitions_are_shared_as_the_protocol_and_the_assignor_say() {
 }
 
 #[test]
-fn properties_that_guard_against_loss_are_refused() {
+fn properties_that_the_guarantees_need_are_refused() {
     for name in [
         "group.id",
         "enable.auto.commit",
@@ -241,12 +301,12 @@ fn properties_that_guard_against_loss_are_refused() {
         let path = format!("{PROPERTIES}.{name}");
         check_refused(&[(&path, "x")], &[&path]);
     }
-    let variables = pairs(&[("WEBHOOK_DELIVERY__KAFKA__PROPERTIES__GROUP_ID", "x")]);
-    assert!(Config::from_layers(None, variables, &[]).is_err());
+    let variables = [("WEBHOOK_DELIVERY__KAFKA__PROPERTIES__GROUP_ID", "x")];
+    assert!(with_variables(&variables).is_err());
 }
 
 #[test]
-fn a_producer_that_could_not_send_what_the_service_writes_is_refused() {
+fn producer_limit_below_the_largest_record_is_refused() {
     let path = format!("{PROPERTIES}.message.max.bytes");
     for bytes in ["1000000", "1114123", "a lot"] {
         check_refused(&[(&path, bytes)], &[&path]);
@@ -271,7 +331,7 @@ fn bad_values_are_refused_wherever_they_are() {
     );
     check_refused(
         &[("kafka.topics.retry", "webhook_payload")],
-        &["kafka.topics"],
+        &["kafka.topics.retry"],
     );
     check_refused(
         &[("kafka.topics.retry_partitions", "25")],
@@ -308,6 +368,8 @@ fn secrets_are_in_no_error_and_in_no_debug_output() {
     .unwrap_err();
     assert_eq!(errors.errors().len(), 4);
     assert!(!format!("{errors} {errors:?}").contains("hunter2"));
+    let errors = with_file("api.keys = [\"hunter2").unwrap_err();
+    assert!(!format!("{errors} {errors:?}").contains("hunter2"));
     let config = with_sets(&[
         ("api.keys", "hunter2hunter2hunter2"),
         ("store", "mysql://user:hunter2@h/d"),
@@ -318,9 +380,9 @@ fn secrets_are_in_no_error_and_in_no_debug_output() {
 }
 
 #[test]
-fn the_standard_variable_names_the_endpoint_unless_ours_does() {
+fn standard_variable_sets_the_endpoint_unless_ours_does() {
     let endpoint = |variables: &[(&str, &str)]| {
-        let config = Config::from_layers(None, pairs(variables), &[]).unwrap();
+        let config = with_variables(variables).unwrap();
         config.telemetry.otlp_endpoint.map(String::from)
     };
     let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
@@ -335,7 +397,7 @@ fn the_standard_variable_names_the_endpoint_unless_ours_does() {
 }
 
 #[test]
-fn telemetry_is_bounded_and_takes_no_credentials_in_its_url() {
+fn telemetry_is_bounded_and_takes_no_credentials() {
     check_refused(
         &[
             ("telemetry.otlp_endpoint", "http://user:secret@host:4318"),
@@ -348,4 +410,51 @@ fn telemetry_is_bounded_and_takes_no_credentials_in_its_url() {
             "telemetry.metrics_interval",
         ],
     );
+}
+
+#[test]
+fn reference_and_example_file_are_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, text) in [
+        ("docs/configuration.md", reference()),
+        ("webhook-delivery.example.toml", example_file()),
+    ] {
+        let path = root.join(file);
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            kept == text,
+            "{file} is not current; run UPDATE_GENERATED=1 cargo test --lib config"
+        );
+    }
+}
+
+#[test]
+fn example_file_changes_nothing() {
+    let config = with_file(&example_file()).unwrap();
+    assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn every_line_of_the_example_file_is_allowed() {
+    let example = example_file();
+    let lines = example.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if !setting.starts_with(' ') => setting,
+        _ => line,
+    });
+    let uncommented = lines.collect::<Vec<_>>().join("\n");
+    // The example of a key is refused, so that nobody serves with it.
+    let errors = with_file(&uncommented).unwrap_err();
+    assert_eq!(errors.errors().len(), 1, "{errors}");
+    assert_eq!(path(&errors.errors()[0]), "api.keys");
+    let config =
+        with_file(&uncommented.replace("<output of: openssl rand -hex 24>", "0123456789abcdef"));
+    let config = config.unwrap();
+    assert_eq!(config.api.keys.len(), 1);
+    assert_eq!(config.delivery.workers, Some(2));
+    assert_eq!(config.kafka.properties["security.protocol"], "SASL_SSL");
+    assert_eq!(config.retry, Config::default().retry);
+    assert_eq!(config.delivery.timeout, Config::default().delivery.timeout);
 }

@@ -1,5 +1,6 @@
 //! When and where a failed delivery is tried again. Pure: time and randomness are parameters.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use topology::{Standing, partition_of};
@@ -9,6 +10,11 @@ use super::outcome::Outcome;
 
 /// The most tries a delivery gets after its first attempt, apart from those in an outage.
 pub const TRIES_MAX: u8 = 5;
+
+/// The shortest wait that can be configured.
+pub const WAIT_MIN: Duration = Duration::from_millis(1);
+/// The longest wait that can be configured.
+pub const WAIT_MAX: Duration = Duration::from_hours(24 * 30);
 
 /// The tiers of `retry_sub`: a property of the topic. A record lies in the tier whose delay its
 /// wait was rounded up to, so due times rise within a partition.
@@ -21,10 +27,19 @@ pub struct Ladder(Vec<Duration>);
 pub struct ScheduleError(&'static str);
 
 impl Ladder {
-    /// Tiers must begin with zero and rise.
+    /// The number of tiers that a topic can have.
+    pub const COUNT: RangeInclusive<usize> = 2..=16;
+
+    /// Tiers must begin with zero and rise, to at most [`WAIT_MAX`].
     pub fn try_new(tiers: Vec<Duration>) -> Result<Self, ScheduleError> {
-        if tiers.first() != Some(&Duration::ZERO) || tiers.len() > 64 {
-            return Err(ScheduleError("tiers must begin with 0s and be at most 64"));
+        if !Self::COUNT.contains(&tiers.len()) {
+            return Err(ScheduleError("too few or too many tiers"));
+        }
+        if tiers.first() != Some(&Duration::ZERO) {
+            return Err(ScheduleError("the first tier must be 0s"));
+        }
+        if tiers.iter().any(|&delay| delay > WAIT_MAX) {
+            return Err(ScheduleError("a tier is too long"));
         }
         if !tiers.is_sorted_by(|a, b| a < b) {
             return Err(ScheduleError(
@@ -32,6 +47,11 @@ impl Ladder {
             ));
         }
         Ok(Self(tiers))
+    }
+
+    /// Returns the delays of the tiers.
+    pub fn delays(&self) -> &[Duration] {
+        &self.0
     }
 
     /// How many tiers there are; the partitions of the topic are a multiple.
@@ -85,12 +105,26 @@ impl Ladder {
 pub struct Schedule(Vec<Duration>);
 
 impl Schedule {
-    /// One to five delays.
+    /// The number of delays: one before each retry.
+    pub const COUNT: usize = TRIES_MAX as usize;
+
+    /// Takes exactly [`Schedule::COUNT`] delays, each from [`WAIT_MIN`] to [`WAIT_MAX`].
     pub fn try_new(delays: Vec<Duration>) -> Result<Self, ScheduleError> {
-        if (1..=usize::from(TRIES_MAX)).contains(&delays.len()) {
-            return Ok(Self(delays));
+        if delays.len() != Self::COUNT {
+            return Err(ScheduleError("too few or too many delays"));
         }
-        Err(ScheduleError("a schedule has 1 to 5 delays"))
+        if !delays
+            .iter()
+            .all(|delay| (WAIT_MIN..=WAIT_MAX).contains(delay))
+        {
+            return Err(ScheduleError("a delay is too short or too long"));
+        }
+        Ok(Self(delays))
+    }
+
+    /// Returns the delays before retries 1 to 5.
+    pub fn delays(&self) -> &[Duration] {
+        &self.0
     }
 
     /// The wait before a try. `None` when there is no such try.

@@ -146,7 +146,7 @@ fn event_keeps_its_headers_while_tracing_is_off() {
 
 #[tokio::test]
 async fn nothing_is_exported_without_an_endpoint() {
-    let config = Config::load(None, &[]).unwrap();
+    let config = Config::default();
     let (telemetry, exporters) = start(&config, "test").unwrap();
     assert!(exporters.traces.is_none() && exporters.metrics.is_none());
     telemetry.metrics.record_unmatched();

@@ -20,7 +20,7 @@ use webhook_delivery::clock::Clock;
 use webhook_delivery::config::Config;
 use webhook_delivery::domain::id::SubscriptionId;
 use webhook_delivery::domain::outcome::TransportError;
-use webhook_delivery::domain::retry::{Ladder, RetryPolicy, Schedule};
+use webhook_delivery::domain::retry::RetryPolicy;
 use webhook_delivery::domain::subscription::Subscription;
 use webhook_delivery::egress::{Post, PostSupplier, Response};
 use webhook_delivery::pipeline::{OutageWatch, Pipeline, build, exception_handlers, head_of_line};
@@ -213,7 +213,7 @@ fn change(id: SubscriptionId, enabled: bool, tenant_version: i64) -> Change {
 }
 
 fn pipeline(settings: Settings, subscriptions: &Subscriptions, receivers: &Receivers) -> Pipeline {
-    let config = Config::load(None, &[]).unwrap();
+    let config = Config::default();
     let receivers = receivers.clone();
     let watch = || OutageWatch::try_new(OutageConfig::default()).unwrap();
     Pipeline {
@@ -223,11 +223,11 @@ fn pipeline(settings: Settings, subscriptions: &Subscriptions, receivers: &Recei
         concurrency: CONCURRENCY,
         retry_concurrency: 4,
         policy: RetryPolicy {
-            schedule: Schedule::try_new(config.retry.schedule).unwrap(),
+            schedule: config.retry.schedule,
             max_age: settings.max_age,
         },
         park_schedule: config.retry.park_schedule,
-        ladder: Ladder::try_new(config.retry.tiers).unwrap(),
+        ladder: config.retry.tiers,
         retry_partitions: PARTITIONS,
         namespace: Uuid::NAMESPACE_OID,
         record_bytes_max: RECORD_BYTES_MAX,
