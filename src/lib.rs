@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod domain;
 pub mod egress;
 pub mod listen;
+pub mod random;
 pub mod redrive;
 pub mod store;
 pub mod subscriptions;

@@ -70,7 +70,6 @@ mod metrics;
 mod mutation;
 mod named;
 mod offsets;
-mod outage;
 mod partitioner;
 mod processing;
 mod record;
@@ -100,7 +99,6 @@ pub use named::{Consumed, Named, Produced};
 pub use offsets::InvalidOffsetMap;
 #[cfg(feature = "test-util")]
 pub use offsets::complete_above;
-pub use outage::{Attempted, OutageConfig, OutageConfigError, OutageGuard, Standing};
 pub use partitioner::partition_of;
 pub use processing::{Async, CallAgain, MaxInFlight, ProcessingOrder};
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, Record, TopicPartition};
