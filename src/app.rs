@@ -20,7 +20,7 @@ use crate::config::{Config, Role};
 use crate::event_log;
 use crate::ingest::LogIngest;
 use crate::instance;
-use crate::pipeline;
+use crate::pipeline::{self, LogFacts};
 use crate::readiness::{self, Readiness};
 use crate::shutdown;
 use crate::store;
@@ -140,8 +140,13 @@ pub fn print_topology(config: &Config, format: TopologyFormat) -> anyhow::Result
         Handle::current(),
         Metrics::off(),
     );
-    let pipeline = delivery::plan(config, subscriptions, Telemetry::off())?;
-    let described = pipeline::build(&Arc::new(pipeline))?.describe();
+    // The description does not depend on what only the log knows.
+    let facts = LogFacts {
+        retry_partitions: config.kafka.topics.retry_partitions,
+        namespace: Uuid::nil(),
+    };
+    let context = delivery::pipeline_context(config, facts, subscriptions, Telemetry::off())?;
+    let described = pipeline::build(&Arc::new(context))?.describe();
     let text = match format {
         TopologyFormat::Text => described.to_string(),
         TopologyFormat::Mermaid => described.to_mermaid(),

@@ -1,4 +1,5 @@
-//! The wall clock, in the unit that headers and rows use.
+//! The wall clock, in the unit of headers and rows. Policy takes it as a value, so that tests run
+//! on virtual time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,22 +7,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::domain::UnixMillis;
 
-/// What tells deliveries the time. Clones tell the same.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> UnixMillis + Send + Sync>);
 
 impl Clock {
-    /// The clock of the machine.
     pub fn system() -> Self {
-        Self::of(now_ms)
+        Self::from_fn(now_ms)
     }
 
-    /// A clock that shows what `now_ms` answers, as for a test on virtual time.
-    pub fn of(now_ms: impl Fn() -> UnixMillis + Send + Sync + 'static) -> Self {
+    pub fn from_fn(now_ms: impl Fn() -> UnixMillis + Send + Sync + 'static) -> Self {
         Self(Arc::new(now_ms))
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns milliseconds since the epoch.
     pub fn now_ms(&self) -> UnixMillis {
         (self.0)()
     }
@@ -33,7 +31,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// Milliseconds since the epoch, by the clock of the machine.
+/// Returns milliseconds since the epoch, by the clock of the machine.
 pub(crate) fn now_ms() -> UnixMillis {
     let elapsed = SystemTime::now()
         .duration_since(UNIX_EPOCH)

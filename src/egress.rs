@@ -1,4 +1,4 @@
-//! Sends one HTTP request to a receiver that is not trusted: the only user of `reqwest`.
+//! Sends one HTTP request to a receiver that is not trusted. The only user of `reqwest`.
 
 mod guard;
 
@@ -10,34 +10,33 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
 use ipnet::IpNet;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use url::Url;
 
 use crate::domain::outcome::{TransportError, parse_retry_after};
 use guard::{Guard, GuardedResolver};
 
-/// How receivers are contacted.
 #[derive(Clone, Debug)]
 pub struct EgressConfig {
-    /// Special ranges that may be contacted all the same.
+    /// Special-purpose ranges that may be contacted nevertheless.
     pub allow: Vec<IpNet>,
-    /// The whole exchange: name, connection, TLS, headers and body.
+    /// The deadline of the whole exchange: name resolution, connection, TLS, headers and body.
     pub timeout: Duration,
-    /// Of a response body at most this much is read.
+    /// The most that is read of a response body.
     pub response_bytes_max: usize,
 }
 
-/// The client can not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client can not be made")]
+#[error("failed to create the HTTP client")]
 pub struct EgressError(#[from] reqwest::Error);
 
-/// What a worker posts with.
+/// Sends the requests of one worker.
 pub trait Post {
-    /// Posts the body. Ends within the deadline of an attempt; dropping the future ends the
-    /// exchange. `now_ms` is what a `Retry-After` with a date is measured from.
+    /// Posts the body within the deadline of an attempt. Dropping the future ends the exchange. A
+    /// `Retry-After` with a date is converted to a wait that starts at `now_ms`.
     fn post(
         &self,
         url: Url,
@@ -49,24 +48,22 @@ pub trait Post {
 
 type Supply = dyn Fn() -> Result<Rc<dyn Post>, EgressError> + Send + Sync;
 
-/// Makes what each worker posts with: it stays on the worker's thread, with its connections.
+/// Creates a [`Post`] for each worker. It stays on the worker's thread, with its connections.
 #[derive(Clone)]
 pub struct PostSupplier(Arc<Supply>);
 
 impl PostSupplier {
-    /// Posts by HTTP.
     pub fn http(config: EgressConfig) -> Self {
-        Self::of(move || Ok(Rc::new(Egress::new(&config)?)))
+        Self::from_fn(move || Ok(Rc::new(Egress::new(&config)?)))
     }
 
-    /// Posts with what `make` makes, as for a test without receivers.
-    pub fn of(
-        make: impl Fn() -> Result<Rc<dyn Post>, EgressError> + Send + Sync + 'static,
+    pub fn from_fn(
+        create: impl Fn() -> Result<Rc<dyn Post>, EgressError> + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(make))
+        Self(Arc::new(create))
     }
 
-    pub(crate) fn make(&self) -> Result<Rc<dyn Post>, EgressError> {
+    pub(crate) fn create(&self) -> Result<Rc<dyn Post>, EgressError> {
         (self.0)()
     }
 }
@@ -77,7 +74,7 @@ impl fmt::Debug for PostSupplier {
     }
 }
 
-/// An HTTP client with its own connections. One is made for each worker.
+/// An HTTP client with its own connections. Each worker has one.
 #[derive(Clone, Debug)]
 pub struct Egress {
     client: reqwest::Client,
@@ -85,17 +82,17 @@ pub struct Egress {
     response_bytes_max: usize,
 }
 
-/// The parts of a response that count.
+/// The parts of a response that decide the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The status.
     pub status: u16,
     /// The wait that the receiver asked for.
     pub retry_after: Option<Duration>,
 }
 
 impl Egress {
-    /// Makes the client: no redirects, no proxy of the environment, no hidden retries.
+    /// Creates a client that follows no redirects, ignores proxies of the environment, and does not
+    /// retry by itself.
     pub fn new(config: &EgressConfig) -> Result<Self, EgressError> {
         let guard = Guard::new(config.allow.clone());
         let client = reqwest::Client::builder()
@@ -106,8 +103,8 @@ impl Egress {
             .timeout(config.timeout)
             .connect_timeout(config.timeout.min(Duration::from_secs(5)))
             .pool_idle_timeout(Duration::from_secs(25))
-            // As many as were in flight at once, which is bounded: with fewer, a receiver of many
-            // deliveries is connected to again and again.
+            // The number of idle connections is bounded by the number of attempts in flight. A
+            // lower limit would reconnect to a receiver of many deliveries again and again.
             .pool_max_idle_per_host(usize::MAX)
             .dns_resolver(GuardedResolver(guard.clone()))
             .user_agent(concat!("webhook-delivery/", env!("CARGO_PKG_VERSION")))
@@ -119,7 +116,7 @@ impl Egress {
         })
     }
 
-    /// Posts the body. Ends within the timeout; dropping the future ends the exchange.
+    /// Does the same as [`Post::post`].
     pub async fn post(
         &self,
         url: Url,

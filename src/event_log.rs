@@ -118,7 +118,7 @@ pub(crate) fn topics(config: &Config) -> [TopicSpec; 3] {
     let retry = TopicSpec {
         name: topics.retry.clone(),
         partitions: topics.retry_partitions,
-        partitions_multiple_of: i32::try_from(config.retry.tiers.tiers()).unwrap_or(1),
+        partitions_multiple_of: i32::try_from(config.retry.tiers.count()).unwrap_or(1),
         log_append_time: true,
         ..dead_letter.clone()
     };

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod egress;
+pub mod random;
 pub mod store;
 pub mod subscriptions;
 pub mod telemetry;

@@ -1,98 +1,114 @@
-//! The whole flow on one screen: from a record of `webhook_payload` or `retry_sub` to a
-//! delivery, a record that waits in `retry_sub`, or a dead letter.
+//! The whole flow on one screen: each record of `webhook_payload` or `retry_sub` becomes
+//! deliveries, and each delivery is delivered, rescheduled in `retry_sub`, or dead-lettered.
 
+mod context;
+mod decode;
 mod deliver;
-mod failed;
+mod encode;
 mod fan_out;
-mod join;
+mod lookup;
 mod outage;
-mod read;
-mod step;
-mod write;
+mod plan;
+mod recovery;
 
 use std::sync::Arc;
 
 use topology::{Async, Consumed, KStream, MaxInFlight, Named, Produced, StreamsBuilder};
 use topology::{Topology, TopologyError};
 
-pub use failed::{exception_handlers, head_of_line};
-use join::{Joined, SubscriptionTable};
-pub use outage::OutageWatch;
-pub use step::Pipeline;
-use step::{End, Parcel, Step};
+pub use context::{LogFacts, PipelineContext};
+use context::{bind, bind_ref};
+use lookup::{Joined, SubscriptionTable};
+pub use outage::OutageMonitor;
+use plan::{Disposition, Plan, WorkItem, split_decided};
+pub use recovery::{exception_handlers, head_of_line};
 
-/// Declares the topology. Its two sub-topologies meet only in the topic `retry_sub`.
-pub fn build(pipeline: &Arc<Pipeline>) -> Result<Topology, TopologyError> {
+/// Declares the topology. Its two sub-topologies are connected only by the topic `retry_sub`.
+pub fn build(context: &Arc<PipelineContext>) -> Result<Topology, TopologyError> {
     let builder = StreamsBuilder::new();
-    // An instance that only serves the API looks nothing up.
-    if !pipeline.deliver && !pipeline.retry {
+    // An instance that serves only the API has no streams, and a table needs one.
+    if !context.reads_payload && !context.reads_retries {
         return builder.build();
     }
-    let subscriptions = builder.global_table(Named::new("subscriptions"), join::table(pipeline));
-    let first = MaxInFlight::new(pipeline.concurrency);
-    let tries = MaxInFlight::new(pipeline.retry_concurrency);
-    if pipeline.deliver {
-        let read = read::event(pipeline);
-        let events = Consumed::with(read, Named::new("webhook-payload"));
-        let stream = builder.stream(&pipeline.topics.payload, events);
-        send(stream, &subscriptions, pipeline, "", (first, tries));
+    let subscriptions = builder.global_table(Named::new("subscriptions"), lookup::table(context));
+    let limits = Limits {
+        first_attempts: MaxInFlight::new(context.concurrency),
+        retries: MaxInFlight::new(context.retry_concurrency),
+    };
+    if context.reads_payload {
+        let decode = bind_ref(context, PipelineContext::decode_event);
+        let events = Consumed::with(decode, Named::new("webhook-payload"));
+        let stream = builder.stream(&context.topics.payload, events);
+        deliver_all(stream, &subscriptions, context, limits, "");
     }
-    if pipeline.retry {
-        let read = read::parked(pipeline);
-        let due =
-            Consumed::with(read, Named::new("retry-sub")).not_before(read::look_at_ms(pipeline));
-        let stream = builder.stream(&pipeline.topics.retry, due);
-        send(stream, &subscriptions, pipeline, "retry-", (first, tries));
+    if context.reads_retries {
+        let decode = bind_ref(context, PipelineContext::decode_retry);
+        let retries = Consumed::with(decode, Named::new("retry-sub"))
+            .not_before(bind_ref(context, PipelineContext::not_before_ms));
+        let stream = builder.stream(&context.topics.retry, retries);
+        deliver_all(stream, &subscriptions, context, limits, "retry-");
     }
     builder.build()
 }
 
-/// Joins with the subscriptions as they are now, attempts, and branches by what came of it.
-fn send(
-    stream: KStream<Parcel>,
-    subscriptions: &SubscriptionTable,
-    pipeline: &Arc<Pipeline>,
-    prefix: &str,
-    bounds: (MaxInFlight, MaxInFlight),
-) {
-    let named = |name: &str| Named::new(format!("{prefix}{name}"));
-    let (first, tries) = bounds;
-    let to_retry = Produced::with(write::parked(pipeline), named("to-retry-sub"));
-    let to_dead_letter = Produced::with(write::dead(pipeline), named("to-dead-letter"));
-    let (retry, dead_letter) = (
-        pipeline.topics.retry.clone(),
-        pipeline.topics.dead_letter.clone(),
-    );
-    let (joined, delivered) = (named(fan_out::NAME), named("count-delivered"));
-    let ended = named("count-unmatched");
-    let (count_delivered, count_unmatched) =
-        (write::delivered(pipeline), write::unmatched(pipeline));
+/// Both sub-topologies share these, since a retry topic may hold first attempts that waited.
+#[derive(Clone, Copy)]
+struct Limits {
+    first_attempts: MaxInFlight,
+    retries: MaxInFlight,
+}
 
-    stream
+/// Joins each event with its subscriptions as they are now, makes the attempts, and writes or
+/// counts what becomes of each delivery.
+fn deliver_all(
+    events: KStream<WorkItem>,
+    subscriptions: &SubscriptionTable,
+    context: &Arc<PipelineContext>,
+    limits: Limits,
+    prefix: &str,
+) {
+    let name = |operator: &str| Named::new(format!("{prefix}{operator}"));
+    let retry_topic = context.topics.retry.as_str();
+    let dead_letter_topic = context.topics.dead_letter.as_str();
+    let scheduled = bind(context, PipelineContext::encode_scheduled);
+    let dead_letter = bind(context, PipelineContext::encode_dead_letter);
+    let record_delivered = bind(context, PipelineContext::record_delivered);
+    let record_unmatched = bind(context, PipelineContext::record_unmatched);
+    let limit_of = move |plan: &Plan| match plan.attempt_number() {
+        0 => Some(limits.first_attempts),
+        _ => Some(limits.retries),
+    };
+
+    let plans = events
         .left_join(
             subscriptions,
-            join::wanted,
-            |parcel, found| Joined { parcel, found },
-            join::calls(pipeline, named("join-subscriptions")),
+            lookup::query,
+            Joined::new,
+            lookup::calls(context, name("join-subscriptions")),
         )
-        .flat_map_numbered_values(fan_out::steps(pipeline), joined)
-        .process_values_async(
-            deliver::supplier(pipeline),
-            Async::named(named("deliver")).max_in_flight_by(move |step| match step {
-                Step::Attempt(attempt) if attempt.parcel.meta.attempt == 0 => Some(first),
-                Step::Attempt(_) => Some(tries),
-                Step::End(_) => None,
-            }),
-        )
-        .split(named("outcome"))
-        .branch("-delivered", End::into_delivered, move |s| {
-            s.for_each(count_delivered, delivered);
+        .flat_map_numbered_values(
+            bind(context, PipelineContext::fan_out),
+            name(fan_out::OPERATOR),
+        );
+    let (decided, to_attempt) = split_decided(plans, name("plan"));
+    let attempted = to_attempt.process_values_async(
+        deliver::supplier(context),
+        Async::named(name("deliver")).max_in_flight_by(limit_of),
+    );
+    decided
+        .merge(attempted, name("dispositions"))
+        .split(name("outcome"))
+        .branch("-delivered", Disposition::into_delivered, |stream| {
+            stream.for_each(record_delivered, name("count-delivered"));
         })
-        .branch("-failed", End::into_parked, move |s| {
-            s.to(&retry, to_retry);
+        .branch("-failed", Disposition::into_scheduled, |stream| {
+            stream.to(retry_topic, Produced::with(scheduled, name("to-retry-sub")));
         })
-        .branch("-dead", End::into_dead, move |s| {
-            s.to(&dead_letter, to_dead_letter);
+        .branch("-dead", Disposition::into_given_up, |stream| {
+            let produced = Produced::with(dead_letter, name("to-dead-letter"));
+            stream.to(dead_letter_topic, produced);
         })
-        .default_branch("-unmatched", move |s| s.for_each(count_unmatched, ended));
+        .default_branch("-unmatched", |stream| {
+            stream.for_each(record_unmatched, name("count-unmatched"));
+        });
 }

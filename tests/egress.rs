@@ -1,10 +1,10 @@
-//! One request to receivers that can not be trusted, over real sockets.
-#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+//! One request to receivers that cannot be trusted, over real sockets.
+#![expect(clippy::unwrap_used, reason = "a test fails if its setup does")]
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
@@ -27,7 +27,7 @@ async fn post(url: &str, allow: &[&str]) -> Result<Response, TransportError> {
         .await
 }
 
-/// A receiver that reads a request and then does what `answer` does; its URL.
+/// Starts a receiver that reads a request and then runs `answer`. Returns its URL.
 async fn receiver<F>(answer: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> String
 where
     F: Future<Output = ()> + Send + 'static,
@@ -44,7 +44,7 @@ where
     url
 }
 
-async fn say(mut stream: TcpStream, text: &'static str) {
+async fn send(mut stream: TcpStream, text: &'static str) {
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
 }
@@ -52,7 +52,7 @@ async fn say(mut stream: TcpStream, text: &'static str) {
 const LOOPBACK: &[&str] = &["127.0.0.0/8"];
 
 #[tokio::test]
-async fn a_receiver_that_never_answers_ends_at_the_deadline() {
+async fn attempt_to_a_silent_receiver_ends_at_the_deadline() {
     let url = receiver(|stream| async move {
         std::future::pending::<()>().await;
         drop(stream);
@@ -62,7 +62,7 @@ async fn a_receiver_that_never_answers_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn an_endless_body_is_read_up_to_its_cap() {
+async fn endless_body_is_read_up_to_its_limit() {
     let url = receiver(|mut stream| async move {
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n";
         stream.write_all(head).await.unwrap();
@@ -73,16 +73,16 @@ async fn an_endless_body_is_read_up_to_its_cap() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_answered_and_not_followed() {
+async fn redirect_is_returned_and_not_followed() {
     let head = "HTTP/1.1 307 Away\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
-    let url = receiver(move |stream| say(stream, head)).await;
+    let url = receiver(move |stream| send(stream, head)).await;
     assert_eq!(post(&url, LOOPBACK).await.unwrap().status, 307);
 }
 
 #[tokio::test]
-async fn retry_after_is_told() {
+async fn retry_after_is_returned() {
     let head = "HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
-    let url = receiver(move |stream| say(stream, head)).await;
+    let url = receiver(move |stream| send(stream, head)).await;
     let response = post(&url, LOOPBACK).await.unwrap();
     assert_eq!(
         response,
@@ -94,8 +94,8 @@ async fn retry_after_is_told() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_not_allowed_is_never_contacted() {
-    let url = receiver(|_| async { unreachable!("no connection may come") }).await;
+async fn forbidden_address_is_never_contacted() {
+    let url = receiver(|_| async { unreachable!("no connection may be made") }).await;
     assert_eq!(post(&url, &[]).await, Err(TransportError::Blocked));
     let named = url.replace("127.0.0.1", "localhost");
     assert_eq!(post(&named, &[]).await, Err(TransportError::Blocked));
@@ -104,11 +104,11 @@ async fn an_address_that_is_not_allowed_is_never_contacted() {
 }
 
 #[tokio::test]
-async fn no_connection_and_no_http_are_told_apart() {
+async fn refused_connection_and_non_http_are_distinguished() {
     assert_eq!(
         post("http://127.0.0.1:1/", LOOPBACK).await,
         Err(TransportError::Connect)
     );
-    let url = receiver(|stream| say(stream, "not HTTP at all\r\n\r\n")).await;
+    let url = receiver(|stream| send(stream, "not HTTP at all\r\n\r\n")).await;
     assert_eq!(post(&url, LOOPBACK).await, Err(TransportError::Exchange));
 }

@@ -9,7 +9,7 @@ const LINES_MAX: usize = 500;
 /// A crate or module, and the only places that may name it.
 const OWNERS: [(&str, &[&str]); 7] = [
     ("rdkafka::", &["topology/kafka"]),
-    ("reqwest::", &["src/egress", "src/pipeline/deliver.rs"]),
+    ("reqwest::", &["src/egress"]),
     ("sqlx::", &["src/store", "topology/embedded"]),
     ("moka::", &["src/subscriptions"]),
     ("opentelemetry", &["src/telemetry"]),

@@ -10,23 +10,21 @@ use poem::http::{HeaderMap, StatusCode, header};
 use poem::{Request, Response};
 use serde_json::{Value, json};
 use tokio::time::{timeout, timeout_at};
-use topology::{Headers, Position};
+use topology::Headers;
 use url::Url;
-use uuid::Uuid;
 
 use super::problem::{Problem, Violation};
 use super::subscriptions::{SubscriptionView, json_response, store_problem, unknown};
 use super::{ApiState, members, read_body};
-use crate::domain::event::{DEFAULT_TENANT, DecodeError, Event, RawEvent, Route, decode};
+use crate::domain::event::{DEFAULT_TENANT, DecodeError, Event, Route, decode};
 use crate::domain::id::{EventId, SubscriptionId};
+use crate::domain::reason::Reason;
 use crate::domain::subscription::Subscription;
 use crate::store::{NewSubscription, StoreError};
 
 /// Headers that go on with an event, in bytes of names and values together: the log's records
 /// are bounded with them.
 const HEADER_BYTES_MAX: usize = 8 * 1024;
-/// The topic of an event that lies in none yet.
-const NOWHERE: &str = "";
 /// Longest `Idempotency-Key`.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
@@ -120,7 +118,7 @@ pub(super) async fn prepare(
         id,
         idempotency_key,
     } = incoming;
-    let event = decode_incoming(&value, &headers).map_err(|error| decode_problem(&error))?;
+    let event = decode(Some(&value), &headers).map_err(|error| decode_problem(&error))?;
     let id = id.unwrap_or_else(|| own_id(&event, idempotency_key.as_deref()));
     let (key, created) = match &event.route {
         Route::Subscription {
@@ -258,16 +256,15 @@ async fn create(
 /// The id of an event whose sender gave it none in so many words: a CloudEvent has one by its
 /// source, the same that it would get on the log.
 fn own_id(event: &Event, idempotency_key: Option<&str>) -> EventId {
-    let placeholder = EventId::for_origin(Uuid::nil(), NOWHERE, 0, 0, 0);
     let tenant = match &event.route {
         Route::Type { tenant, .. } => tenant,
         // Not the subscription's: the id must not change with whether the store can be asked.
         Route::Subscription { .. } => DEFAULT_TENANT,
     };
-    match idempotency_key {
-        _ if event.id != placeholder => event.id.clone(),
-        Some(key) => EventId::for_idempotency_key(tenant, key),
-        None => EventId::new_v7(),
+    match (&event.id, idempotency_key) {
+        (Some(id), _) => id.clone(),
+        (None, Some(key)) => EventId::for_idempotency_key(tenant, key),
+        (None, None) => EventId::new_v7(),
     }
 }
 
@@ -275,10 +272,10 @@ fn decode_problem(error: &DecodeError) -> Problem {
     let fix = "an event is {\"id\": \"<subscription uuid>\", …}, {\"type\": \"order.created\", …} \
                or a CloudEvent; /docs has an example of each";
     let (status, kind) = match error.reason() {
-        "malformed" => (StatusCode::BAD_REQUEST, "malformed-event"),
+        Reason::Malformed => (StatusCode::BAD_REQUEST, "malformed-event"),
         _ => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-event"),
     };
-    Problem::new(status, kind, error.to_string(), fix).with("reason", error.reason())
+    Problem::new(status, kind, error.to_string(), fix).with("reason", error.reason().as_str())
 }
 
 /// Whether an event's own URL is one that the subscription stands for.
@@ -385,20 +382,4 @@ fn is_json(content_type: &[u8]) -> bool {
         .unwrap_or_default();
     let essence = essence.trim_ascii().to_ascii_lowercase();
     essence == b"application/json" || (essence.contains(&b'/') && essence.ends_with(b"+json"))
-}
-
-/// Decodes an event as the pipeline will, but for its place in the log, which it has none yet.
-fn decode_incoming(value: &Bytes, headers: &Headers) -> Result<Event, DecodeError> {
-    let origin = Position {
-        topic: NOWHERE.into(),
-        partition: 0,
-        offset: 0,
-    };
-    decode(&RawEvent {
-        value: Some(value),
-        headers,
-        origin: &origin,
-        timestamp_ms: 0,
-        namespace: Uuid::nil(),
-    })
 }

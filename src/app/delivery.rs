@@ -6,15 +6,17 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use topology::log::Log;
-use topology::{OutageConfig, Streams, StreamsConfig, TopicError};
+use topology::{Streams, StreamsConfig, TopicError};
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::{Config, RECORD_BYTES_MAX, Role};
+use crate::domain::outage::OutageConfig;
 use crate::domain::retry::RetryPolicy;
 use crate::egress::{EgressConfig, PostSupplier};
 use crate::event_log::{SHUTDOWN, in_flight_max, streams_config, topics};
-use crate::pipeline::{self, OutageWatch, Pipeline};
+use crate::pipeline::{self, LogFacts, OutageMonitor, PipelineContext};
+use crate::random::Random;
 use crate::readiness::Readiness;
 use crate::subscriptions::Subscriptions;
 use crate::telemetry::{self, Telemetry};
@@ -33,8 +35,9 @@ pub(super) async fn run(
         () = cancel.cancelled() => return Ok(()),
     }
     health.topics_are_ready();
-    let pipeline = plan(config, subscriptions, telemetry)?;
-    let streams = start(config, log, pipeline).await?;
+    let facts = log_facts(config, &**log).await?;
+    let context = pipeline_context(config, facts, subscriptions, telemetry)?;
+    let streams = start(config, log, &Arc::new(context))?;
     health.runs(streams.assignment());
     let ended = tokio::select! {
         error = streams.failed() => Err(error.into()),
@@ -66,25 +69,31 @@ async fn prepare(config: &Config, log: &dyn Log) -> anyhow::Result<()> {
     }
 }
 
-async fn start(config: &Config, log: &Arc<dyn Log>, pipeline: Pipeline) -> anyhow::Result<Streams> {
+async fn log_facts(config: &Config, log: &dyn Log) -> anyhow::Result<LogFacts> {
     let retry_partitions = log.partitions(&config.kafka.topics.retry).await?;
     let namespace = if let Some(given) = config.kafka.id_namespace {
         given
     } else {
         let id = log.id().await;
-        let id = id.context("the log tells no id; set kafka.id_namespace to a uuid of your own")?;
+        let id = id.context("the cluster has no id; set kafka.id_namespace to a uuid")?;
         Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())
     };
-    let metrics = pipeline.telemetry.metrics.clone();
-    let pipeline = Arc::new(Pipeline {
+    Ok(LogFacts {
         retry_partitions,
         namespace,
-        ..pipeline
-    });
-    let topology = pipeline::build(&pipeline)?;
+    })
+}
+
+fn start(
+    config: &Config,
+    log: &Arc<dyn Log>,
+    context: &Arc<PipelineContext>,
+) -> anyhow::Result<Streams> {
+    let metrics = &context.telemetry.metrics;
+    let topology = pipeline::build(context)?;
     let settings = StreamsConfig {
-        exception_handlers: pipeline::exception_handlers(&pipeline),
-        head_of_line: pipeline::head_of_line(&pipeline),
+        exception_handlers: pipeline::exception_handlers(context),
+        head_of_line: pipeline::head_of_line(context),
         ..streams_config(config)
     };
     let streams = Streams::start(topology, log, &settings)?;
@@ -101,29 +110,27 @@ async fn start(config: &Config, log: &Arc<dyn Log>, pipeline: Pipeline) -> anyho
     Ok(streams)
 }
 
-/// What the pipeline is built from, as far as it is known without the log.
-pub(super) fn plan(
+pub(super) fn pipeline_context(
     config: &Config,
+    log: LogFacts,
     subscriptions: Subscriptions,
     telemetry: Telemetry,
-) -> anyhow::Result<Pipeline> {
+) -> anyhow::Result<PipelineContext> {
     let guarded = config.delivery.outage_guard;
-    let outage_watch = guarded.then(|| OutageWatch::try_new(OutageConfig::default()));
-    let outage_watch = outage_watch.transpose()?;
-    Ok(Pipeline {
-        deliver: config.roles.contains(&Role::Deliver),
-        retry: config.roles.contains(&Role::Retry),
+    let outage_monitor = guarded.then(|| OutageMonitor::try_new(OutageConfig::default()));
+    Ok(PipelineContext {
+        reads_payload: config.roles.contains(&Role::Deliver),
+        reads_retries: config.roles.contains(&Role::Retry),
         topics: config.kafka.topics.clone(),
+        log,
         concurrency: config.delivery.concurrency,
         retry_concurrency: config.delivery.retry_concurrency,
-        policy: RetryPolicy {
+        retry_policy: RetryPolicy {
             schedule: config.retry.schedule.clone(),
             max_age: config.delivery.max_age,
         },
-        park_schedule: config.retry.park_schedule.clone(),
-        ladder: config.retry.tiers.clone(),
-        retry_partitions: config.kafka.topics.retry_partitions,
-        namespace: config.kafka.id_namespace.unwrap_or_default(),
+        backoff: config.retry.park_schedule.clone(),
+        tiers: config.retry.tiers.clone(),
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions,
         database_waits: in_flight_max(config) / 4,
@@ -133,7 +140,8 @@ pub(super) fn plan(
             response_bytes_max: 64 * 1_024,
         }),
         clock: Clock::system(),
-        outage_watch,
+        random: Random::system(),
+        outage_monitor: outage_monitor.transpose()?,
         telemetry,
     })
 }

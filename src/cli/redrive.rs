@@ -8,8 +8,9 @@ use topology::{ConsumedRecord, Position, ProducerRecord};
 
 use crate::clock::now_ms;
 use crate::config::Config;
-use crate::domain::headers::{DeliveryHeaders, Parsed, TOO_LARGE, strip};
-use crate::domain::retry::Ladder;
+use crate::domain::headers::{self, DeliveryHeaders, Parsed};
+use crate::domain::reason::Reason;
+use crate::domain::retry::DelayTiers;
 use crate::event_log;
 
 /// How long the log has to acknowledge.
@@ -44,7 +45,7 @@ pub async fn run(config: &Config, partition: i32, offset: i64) -> anyhow::Result
 fn again(
     letter: ConsumedRecord,
     topic: &str,
-    ladder: &Ladder,
+    tiers: &DelayTiers,
     partitions: i32,
 ) -> anyhow::Result<ProducerRecord> {
     let mut meta = match DeliveryHeaders::parse(&letter.headers)? {
@@ -52,10 +53,10 @@ fn again(
         Parsed::Absent => bail!("the record has no wd-* headers: it is no dead letter of ours"),
         Parsed::Newer(version) => bail!("its headers are of version {version}; use that version"),
     };
-    if meta.reason == "malformed" && *meta.origin.topic == *topic {
+    if meta.reason == Some(Reason::Malformed) && *meta.origin.topic == *topic {
         bail!("the record's own wd-* headers can not be read, so whom it is for is unknown");
     }
-    if meta.reason == TOO_LARGE {
+    if meta.reason == Some(Reason::TooLarge) {
         bail!("the log could not hold the record; only its origin, size and hash are known");
     }
     let now = now_ms();
@@ -64,17 +65,16 @@ fn again(
     meta.due_ms = now;
     meta.delay_ms = 0;
     meta.first_ms = now;
-    "redrive".clone_into(&mut meta.reason);
+    meta.reason = Some(Reason::Redrive);
     let mut headers = letter.headers;
-    strip(&mut headers);
-    headers.retain(|(name, _)| !name.starts_with("__streams.errors."));
+    headers::strip(&mut headers);
+    headers.retain(|(name, _)| !name.starts_with(headers::ERROR_PREFIX));
     meta.write(&mut headers);
-    let id = meta.subscription_id.map(|id| id.to_string());
-    let key = id.unwrap_or_else(|| meta.event_id.to_string());
+    let key = meta.record_key();
     Ok(ProducerRecord {
         topic: topic.into(),
-        partition: Some(ladder.partition(key.as_bytes(), 0, partitions)),
-        key: Some(key.into()),
+        partition: Some(tiers.partition(&key, 0, partitions)),
+        key: Some(key),
         value: letter.value,
         headers,
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::kind::{self, Kind};
 use super::reader::{Reader, Setting};
-use crate::domain::retry::{Ladder, Schedule, WAIT_MAX, WAIT_MIN};
+use crate::domain::retry::{DelayTiers, Schedule, WAIT_MAX, WAIT_MIN};
 
 /// When a failed delivery is attempted again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Retry {
     pub schedule: Schedule,
     /// The waits of what is rescheduled without an attempt. The last one repeats.
     pub park_schedule: Vec<Duration>,
-    pub tiers: Ladder,
+    pub tiers: DelayTiers,
 }
 
 impl Retry {
@@ -40,9 +40,9 @@ impl Retry {
             }),
             tiers: reader.take(Setting {
                 path: "retry.tiers",
-                kind: waits(Ladder::COUNT, Duration::ZERO)
+                kind: waits(DelayTiers::COUNT, Duration::ZERO)
                     .and_then(", the first 0s, each longer than the one before", |waits| {
-                        Ladder::try_new(waits).ok()
+                        DelayTiers::try_new(waits).ok()
                     }),
                 default: "0s, 10s, 1m, 10m, 1h, 6h",
                 about: "Sets the waits by which the partitions of the retry topic are laid out. \
@@ -54,7 +54,7 @@ impl Retry {
     }
 
     fn check_partitions(&self, reader: &mut Reader, partitions: i32) {
-        let tiers = self.tiers.tiers();
+        let tiers = self.tiers.count();
         if usize::try_from(partitions).is_ok_and(|count| count.is_multiple_of(tiers)) {
             return;
         }

@@ -1,5 +1,5 @@
-//! The `wd-*` headers, version 1: what a record in `retry_sub` or the dead-letter topic says of
-//! the delivery that it is. All ASCII. Producers can not set them.
+//! The `wd-*` headers, version 1: the state of a delivery, carried by its record in `retry_sub` and
+//! in the dead-letter topic. All values are ASCII. Headers that producers write are removed.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -11,220 +11,287 @@ use topology::{Headers, Position};
 
 use super::UnixMillis;
 use super::id::{EventId, SubscriptionId};
+use super::reason::Reason;
+use super::retry::RETRIES_MAX;
 
-/// The header that says why a record is parked, or dead.
+pub const VERSION: &str = "wd-version";
+pub const KIND: &str = "wd-kind";
+pub const ATTEMPT: &str = "wd-attempt";
+pub const DUE_MS: &str = "wd-due-ms";
+pub const DELAY_MS: &str = "wd-delay-ms";
+pub const HOP: &str = "wd-hop";
+pub const FIRST_MS: &str = "wd-first-ms";
+pub const EVENT_ID: &str = "wd-event-id";
+pub const EVENT_MS: &str = "wd-event-ms";
+pub const KEY: &str = "wd-key";
+pub const ORIGIN: &str = "wd-origin";
+pub const SUBSCRIPTION_ID: &str = "wd-subscription-id";
+pub const AFTER: &str = "wd-after";
 pub const REASON: &str = "wd-reason";
-/// The reason of a record that no topic of ours can hold.
-pub const TOO_LARGE: &str = "too_large";
+pub const ATTEMPTS: &str = "wd-attempts";
+pub const LAST_MS: &str = "wd-last-ms";
+pub const LAST_STATUS: &str = "wd-last-status";
+/// The prefix of the headers that [`topology::DeadLetter`] writes.
+pub const ERROR_PREFIX: &str = "__streams.errors.";
 const PREFIX: &str = "wd-";
-/// The version that this service writes.
-pub const VERSION: &str = "1";
 
-/// What a parked record is.
+/// The value of [`VERSION`] that this service writes.
+pub const CURRENT_VERSION: &str = "1";
+
+/// The headers of a scheduled record, in the order in which they are written, and their meaning.
+/// `docs/dead-letters.md` lists them.
+pub const DELIVERY_HEADERS: [(&str, &str); 14] = [
+    (VERSION, "version of these headers: `1`"),
+    (
+        KIND,
+        "`delivery` (one event for one subscription) or `event` (its subscriptions are not known yet)",
+    ),
+    (
+        ATTEMPT,
+        "number of the coming attempt: `0` is the first attempt, `1`–`5` are the retries",
+    ),
+    (DUE_MS, "when the attempt is due"),
+    (
+        DELAY_MS,
+        "delay of the tier of `retry_sub` that the record lies in, in milliseconds",
+    ),
+    (
+        HOP,
+        "how often the record was rescheduled without an attempt since the last attempt",
+    ),
+    (FIRST_MS, "when the event was first read"),
+    (
+        EVENT_ID,
+        "id of the event, sent to receivers as `webhook-id`",
+    ),
+    (EVENT_MS, "timestamp of the record that brought the event"),
+    (
+        KEY,
+        "key of that record, in unpadded URL-safe base64; absent if it had none",
+    ),
+    (
+        ORIGIN,
+        "position of that record: `<topic>/<partition>/<offset>`",
+    ),
+    (
+        SUBSCRIPTION_ID,
+        "id of the subscription; always present for a `delivery`",
+    ),
+    (
+        AFTER,
+        "only for an event with very many subscriptions: the last subscription that was served",
+    ),
+    (REASON, "why the record was written; see the reasons above"),
+];
+
+/// The headers that a dead letter has in addition to [`DELIVERY_HEADERS`].
+pub const DEAD_LETTER_HEADERS: [(&str, &str); 8] = [
+    (
+        ATTEMPTS,
+        "number of requests that were made, without those that an outage did not count",
+    ),
+    (LAST_MS, "when the delivery was given up"),
+    (
+        LAST_STATUS,
+        "status of the last response; absent if there was none",
+    ),
+    ("__streams.errors.exception", "the reason again"),
+    (
+        "__streams.errors.message",
+        "the reason in a sentence, at most 400 characters",
+    ),
+    (
+        "__streams.errors.topic",
+        "topic of the record that brought the event",
+    ),
+    ("__streams.errors.partition", "its partition"),
+    ("__streams.errors.offset", "its offset"),
+];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An event for one subscription.
     Delivery,
-    /// An event not yet joined with its subscriptions.
+    /// An event whose subscriptions are not known yet.
     Event,
 }
 
-/// What is known of a delivery, or of an event not yet joined. Set at its first writing; only
-/// `attempt`, `due_ms`, `delay_ms`, `hop`, `after` and `reason` change later.
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// The state of a delivery, or of an event that is not joined with its subscriptions yet. The
+/// fields are set when the event is first read; only `attempt`, `due_ms`, `delay_ms`, `hop`,
+/// `after` and `reason` change later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryHeaders {
-    /// What the record is.
     pub kind: Kind,
-    /// The number of the coming attempt: 0 the first, 1–5 the tries.
+    /// The number of the coming attempt: 0 is the first attempt, 1–5 are the retries.
     pub attempt: u8,
-    /// When it is due.
     pub due_ms: UnixMillis,
-    /// The delay of the tier it lies in.
+    /// The delay of the tier that the record lies in.
     pub delay_ms: i64,
-    /// How often it was parked without an attempt.
+    /// How often it was rescheduled without an attempt since the last attempt.
     pub hop: u32,
     /// When the event was first read.
     pub first_ms: UnixMillis,
-    /// The event's id.
     pub event_id: EventId,
-    /// The event's own time.
+    /// The timestamp of the record that brought the event.
     pub event_ms: UnixMillis,
-    /// The original key.
+    /// The key of that record.
     pub key: Option<Bytes>,
-    /// Where the event was first read.
+    /// The position of that record.
     pub origin: Position,
-    /// The subscription; none for an event.
+    /// `None` for an event that is not joined yet.
     pub subscription_id: Option<SubscriptionId>,
-    /// The last subscription of the fan-out page before this one.
+    /// The last subscription of the previous page of a large fan-out.
     pub after: Option<SubscriptionId>,
-    /// Why it is parked, or dead.
-    pub reason: String,
+    /// `None` for a record that was not rescheduled yet, or whose reason this version does not know.
+    pub reason: Option<Reason>,
 }
 
-/// The headers of a record in `retry_sub`.
+/// The result of reading the headers of a record in `retry_sub`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// None: a foreign producer's record.
+    /// Another program wrote the record.
     Absent,
-    /// Ours.
     Version1(Box<DeliveryHeaders>),
-    /// Written by a newer version of this service.
+    /// A newer version of this service wrote the record; holds that version.
     Newer(String),
 }
 
-/// A `wd-*` header can not be read.
+/// A `wd-*` header cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("header {name} is {problem}")]
 pub struct HeaderError {
-    /// The header.
     pub name: &'static str,
-    /// What is wrong with it.
     pub problem: &'static str,
 }
 
 impl DeliveryHeaders {
-    /// Removes from `headers` what [`write`](Self::write) may write.
+    /// Removes the headers that [`write`](Self::write) may write.
     pub fn clear(headers: &mut Headers) {
-        headers.retain(|(name, _)| !NAMES.contains(&name.as_str()));
+        headers.retain(|(name, _)| DELIVERY_HEADERS.iter().all(|(known, _)| known != name));
     }
 
-    /// Appends them to `headers`, in place of those that are there.
+    /// Appends the headers, replacing those that are present.
     pub fn write(&self, headers: &mut Headers) {
         Self::clear(headers);
-        let kind = if self.kind == Kind::Delivery {
-            "delivery"
-        } else {
-            "event"
-        };
-        let origin = &self.origin;
-        put(headers, "wd-version", VERSION);
-        put(headers, "wd-kind", kind);
-        put(headers, "wd-attempt", self.attempt);
-        put(headers, "wd-due-ms", self.due_ms);
-        put(headers, "wd-delay-ms", self.delay_ms);
-        put(headers, "wd-hop", self.hop);
-        put(headers, "wd-first-ms", self.first_ms);
-        put(headers, "wd-event-id", &self.event_id);
-        put(headers, "wd-event-ms", self.event_ms);
+        let Position {
+            topic,
+            partition,
+            offset,
+        } = &self.origin;
+        put(headers, VERSION, CURRENT_VERSION);
+        put(headers, KIND, self.kind.as_str());
+        put(headers, ATTEMPT, self.attempt);
+        put(headers, DUE_MS, self.due_ms);
+        put(headers, DELAY_MS, self.delay_ms);
+        put(headers, HOP, self.hop);
+        put(headers, FIRST_MS, self.first_ms);
+        put(headers, EVENT_ID, &self.event_id);
+        put(headers, EVENT_MS, self.event_ms);
         if let Some(key) = &self.key {
-            put(headers, "wd-key", URL_SAFE_NO_PAD.encode(key));
+            put(headers, KEY, URL_SAFE_NO_PAD.encode(key));
         }
-        put(
-            headers,
-            "wd-origin",
-            format!("{}/{}/{}", origin.topic, origin.partition, origin.offset),
-        );
+        put(headers, ORIGIN, format!("{topic}/{partition}/{offset}"));
         if let Some(id) = self.subscription_id {
-            put(headers, "wd-subscription-id", id);
+            put(headers, SUBSCRIPTION_ID, id);
         }
         if let Some(id) = self.after {
-            put(headers, "wd-after", id);
+            put(headers, AFTER, id);
         }
-        put(headers, REASON, &self.reason);
+        put(headers, REASON, self.reason.map_or("", Reason::as_str));
     }
 
-    /// Reads them.
     pub fn parse(headers: &Headers) -> Result<Parsed, HeaderError> {
-        let Some(version) = get(headers, "wd-version") else {
+        let Some(version) = get(headers, VERSION) else {
             return Ok(Parsed::Absent);
         };
-        if version != VERSION {
-            let newer = version.parse::<u32>().is_ok_and(|version| version > 1);
-            let problem = "no version number";
-            let error = HeaderError {
-                name: "wd-version",
-                problem,
-            };
-            return if newer {
+        if version != CURRENT_VERSION {
+            let is_newer = version.parse::<u32>().is_ok_and(|version| version > 1);
+            return if is_newer {
                 Ok(Parsed::Newer(version.to_owned()))
             } else {
-                Err(error)
+                Err(HeaderError {
+                    name: VERSION,
+                    problem: "not a version number",
+                })
             };
         }
-        let kind = match required(headers, "wd-kind")? {
+        let kind = match required(headers, KIND)? {
             "delivery" => Kind::Delivery,
             "event" => Kind::Event,
-            _ => return Err(malformed("wd-kind")),
+            _ => return Err(malformed(KIND)),
         };
-        let subscription_id = optional(headers, "wd-subscription-id")?;
+        let subscription_id = optional(headers, SUBSCRIPTION_ID)?;
         if kind == Kind::Delivery && subscription_id.is_none() {
-            return Err(HeaderError {
-                name: "wd-subscription-id",
-                problem: "missing",
-            });
+            return Err(missing(SUBSCRIPTION_ID));
         }
-        let attempt: u8 = number(headers, "wd-attempt")?;
-        if attempt > super::retry::TRIES_MAX {
-            return Err(malformed("wd-attempt"));
+        let attempt: u8 = number(headers, ATTEMPT)?;
+        if attempt > RETRIES_MAX {
+            return Err(malformed(ATTEMPT));
         }
-        let key = get(headers, "wd-key")
-            .map(|key| URL_SAFE_NO_PAD.decode(key))
-            .transpose();
-        let event_id = required(headers, "wd-event-id")?;
+        let event_id = EventId::parse(required(headers, EVENT_ID)?).ok();
+        let key = get(headers, KEY).map(|key| URL_SAFE_NO_PAD.decode(key));
+        let key = key.transpose().ok().ok_or(malformed(KEY))?;
         Ok(Parsed::Version1(Box::new(Self {
             kind,
             attempt,
-            due_ms: number(headers, "wd-due-ms")?,
-            delay_ms: number(headers, "wd-delay-ms")?,
-            hop: number(headers, "wd-hop")?,
-            first_ms: number(headers, "wd-first-ms")?,
-            event_id: EventId::parse(event_id)
-                .ok()
-                .ok_or(malformed("wd-event-id"))?,
-            event_ms: number(headers, "wd-event-ms")?,
-            key: key.ok().ok_or(malformed("wd-key"))?.map(Bytes::from),
-            origin: origin(required(headers, "wd-origin")?).ok_or(malformed("wd-origin"))?,
+            due_ms: number(headers, DUE_MS)?,
+            delay_ms: number(headers, DELAY_MS)?,
+            hop: number(headers, HOP)?,
+            first_ms: number(headers, FIRST_MS)?,
+            event_id: event_id.ok_or(malformed(EVENT_ID))?,
+            event_ms: number(headers, EVENT_MS)?,
+            key: key.map(Bytes::from),
+            origin: parse_origin(required(headers, ORIGIN)?).ok_or(malformed(ORIGIN))?,
             subscription_id,
-            after: optional(headers, "wd-after")?,
-            reason: get(headers, REASON).unwrap_or_default().to_owned(),
+            after: optional(headers, AFTER)?,
+            reason: get(headers, REASON).and_then(|reason| reason.parse().ok()),
         })))
+    }
+
+    /// Returns the key of the record in `retry_sub`: the subscription, or the event's id while the
+    /// subscription is not known.
+    pub fn record_key(&self) -> Bytes {
+        let id = self.subscription_id.map(|id| id.to_string());
+        Bytes::from(id.unwrap_or_else(|| self.event_id.to_string()))
     }
 }
 
-/// Removes every `wd-*` header: what came from a producer must not pass for ours.
+/// Removes every `wd-*` header, so that headers written by a producer are never mistaken for ours.
 pub fn strip(headers: &mut Headers) {
     headers.retain(|(name, _)| !name.starts_with(PREFIX));
 }
 
-/// The last header of this name, if it is UTF-8.
+/// Returns the last header with this name, if its value is UTF-8.
 pub fn get<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
     let (_, value) = headers.iter().rev().find(|(header, _)| header == name)?;
     std::str::from_utf8(value.as_deref()?).ok()
 }
-
-const NAMES: &[&str] = &[
-    "wd-version",
-    "wd-kind",
-    "wd-attempt",
-    "wd-due-ms",
-    "wd-delay-ms",
-    "wd-hop",
-    "wd-first-ms",
-    "wd-event-id",
-    "wd-event-ms",
-    "wd-key",
-    "wd-origin",
-    "wd-subscription-id",
-    "wd-after",
-    REASON,
-];
 
 fn put(headers: &mut Headers, name: &str, value: impl Display) {
     headers.push((name.to_owned(), Some(Bytes::from(value.to_string()))));
 }
 
 fn malformed(name: &'static str) -> HeaderError {
-    HeaderError {
-        name,
-        problem: "malformed",
-    }
+    let problem = "malformed";
+    HeaderError { name, problem }
+}
+
+fn missing(name: &'static str) -> HeaderError {
+    let problem = "missing";
+    HeaderError { name, problem }
 }
 
 fn required<'a>(headers: &'a Headers, name: &'static str) -> Result<&'a str, HeaderError> {
-    get(headers, name).ok_or(HeaderError {
-        name,
-        problem: "missing",
-    })
+    get(headers, name).ok_or(missing(name))
 }
 
 fn number<T: FromStr>(headers: &Headers, name: &'static str) -> Result<T, HeaderError> {
@@ -237,13 +304,15 @@ fn optional<T: FromStr>(headers: &Headers, name: &'static str) -> Result<Option<
         .transpose()
 }
 
-fn origin(text: &str) -> Option<Position> {
+/// Splits from the right: the topic is whatever precedes the two numbers.
+fn parse_origin(text: &str) -> Option<Position> {
     let mut parts = text.rsplitn(3, '/');
-    let (offset, partition, topic) = (parts.next()?, parts.next()?, parts.next()?);
+    let offset = parts.next()?.parse().ok()?;
+    let partition = parts.next()?.parse().ok()?;
     Some(Position {
-        topic: topic.into(),
-        partition: partition.parse().ok()?,
-        offset: offset.parse().ok()?,
+        topic: parts.next()?.into(),
+        partition,
+        offset,
     })
 }
 
@@ -267,14 +336,14 @@ mod tests {
                 partition: 7,
                 offset: 42,
             },
-            subscription_id: Some(SubscriptionId::new_v7()),
+            subscription_id: Some("363294be-37e5-482f-b7fd-5a1be84c2713".parse().unwrap()),
             after: None,
-            reason: "status".into(),
+            reason: Some(Reason::Status),
         }
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_headers_parse_back() {
         let mut headers = vec![("other".to_owned(), None)];
         sample_into(&mut headers);
         let first = headers.clone();
@@ -289,8 +358,73 @@ mod tests {
         sample().write(headers);
     }
 
+    /// What other versions of this service read: names, order and formats.
     #[test]
-    fn absent_newer_and_malformed_headers_are_told_apart() {
+    fn headers_of_a_delivery_have_fixed_names_and_formats() {
+        let mut headers = Headers::new();
+        DeliveryHeaders {
+            after: Some("ffffffff-0000-4000-8000-000000000000".parse().unwrap()),
+            ..sample()
+        }
+        .write(&mut headers);
+        let line = |(name, value): &(String, Option<Bytes>)| {
+            format!(
+                "{name}: {}",
+                std::str::from_utf8(value.as_deref().unwrap()).unwrap()
+            )
+        };
+        let lines: Vec<String> = headers.iter().map(line).collect();
+        assert_eq!(
+            lines,
+            [
+                "wd-version: 1",
+                "wd-kind: delivery",
+                "wd-attempt: 3",
+                "wd-due-ms: 1700000000123",
+                "wd-delay-ms: 60000",
+                "wd-hop: 2",
+                "wd-first-ms: 1699999999000",
+                "wd-event-id: evt_1",
+                "wd-event-ms: 1699999998000",
+                "wd-key: _wBrZXk",
+                "wd-origin: webhook_payload/7/42",
+                "wd-subscription-id: 363294be-37e5-482f-b7fd-5a1be84c2713",
+                "wd-after: ffffffff-0000-4000-8000-000000000000",
+                "wd-reason: status",
+            ]
+        );
+        let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, DELIVERY_HEADERS.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn record_key_is_the_subscription_or_else_the_event() {
+        let delivery = sample();
+        assert_eq!(
+            delivery.record_key(),
+            "363294be-37e5-482f-b7fd-5a1be84c2713"
+        );
+        let event = DeliveryHeaders {
+            kind: Kind::Event,
+            subscription_id: None,
+            ..delivery
+        };
+        assert_eq!(event.record_key(), "evt_1");
+    }
+
+    #[test]
+    fn unknown_reason_is_no_error() {
+        let mut headers = Headers::new();
+        sample_into(&mut headers);
+        headers.push((REASON.to_owned(), Some(Bytes::from_static(b"later"))));
+        let Parsed::Version1(parsed) = DeliveryHeaders::parse(&headers).unwrap() else {
+            panic!("{headers:?}")
+        };
+        assert_eq!(parsed.reason, None);
+    }
+
+    #[test]
+    fn absent_newer_and_malformed_headers_are_distinguished() {
         assert_eq!(DeliveryHeaders::parse(&Vec::new()), Ok(Parsed::Absent));
         let with = |name: &str, value: &str| {
             let mut headers = Headers::new();

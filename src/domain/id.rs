@@ -1,13 +1,15 @@
-//! Ids, made by parsing or by rule, never bare strings.
+//! Ids as types. They are made by parsing, or by rule from what they identify.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use topology::Position;
 use uuid::Uuid;
 
-/// A subscription's id.
+use super::UnixMillis;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SubscriptionId(Uuid);
@@ -18,12 +20,10 @@ impl SubscriptionId {
         Self(Uuid::now_v7())
     }
 
-    /// The id with this value.
     pub fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
     }
 
-    /// The value.
     pub fn as_uuid(&self) -> &Uuid {
         &self.0
     }
@@ -43,13 +43,13 @@ impl FromStr for SubscriptionId {
     }
 }
 
-/// A delivery's id: the same for the same event and subscription, whatever is replayed.
+/// The id of a delivery: always the same for an event and a subscription, also in replays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryId(Uuid);
 
 impl DeliveryId {
-    /// `UUIDv5` of the event's id in the namespace of the subscription's.
-    pub fn of(subscription: SubscriptionId, event: &EventId) -> Self {
+    /// Returns the `UUIDv5` of the event's id in the namespace of the subscription's id.
+    pub fn new(subscription: SubscriptionId, event: &EventId) -> Self {
         Self(Uuid::new_v5(
             subscription.as_uuid(),
             event.as_str().as_bytes(),
@@ -68,13 +68,13 @@ impl fmt::Display for DeliveryId {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventId(Arc<str>);
 
-/// A producer's event id can not be used.
+/// The id of a producer is not a valid event id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("webhook-id must be 1–128 printable ASCII characters without spaces and '.'; send another")]
+#[error("webhook-id must be 1–128 printable ASCII characters without spaces and '.'")]
 pub struct EventIdError;
 
 impl EventId {
-    /// A producer's id.
+    /// Parses the id that a producer chose.
     pub fn parse(text: &str) -> Result<Self, EventIdError> {
         let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'.';
         if (1..=128).contains(&text.len()) && text.bytes().all(legal) {
@@ -88,29 +88,28 @@ impl EventId {
         Self(Uuid::now_v7().to_string().into())
     }
 
-    /// The id of a record whose producer gave none.
-    pub fn for_origin(
-        namespace: Uuid,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-        timestamp_ms: i64,
-    ) -> Self {
+    /// Returns the id of a record whose producer chose none. `namespace` distinguishes clusters,
+    /// and the timestamp distinguishes a topic from an earlier one of the same name.
+    pub fn for_origin(namespace: Uuid, origin: &Position, timestamp_ms: UnixMillis) -> Self {
+        let Position {
+            topic,
+            partition,
+            offset,
+        } = origin;
         let name = format!("{topic}/{partition}/{offset}/{timestamp_ms}");
         Self::named(&namespace, &name)
     }
 
-    /// The id of a CloudEvent: its source and id are unique together.
+    /// Returns the id of a CloudEvent, whose source and id are unique together.
     pub fn for_cloud_event(source: &str, id: &str) -> Self {
         Self::named(&Uuid::NAMESPACE_URL, &format!("{source}\n{id}"))
     }
 
-    /// The id of an ingestion with an `Idempotency-Key`, within its tenant.
+    /// Returns the id of an event ingested with an `Idempotency-Key`, which is unique in its tenant.
     pub fn for_idempotency_key(tenant: &str, key: &str) -> Self {
         Self::named(&Uuid::new_v5(&Uuid::NAMESPACE_URL, tenant.as_bytes()), key)
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -131,25 +130,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_id_has_no_dot_and_is_printable() {
+    fn event_id_is_printable_and_has_no_dot() {
         assert!(EventId::parse("msg_2Lh9KRb0pzN4LePd3XiA4v12Axj").is_ok());
         for bad in ["", "a.b", "a b", "ä", "a\n", &"x".repeat(129)] {
             assert_eq!(EventId::parse(bad), Err(EventIdError), "{bad:?}");
         }
     }
 
+    // Receivers remove duplicates by these ids, so a change of a rule delivers events twice. The
+    // values were computed with Python's `uuid.uuid5`.
+
     #[test]
-    fn the_id_of_a_record_does_not_change_and_differs_by_offset() {
-        let of = |offset| EventId::for_origin(Uuid::NAMESPACE_DNS, "t", 1, offset, 5);
-        assert_eq!(of(1), of(1));
-        assert_ne!(of(1), of(2));
+    fn id_of_a_record_is_fixed() {
+        let origin = Position {
+            topic: "webhook_payload".into(),
+            partition: 7,
+            offset: 42,
+        };
+        let id = EventId::for_origin(Uuid::NAMESPACE_OID, &origin, 1_700_000_000_123);
+        assert_eq!(id.as_str(), "14d42477-ba11-57e2-92b7-7699ec011d5a");
     }
 
     #[test]
-    fn a_delivery_id_belongs_to_one_event_and_one_subscription() {
-        let (a, b) = (SubscriptionId::new_v7(), SubscriptionId::new_v7());
-        let event = EventId::new_v7();
-        assert_eq!(DeliveryId::of(a, &event), DeliveryId::of(a, &event));
-        assert_ne!(DeliveryId::of(a, &event), DeliveryId::of(b, &event));
+    fn id_of_a_cloud_event_is_fixed() {
+        let id = EventId::for_cloud_event("/orders", "1234");
+        assert_eq!(id.as_str(), "482af767-f878-55ba-a4af-00b04c83754f");
+    }
+
+    #[test]
+    fn id_of_an_idempotency_key_is_fixed() {
+        let id = EventId::for_idempotency_key("acme", "key-1");
+        assert_eq!(id.as_str(), "874815a3-65c1-535f-ae7c-6fe6a924a607");
+    }
+
+    #[test]
+    fn id_of_a_delivery_is_fixed() {
+        let subscription = "363294be-37e5-482f-b7fd-5a1be84c2713".parse().unwrap();
+        let event = EventId::parse("evt_1").unwrap();
+        assert_eq!(
+            DeliveryId::new(subscription, &event).to_string(),
+            "7eaae294-175e-5655-bddf-602750e7ab22"
+        );
     }
 }

@@ -1,60 +1,84 @@
-//! What an attempt came to: one pure, total function over status and transport error.
+//! Classifies the result of an attempt: one pure, total function of status and transport error.
 
+use std::fmt;
 use std::time::Duration;
 
-/// An attempt that got no response.
+use super::reason::Reason;
+
+/// Why an attempt got no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// The name has no address.
     #[error("the host name does not resolve")]
     Dns,
-    /// No connection.
-    #[error("the connection can not be made")]
+    #[error("the connection could not be established")]
     Connect,
-    /// No end within the deadline.
     #[error("the exchange took longer than the deadline")]
     Timeout,
-    /// The connection broke, or what came is no HTTP.
+    /// The connection broke, or the response was not HTTP.
     #[error("the exchange broke off")]
     Exchange,
-    /// The address is one that must not be contacted.
-    #[error("the target's address is not allowed; add its range to egress.allow if it is yours")]
+    #[error(
+        "the address of the target is not allowed; if it is yours, add its range to egress.allow"
+    )]
     Blocked,
-    /// The request can not be built.
-    #[error("the request can not be built")]
+    #[error("the request cannot be built")]
     InvalidRequest,
 }
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// 2xx.
-    Delivered {
-        /// The status.
-        status: u16,
-    },
-    /// It may succeed later.
+    /// The receiver answered 2xx.
+    Delivered { status: u16 },
+    /// A later attempt may succeed.
     Failed {
-        /// Why, in one word.
-        reason: &'static str,
-        /// The status, if there was a response.
+        reason: Reason,
+        /// `None` if there was no response.
         status: Option<u16>,
         /// The wait that the receiver asked for.
         retry_after: Option<Duration>,
     },
-    /// 410: the receiver wants no more, of anything.
+    /// The receiver answered 410: it wants no further events.
     Gone,
-    /// It can never succeed.
-    Refused {
-        /// Why, in one word.
-        reason: &'static str,
-    },
+    /// No request was sent, and none ever can be.
+    Refused { reason: Reason },
 }
 
-/// The most that `Retry-After` is heeded for.
+impl Outcome {
+    /// Returns the status of the response, if there was one.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Delivered { status } => Some(*status),
+            Self::Failed { status, .. } => *status,
+            Self::Gone => Some(410),
+            Self::Refused { .. } => None,
+        }
+    }
+
+    /// Returns why the attempt failed. A receiver that is gone did answer.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Failed { reason, .. } | Self::Refused { reason } => Some(*reason),
+            Self::Delivered { .. } | Self::Gone => None,
+        }
+    }
+}
+
+/// Written into dead letters: for people, and independent of the names in this file.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.status(), self.reason()) {
+            (Some(status), _) => write!(f, "the receiver answered {status}"),
+            (None, Some(reason)) => f.write_str(reason.meaning()),
+            (None, None) => f.write_str("the receiver did not answer"),
+        }
+    }
+}
+
+/// A longer `Retry-After` counts as this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(6 * 3_600);
 
-/// Classifies an attempt: a status with the wait that was asked for, or a transport error.
+/// Classifies an attempt: the status with the wait that was asked for, or the transport error.
 pub fn classify(result: Result<(u16, Option<Duration>), TransportError>) -> Outcome {
     let failed = |reason, status, retry_after| Outcome::Failed {
         reason,
@@ -64,27 +88,27 @@ pub fn classify(result: Result<(u16, Option<Duration>), TransportError>) -> Outc
     match result {
         Ok((status @ 200..=299, _)) => Outcome::Delivered { status },
         Ok((410, _)) => Outcome::Gone,
-        Ok((status @ 300..=399, _)) => failed("redirect", Some(status), None),
+        Ok((status @ 300..=399, _)) => failed(Reason::Redirect, Some(status), None),
         Ok((status @ (429 | 503), wait)) => failed(
-            "throttled",
+            Reason::Throttled,
             Some(status),
             wait.map(|wait| wait.min(RETRY_AFTER_MAX)),
         ),
-        Ok((status, _)) => failed("status", Some(status), None),
-        Err(TransportError::Dns) => failed("dns", None, None),
-        Err(TransportError::Connect) => failed("connect", None, None),
-        Err(TransportError::Timeout) => failed("timeout", None, None),
-        Err(TransportError::Exchange) => failed("exchange", None, None),
+        Ok((status, _)) => failed(Reason::Status, Some(status), None),
+        Err(TransportError::Dns) => failed(Reason::Dns, None, None),
+        Err(TransportError::Connect) => failed(Reason::Connect, None, None),
+        Err(TransportError::Timeout) => failed(Reason::Timeout, None, None),
+        Err(TransportError::Exchange) => failed(Reason::Exchange, None, None),
         Err(TransportError::Blocked) => Outcome::Refused {
-            reason: "blocked_address",
+            reason: Reason::BlockedAddress,
         },
         Err(TransportError::InvalidRequest) => Outcome::Refused {
-            reason: "invalid_request",
+            reason: Reason::InvalidRequest,
         },
     }
 }
 
-/// Reads a `Retry-After` value: seconds, or an HTTP date (RFC 9110 §10.2.3).
+/// Parses a `Retry-After` value: seconds, or an HTTP date (RFC 9110 §10.2.3).
 pub fn parse_retry_after(value: &str, now_ms: i64) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
@@ -100,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_and_error_has_one_meaning() {
+    fn every_status_and_error_is_classified() {
         let second = Some(Duration::from_secs(1));
         for status in 0..=u16::MAX {
             let outcome = classify(Ok((status, second)));
@@ -117,9 +141,9 @@ mod tests {
                         panic!("{status}: {outcome:?}")
                     };
                     let expected = match status {
-                        300..=399 => "redirect",
-                        429 | 503 => "throttled",
-                        _ => "status",
+                        300..=399 => Reason::Redirect,
+                        429 | 503 => Reason::Throttled,
+                        _ => Reason::Status,
                     };
                     assert_eq!((reason, seen), (expected, Some(status)));
                     assert_eq!(retry_after.is_some(), matches!(status, 429 | 503));
@@ -143,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms_and_bounded() {
+    fn retry_after_is_parsed_in_both_forms_and_bounded() {
         assert_eq!(parse_retry_after("120", 0), Some(Duration::from_secs(120)));
         let date = "Thu, 01 Jan 1970 00:01:00 GMT";
         assert_eq!(
@@ -160,5 +184,20 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    #[test]
+    fn outcome_is_displayed_for_people() {
+        let text = |result| classify(result).to_string();
+        assert_eq!(text(Ok((410, None))), "the receiver answered 410");
+        assert_eq!(text(Ok((307, None))), "the receiver answered 307");
+        assert_eq!(
+            text(Err(TransportError::Dns)),
+            "the host name of the target does not resolve"
+        );
+        assert_eq!(
+            text(Err(TransportError::Blocked)),
+            "the address of the target is not allowed; if it is yours, add its range to `egress.allow`"
+        );
     }
 }

@@ -9,7 +9,7 @@ use super::UnixMillis;
 use super::id::EventId;
 use super::subscription::{Secret, SigningSecret};
 
-/// The value of `webhook-signature`: one entry for each secret that has not expired.
+/// Returns the value of `webhook-signature`: one entry for each secret that has not expired.
 pub fn sign(
     secrets: &[SigningSecret],
     now_ms: UnixMillis,
@@ -32,7 +32,7 @@ pub fn sign(
     entries.join(" ")
 }
 
-/// Whether one of the entries of a `webhook-signature` is this secret's, compared in constant time.
+/// Returns whether an entry of `signature` was made with this secret. Compares in constant time.
 pub fn verify(secret: &Secret, id: &str, timestamp_s: &str, body: &[u8], signature: &str) -> bool {
     let entries = signature
         .split(' ')
@@ -47,7 +47,7 @@ pub fn verify(secret: &Secret, id: &str, timestamp_s: &str, body: &[u8], signatu
 
 fn mac(secret: &Secret, id: &str, timestamp_s: &str, body: &[u8]) -> Hmac<Sha256> {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.key()) else {
-        unreachable!("HMAC takes keys of any length")
+        unreachable!("HMAC accepts keys of any length")
     };
     for part in [id.as_bytes(), b".", timestamp_s.as_bytes(), b".", body] {
         mac.update(part);
@@ -71,7 +71,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_reference_library_accepts_every_signature(body in "\\PC{0,200}") {
+        fn reference_library_accepts_every_signature(body in "\\PC{0,200}") {
             let secrets = [secret(None), secret(Some(i64::MAX))];
             let id = EventId::new_v7();
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -88,8 +88,8 @@ mod tests {
         }
     }
 
-    fn http_headers(id: &EventId, seconds: i64, signature: &str) -> reqwest::header::HeaderMap {
-        let mut headers = reqwest::header::HeaderMap::new();
+    fn http_headers(id: &EventId, seconds: i64, signature: &str) -> http::HeaderMap {
+        let mut headers = http::HeaderMap::new();
         headers.insert("webhook-id", id.as_str().parse().unwrap());
         headers.insert("webhook-timestamp", seconds.to_string().parse().unwrap());
         headers.insert("webhook-signature", signature.parse().unwrap());
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_verifies_with_that_secret_and_body_only() {
+    fn signature_verifies_only_with_its_secret_and_body() {
         let (one, other) = (secret(None), secret(None));
         let id = EventId::new_v7();
         let signature = sign(&[one.clone(), other.clone()], 0, &id, 7, b"body");
@@ -134,8 +134,24 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_secret_signs_nothing() {
+    fn expired_secret_signs_nothing() {
         let id = EventId::new_v7();
         assert_eq!(sign(&[secret(Some(10))], 10, &id, 0, b""), "");
+    }
+
+    /// The value was computed with Python's `hmac`.
+    #[test]
+    fn signature_of_a_known_secret_is_fixed() {
+        let secret = Secret::parse("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        let secrets = [SigningSecret {
+            key_id: "k".into(),
+            secret,
+            expires_at: None,
+        }];
+        let id = EventId::parse("evt_1").unwrap();
+        assert_eq!(
+            sign(&secrets, 0, &id, 1_700_000_000, br#"{"hello":"world"}"#),
+            "v1,mgnHsXBhCwOBP5l1CWw9NLqDebRVyQulyT6msKe/X94="
+        );
     }
 }

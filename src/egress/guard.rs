@@ -1,5 +1,5 @@
-//! Which addresses may be contacted. A name is resolved once, and only the addresses that were
-//! checked are connected to, so that a second answer can not get around the check.
+//! Decides which addresses may be contacted. A name is resolved once, and the client connects only
+//! to the addresses that were checked, so that a second DNS answer cannot evade the check.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +10,6 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// Decides on addresses.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     allow: Arc<[IpNet]>,
@@ -23,8 +22,8 @@ impl Guard {
         }
     }
 
-    /// Whether the URL's host may be asked for: a literal address is decided here, since the
-    /// client does not call a resolver for it; a name is decided when it is resolved.
+    /// Returns whether a request to the URL's host may start. Literal addresses are checked here,
+    /// because the client does not resolve them; names are checked when they are resolved.
     pub(super) fn permits_host(&self, url: &Url) -> bool {
         match url.host() {
             None => false,
@@ -40,8 +39,8 @@ impl Guard {
     }
 }
 
-/// Refuses every special-purpose range of the IANA registries (RFC 6890) that a receiver can not
-/// be in, and IPv6 forms that hold an IPv4 address.
+/// Returns `false` for the special-purpose ranges of the IANA registries (RFC 6890), which no
+/// public receiver can have, and for IPv6 forms that embed an IPv4 address.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),
@@ -79,7 +78,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !refused && address != AZURE_HOST
 }
 
-/// A resolver that answers with checked addresses only, or not at all.
+/// A resolver that returns only checked addresses. One forbidden address refuses the whole answer.
 #[derive(Debug)]
 pub(super) struct GuardedResolver(pub(super) Guard);
 
@@ -99,33 +98,39 @@ impl Resolve for GuardedResolver {
 
 #[derive(Debug)]
 struct Refusal;
+
 #[derive(Debug)]
 struct LookupFailure(std::io::Error);
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name resolves to an address that is not allowed")
+        f.write_str("the host name resolves to an address that is not allowed")
     }
 }
 
 impl fmt::Display for LookupFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the name does not resolve: {}", self.0)
+        f.write_str("the host name does not resolve")
     }
 }
 
 impl Error for Refusal {}
-impl Error for LookupFailure {}
+
+impl Error for LookupFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 pub(super) fn is_refusal(error: &reqwest::Error) -> bool {
-    caused_by::<Refusal>(error)
+    has_cause::<Refusal>(error)
 }
 
 pub(super) fn is_lookup_failure(error: &reqwest::Error) -> bool {
-    caused_by::<LookupFailure>(error)
+    has_cause::<LookupFailure>(error)
 }
 
-fn caused_by<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+fn has_cause<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<E>() {
@@ -186,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowed_range_is_permitted_and_no_other() {
+    fn only_the_allowed_range_is_permitted() {
         let guard = Guard::new(vec!["127.0.0.0/8".parse().unwrap()]);
         assert!(guard.permits("127.0.0.1".parse().unwrap()));
         assert!(guard.permits("::ffff:127.0.0.1".parse().unwrap()));

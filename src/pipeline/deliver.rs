@@ -1,161 +1,187 @@
-//! Makes one attempt and decides what follows.
+//! Makes one attempt and decides what becomes of the delivery.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use topology::{Headers, Standing, WorkerContext};
-use url::Url;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use topology::{Headers, WorkerContext};
 
-use super::step::{Attempt, Dead, Delivered, End, Parcel, Pipeline, Step};
+use super::context::PipelineContext;
+use super::plan::{Attempt, Delivered, Disposition, GivenUp, Plan};
 use crate::domain::UnixMillis;
 use crate::domain::event::Event;
 use crate::domain::id::EventId;
+use crate::domain::outage::OutageState;
 use crate::domain::outcome::{Outcome, TransportError, classify};
+use crate::domain::reason::Reason;
 use crate::domain::retry::{Next, age};
 use crate::domain::signature::sign;
 use crate::domain::subscription::Subscription;
 use crate::egress::Post;
 use crate::telemetry::{AttemptKind, DeliveryAttempt, Telemetry};
 
-type Deliver = Box<dyn Fn(Step) -> Pin<Box<dyn Future<Output = End>>>>;
+type Deliver = Box<dyn Fn(Plan) -> LocalBoxFuture<'static, Disposition>>;
 
-/// Each worker has its own client and connections.
+/// Creates an HTTP client, with its own connections, for each worker.
 pub(super) fn supplier(
-    pipeline: &Arc<Pipeline>,
+    context: &Arc<PipelineContext>,
 ) -> impl Fn(&WorkerContext) -> Deliver + Send + Sync + 'static {
-    let pipeline = Arc::clone(pipeline);
+    let context = Arc::clone(context);
     move |_| {
-        let pipeline = Arc::clone(&pipeline);
-        let egress = pipeline.egress.make().map_err(Arc::new);
-        Box::new(move |step| {
-            let attempt = match step {
-                Step::Attempt(attempt) => attempt,
-                Step::End(end) => return Box::pin(std::future::ready(end)),
-            };
-            let (pipeline, egress) = (Arc::clone(&pipeline), egress.clone());
-            Box::pin(async move {
-                match egress {
-                    Ok(egress) => deliver(&pipeline, &*egress, *attempt).await,
-                    Err(error) => {
-                        tracing::error!(%error, "no attempt can be made here");
-                        pipeline.park_and_climb(attempt.parcel, "no_client")
-                    }
-                }
-            })
+        let egress = match context.egress.create() {
+            Ok(egress) => Some(egress),
+            Err(error) => {
+                tracing::error!(%error, "this worker cannot make attempts; its deliveries are rescheduled");
+                None
+            }
+        };
+        let worker = Rc::new(Deliverer {
+            context: Arc::clone(&context),
+            egress,
+        });
+        Box::new(move |plan| {
+            let worker = Rc::clone(&worker);
+            async move { worker.carry_out(plan).await }.boxed_local()
         })
     }
 }
 
-async fn deliver(pipeline: &Pipeline, egress: &dyn Post, attempt: Attempt) -> End {
-    let Attempt {
-        mut parcel,
-        event,
-        subscription,
-        target,
-    } = attempt;
-    let outcome = post(pipeline, egress, &parcel, (&event, &subscription), target).await;
-    let number = parcel.meta.attempt;
-    let status = status_of(&outcome);
-    let standing = pipeline.standing_after(subscription.id, &outcome);
-    if number == 0 && standing == Standing::Outage && matches!(outcome, Outcome::Failed { .. }) {
-        pipeline.slow_down().await;
-    }
-    let age = age(parcel.meta.first_ms, pipeline.clock.now_ms());
-    match pipeline.policy.next(number, &outcome, age, standing) {
-        Next::Delivered => End::Delivered(Box::new(Delivered {
-            meta: parcel.meta,
-            status: status.unwrap_or_default(),
-            span: parcel.span,
-        })),
-        Next::Retry {
-            attempt,
-            wait,
-            reason,
-        } => {
-            pipeline.telemetry.metrics.record_failed(reason);
-            parcel.meta.attempt = attempt;
-            parcel.meta.hop = 0;
-            pipeline.park(parcel, wait, reason)
-        }
-        Next::DeadLetter { reason } => {
-            if outcome == Outcome::Gone {
-                disable(pipeline, &subscription);
+/// Makes the attempts of one worker.
+struct Deliverer {
+    context: Arc<PipelineContext>,
+    /// `None` if the client could not be created.
+    egress: Option<Rc<dyn Post>>,
+}
+
+impl Deliverer {
+    async fn carry_out(&self, plan: Plan) -> Disposition {
+        let attempt = match plan {
+            Plan::Attempt(attempt) => *attempt,
+            // The split before this operator already separates these.
+            Plan::Decided(disposition) => return disposition,
+        };
+        match &self.egress {
+            Some(egress) => self.context.deliver(&**egress, attempt).await,
+            None => {
+                let item = attempt.item;
+                self.context.reschedule_with_backoff(item, Reason::NoClient)
             }
-            let refused = matches!(outcome, Outcome::Refused { .. });
-            let attempts = number + u8::from(!refused);
-            let message = format!("{reason} after {attempts} attempts: {outcome:?}");
-            reason.clone_into(&mut parcel.meta.reason);
-            End::DeadLetter(Box::new(Dead {
-                parcel,
-                attempts,
-                status,
-                message: message.into(),
-            }))
         }
     }
 }
 
-/// Makes the attempt, counted and traced.
-async fn post(
-    pipeline: &Pipeline,
-    egress: &dyn Post,
-    parcel: &Parcel,
-    (event, subscription): (&Event, &Subscription),
-    target: Url,
-) -> Outcome {
-    let Telemetry { metrics, traces } = &pipeline.telemetry;
-    let (meta, sent_ms) = (&parcel.meta, pipeline.clock.now_ms());
-    let kind = AttemptKind::from_number(meta.attempt);
-    if parcel.parked_before {
-        metrics.record_retry_lateness(kind, age(meta.due_ms, sent_ms));
+impl PipelineContext {
+    async fn deliver(&self, egress: &dyn Post, attempt: Attempt) -> Disposition {
+        let outcome = self.attempt(egress, &attempt).await;
+        let Attempt {
+            mut item,
+            subscription,
+            ..
+        } = attempt;
+        let number = item.meta.attempt;
+        let state = self.record_attempt(subscription.id, &outcome);
+        let has_failed = matches!(outcome, Outcome::Failed { .. });
+        if number == 0 && has_failed && state == OutageState::Outage {
+            self.slow_intake().await;
+        }
+        let age = age(item.meta.first_ms, self.clock.now_ms());
+        match self.retry_policy.next(number, &outcome, age, state) {
+            Next::Delivered => Disposition::Delivered(Box::new(Delivered {
+                meta: item.meta,
+                status: outcome.status().unwrap_or_default(),
+                span: item.span,
+            })),
+            Next::Retry {
+                attempt,
+                wait,
+                reason,
+            } => {
+                self.telemetry.metrics.record_failed(reason.as_str());
+                item.meta.attempt = attempt;
+                item.meta.hop = 0;
+                self.schedule(item, wait, reason).into()
+            }
+            Next::DeadLetter { reason } => {
+                if outcome == Outcome::Gone {
+                    self.disable(&subscription);
+                }
+                // A refused attempt made no request.
+                let is_refused = matches!(outcome, Outcome::Refused { .. });
+                let attempts = number + u8::from(!is_refused);
+                let noun = if attempts == 1 { "attempt" } else { "attempts" };
+                let message = format!("{reason} after {attempts} {noun}: {outcome}");
+                Disposition::GivenUp(Box::new(GivenUp {
+                    item,
+                    reason,
+                    attempts,
+                    status: outcome.status(),
+                    message: message.into(),
+                }))
+            }
+        }
     }
-    let of_delivery = DeliveryAttempt {
-        event: &meta.event_id,
-        subscription: subscription.id,
-        number: meta.attempt,
-    };
-    let span = traces.start_attempt(&parcel.span, &target, of_delivery);
-    let trace = traces.receiver_headers(&span, &parcel.headers);
-    let headers = request_headers(&meta.event_id, event, subscription, sent_ms)
-        .map(|headers| with_trace(headers, trace));
-    let active = metrics.start_attempt(kind);
-    let begun = Instant::now();
-    let outcome = match headers {
-        Some(headers) => classify(
-            egress
-                .post(target, headers, event.body.clone(), sent_ms)
-                .await
-                .map(|response| (response.status, response.retry_after)),
-        ),
-        None => classify(Err(TransportError::InvalidRequest)),
-    };
-    drop(active);
-    let (status, reason) = (status_of(&outcome), reason_of(&outcome));
-    metrics.record_attempt(begun.elapsed(), status, reason);
-    span.record_response(status, reason);
-    outcome
+
+    /// Makes the request, with metrics and a span.
+    async fn attempt(&self, egress: &dyn Post, attempt: &Attempt) -> Outcome {
+        let Attempt {
+            item,
+            event,
+            subscription,
+            target,
+        } = attempt;
+        let Telemetry { metrics, traces } = &self.telemetry;
+        let sent_ms = self.clock.now_ms();
+        let kind = AttemptKind::from_number(item.meta.attempt);
+        if item.from_retry_topic {
+            metrics.record_retry_lateness(kind, age(item.meta.due_ms, sent_ms));
+        }
+        let of_delivery = DeliveryAttempt {
+            event: &item.meta.event_id,
+            subscription: subscription.id,
+            number: item.meta.attempt,
+        };
+        let span = traces.start_attempt(&item.span, target, of_delivery);
+        let trace = traces.receiver_headers(&span, &item.headers);
+        let headers = request_headers(&item.meta.event_id, event, subscription, sent_ms)
+            .map(|headers| with_trace(headers, trace));
+        let active = metrics.start_attempt(kind);
+        let started = Instant::now();
+        let result = match headers {
+            Some(headers) => {
+                let body = event.body.clone();
+                let response = egress.post(target.clone(), headers, body, sent_ms).await;
+                response.map(|response| (response.status, response.retry_after))
+            }
+            None => Err(TransportError::InvalidRequest),
+        };
+        drop(active);
+        let outcome = classify(result);
+        let reason = outcome.reason().map(Reason::as_str);
+        metrics.record_attempt(started.elapsed(), outcome.status(), reason);
+        span.record_response(outcome.status(), reason);
+        outcome
+    }
+
+    /// Disables the subscription of a receiver that is gone, without delaying the delivery. If
+    /// that fails, the next 410 disables it.
+    fn disable(&self, subscription: &Arc<Subscription>) {
+        let subscriptions = self.subscriptions.clone();
+        let used = Arc::clone(subscription);
+        drop(tokio::task::spawn_local(async move {
+            let disabled = subscriptions.disable(&used, Reason::Gone.as_str()).await;
+            if let Err(error) = disabled {
+                tracing::warn!(subscription.id = %used.id, %error, "failed to disable a subscription whose receiver answered 410; its next delivery tries again");
+            }
+        }));
+    }
 }
 
-fn status_of(outcome: &Outcome) -> Option<u16> {
-    match outcome {
-        Outcome::Delivered { status } => Some(*status),
-        Outcome::Failed { status, .. } => *status,
-        Outcome::Gone => Some(410),
-        Outcome::Refused { .. } => None,
-    }
-}
-
-fn reason_of(outcome: &Outcome) -> Option<&'static str> {
-    match outcome {
-        Outcome::Failed { reason, .. } | Outcome::Refused { reason } => Some(reason),
-        Outcome::Delivered { .. } | Outcome::Gone => None,
-    }
-}
-
-/// What no header can hold, a producer's doing, is left out: it must not stop a delivery.
+/// Adds the trace context. Values that no HTTP header can hold come from the producer and are left
+/// out, because they must not prevent the delivery.
 fn with_trace(mut headers: HeaderMap, trace: Headers) -> HeaderMap {
     for (name, value) in trace {
         let value = HeaderValue::from_maybe_shared(value.unwrap_or_default());
@@ -166,18 +192,8 @@ fn with_trace(mut headers: HeaderMap, trace: Headers) -> HeaderMap {
     headers
 }
 
-/// Off the delivery path; if it fails, the next 410 asks for it again.
-fn disable(pipeline: &Pipeline, subscription: &Arc<Subscription>) {
-    let (subscriptions, used) = (pipeline.subscriptions.clone(), Arc::clone(subscription));
-    drop(tokio::task::spawn_local(async move {
-        if let Err(error) = subscriptions.disable(&used, "gone").await {
-            tracing::warn!(subscription.id = %used.id, %error, "a subscription that is gone could not be disabled");
-        }
-    }));
-}
-
-/// Standard Webhooks' headers, the content type and those of a binary CloudEvent; `None` when
-/// one of them is no header value.
+/// Returns the headers of Standard Webhooks, the content type, and those of a binary CloudEvent;
+/// `None` if one of them is not a valid HTTP header.
 fn request_headers(
     id: &EventId,
     event: &Event,
@@ -186,15 +202,13 @@ fn request_headers(
 ) -> Option<HeaderMap> {
     let timestamp_s = now_ms / 1_000;
     let signature = sign(&subscription.secrets, now_ms, id, timestamp_s, &event.body);
+    let content_type = HeaderValue::try_from(event.content_type.as_str()).ok()?;
     let mut headers = HeaderMap::with_capacity(4 + event.ce_headers.len());
     for (name, value) in &event.ce_headers {
         let name = HeaderName::try_from(name.as_str()).ok()?;
         headers.insert(name, HeaderValue::try_from(value.as_str()).ok()?);
     }
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::try_from(event.content_type.as_str()).ok()?,
-    );
+    headers.insert(CONTENT_TYPE, content_type);
     headers.insert("webhook-id", HeaderValue::try_from(id.as_str()).ok()?);
     headers.insert("webhook-timestamp", HeaderValue::from(timestamp_s));
     headers.insert("webhook-signature", HeaderValue::try_from(signature).ok()?);

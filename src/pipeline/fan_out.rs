@@ -1,74 +1,149 @@
-//! From an event and its subscriptions to what is to be done for each of them. Knows no database.
+//! Plans what happens to an event for each of its subscriptions. Knows no database.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::join::Joined;
-use super::step::{Attempt, Content, End, Parcel, Pipeline, Step};
+use topology::ChildPath;
+use uuid::Uuid;
+
+use super::context::PipelineContext;
+use super::lookup::Joined;
+use super::plan::{Attempt, Decoded, Disposition, Plan, WorkItem};
 use crate::domain::event::{Event, Route};
-use crate::domain::headers::Kind;
+use crate::domain::headers::{DeliveryHeaders, Kind};
 use crate::domain::id::SubscriptionId;
+use crate::domain::reason::Reason;
 use crate::domain::subscription::Subscription;
 
-/// The operator's name, after that of its sub-topology.
-pub(super) const NAME: &str = "one-per-subscription";
-/// Above this many, the others of a fan-out are made page by page through `retry_sub`.
-const INLINE_MAX: usize = 100;
+/// The name of the operator in the first sub-topology.
+pub(super) const OPERATOR: &str = "one-per-subscription";
+/// An event with more subscriptions is fanned out page by page, through `retry_sub`.
+const PAGE_SIZE: usize = 100;
 
-/// What is to be done next, told apart by the subscription that each step is for.
-pub(super) fn steps(
-    pipeline: &Arc<Pipeline>,
-) -> impl Fn(Joined) -> Vec<(u128, Step)> + Send + Sync + 'static {
-    let pipeline = Arc::clone(pipeline);
-    move |joined| {
-        let steps = fan_out(&pipeline, joined).into_iter();
-        steps.map(|step| (step.number(), step)).collect()
+/// Identifies a child of a fan-out. A child that failed runs again by its key, also if the event
+/// has other subscriptions by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChildKey {
+    /// What happens to the event itself: it is rescheduled, given up, or unmatched.
+    Event,
+    Subscription(SubscriptionId),
+}
+
+impl ChildKey {
+    fn new(meta: &DeliveryHeaders) -> Self {
+        meta.subscription_id.map_or(Self::Event, Self::Subscription)
+    }
+
+    /// Returns the key of the child that a part of a record is, or `None` for the whole record.
+    /// The pipeline fans out once, so a path has at most one number.
+    pub(super) fn from_path(path: &ChildPath) -> Option<Self> {
+        path.numbers()
+            .first()
+            .map(|&number| Self::from_number(number))
+    }
+
+    /// The engine identifies children by numbers. The nil UUID is no subscription's.
+    fn number(self) -> u128 {
+        match self {
+            Self::Event => 0,
+            Self::Subscription(id) => id.as_uuid().as_u128(),
+        }
+    }
+
+    fn from_number(number: u128) -> Self {
+        match number {
+            0 => Self::Event,
+            id => Self::Subscription(SubscriptionId::from_uuid(Uuid::from_u128(id))),
+        }
     }
 }
 
-fn fan_out(pipeline: &Pipeline, joined: Joined) -> Vec<Step> {
-    let Joined { parcel, found } = joined;
-    let event = match &parcel.content {
-        Content::Event(event) => Arc::clone(event),
-        Content::Early => return vec![pipeline.hop(parcel).into()],
-        Content::Newer(_) => return vec![pipeline.park_and_climb(parcel, "newer_version").into()],
-        Content::Unreadable(reason, message) => {
-            let (reason, message) = (*reason, Arc::clone(message));
-            return vec![End::dead(parcel, reason, message).into()];
+impl PipelineContext {
+    /// Returns a plan for each subscription of the event, with the identity of the child.
+    pub(super) fn fan_out(&self, joined: Joined) -> Vec<(u128, Plan)> {
+        let plans = self.plans(joined).into_iter();
+        plans
+            .map(|plan| (ChildKey::new(plan.meta()).number(), plan))
+            .collect()
+    }
+
+    fn plans(&self, joined: Joined) -> Vec<Plan> {
+        let item = joined.item;
+        let event = match &item.decoded {
+            Decoded::Event(event) => Arc::clone(event),
+            Decoded::NotDue => return vec![self.defer(item).into()],
+            Decoded::UnsupportedVersion(_) => {
+                let disposition = self.reschedule_with_backoff(item, Reason::NewerVersion);
+                return vec![disposition.into()];
+            }
+            Decoded::Invalid(reason, message) => {
+                let reason = *reason;
+                let message = Arc::clone(message);
+                return vec![Disposition::give_up(item, reason, message).into()];
+            }
+        };
+        let subscriptions = match joined.subscriptions {
+            Ok(subscriptions) => subscriptions.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, event.id = %item.meta.event_id, "the database did not answer; the event is rescheduled");
+                let disposition = self.reschedule_with_backoff(item, Reason::Database);
+                return vec![disposition.into()];
+            }
+        };
+        match (&event.route, item.meta.subscription_id) {
+            (_, Some(id)) => vec![plan_delivery(item, &event, id, subscriptions.first())],
+            (&Route::Subscription { id, .. }, None) => {
+                vec![plan_delivery(item, &event, id, subscriptions.first())]
+            }
+            (Route::Type { .. }, None) => self.plan_page(item, &event, &subscriptions),
         }
-    };
-    let found = match found {
-        Ok(found) => found.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(%error, "an event is parked until the database answers");
-            return vec![pipeline.park_and_climb(parcel, "database").into()];
+    }
+
+    /// Plans the next page of a fan-out, and a record that stands for the pages after it.
+    fn plan_page(
+        &self,
+        item: WorkItem,
+        event: &Arc<Event>,
+        all: &[Arc<Subscription>],
+    ) -> Vec<Plan> {
+        let after = item.meta.after;
+        let is_left =
+            |subscription: &&Arc<Subscription>| after.is_none_or(|after| subscription.id > after);
+        let left: Vec<&Arc<Subscription>> = all.iter().filter(is_left).collect();
+        if left.is_empty() && after.is_none() {
+            return vec![Disposition::Unmatched(Box::new(item)).into()];
         }
-    };
-    match (&event.route, parcel.meta.subscription_id) {
-        (_, Some(id)) => vec![one(parcel, &event, id, found.first())],
-        (Route::Subscription { id, .. }, None) => vec![one(parcel, &event, *id, found.first())],
-        (Route::Type { .. }, None) => page(pipeline, parcel, &event, &found),
+        let page = left.iter().take(PAGE_SIZE);
+        let mut plans: Vec<Plan> = page
+            .map(|found| plan_delivery(item.clone(), event, found.id, Some(found)))
+            .collect();
+        if left.len() > PAGE_SIZE {
+            let mut rest = item;
+            rest.meta.after = left.get(PAGE_SIZE - 1).map(|last| last.id);
+            plans.push(self.schedule(rest, Duration::ZERO, Reason::FanOut).into());
+        }
+        plans
     }
 }
 
-/// One subscription's delivery, or the reason why there is none.
-fn one(
-    mut parcel: Parcel,
+/// Plans the attempt for one subscription, or gives the delivery up with the reason.
+fn plan_delivery(
+    mut item: WorkItem,
     event: &Arc<Event>,
     id: SubscriptionId,
     found: Option<&Arc<Subscription>>,
-) -> Step {
-    let tried_before = parcel.meta.kind == Kind::Delivery || parcel.meta.attempt > 0;
-    parcel.meta.kind = Kind::Delivery;
-    parcel.meta.subscription_id = Some(id);
-    parcel.meta.after = None;
+) -> Plan {
+    let was_attempted = item.meta.kind == Kind::Delivery || item.meta.attempt > 0;
+    item.meta.kind = Kind::Delivery;
+    item.meta.subscription_id = Some(id);
+    item.meta.after = None;
     let Some(subscription) = found else {
-        let message = format!("there is no subscription {id}; create it, then redrive");
-        return End::dead(parcel, "unknown_subscription", message).into();
+        let message = format!("subscription {id} does not exist; create it, then redrive");
+        return Disposition::give_up(item, Reason::UnknownSubscription, message).into();
     };
     if !subscription.enabled {
         let message = format!("subscription {id} is disabled; enable it, then redrive");
-        return End::dead(parcel, "disabled", message).into();
+        return Disposition::give_up(item, Reason::Disabled, message).into();
     }
     let requested = match &event.route {
         Route::Subscription { target_url, .. } => target_url.as_ref(),
@@ -76,42 +151,31 @@ fn one(
     };
     let target = match subscription.target(requested) {
         Some(target) => target,
-        // The subscription was edited since the event was accepted.
-        None if tried_before => subscription.target_url.clone(),
+        // The target was valid when the event was accepted: the subscription was edited since.
+        None if was_attempted => subscription.target_url.clone(),
         None => {
-            let message = "target_url has another origin than the subscription's; leave it out";
-            return End::dead(parcel, "target_origin", message).into();
+            let message = "target_url has another origin than the subscription's; leave it out, or send a URL on that origin";
+            return Disposition::give_up(item, Reason::TargetOrigin, message).into();
         }
     };
-    Step::Attempt(Box::new(Attempt {
-        parcel,
+    Plan::Attempt(Box::new(Attempt {
+        item,
         event: Arc::clone(event),
         subscription: Arc::clone(subscription),
         target,
     }))
 }
 
-/// The next page of a fan-out, and a record for the pages after it.
-fn page(
-    pipeline: &Pipeline,
-    parcel: Parcel,
-    event: &Arc<Event>,
-    all: &[Arc<Subscription>],
-) -> Vec<Step> {
-    let after = parcel.meta.after;
-    let is_left = |s: &&Arc<Subscription>| after.is_none_or(|after| s.id > after);
-    let left: Vec<&Arc<Subscription>> = all.iter().filter(is_left).collect();
-    if left.is_empty() && after.is_none() {
-        return vec![End::Unmatched(Box::new(parcel)).into()];
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn child_key_converts_to_a_number_and_back() {
+        let id = "363294be-37e5-482f-b7fd-5a1be84c2713".parse().unwrap();
+        for key in [ChildKey::Event, ChildKey::Subscription(id)] {
+            assert_eq!(ChildKey::from_number(key.number()), key);
+        }
+        assert_eq!(ChildKey::from_path(&ChildPath::default()), None);
     }
-    let page = left.iter().take(INLINE_MAX);
-    let mut steps: Vec<Step> = page
-        .map(|subscription| one(parcel.clone(), event, subscription.id, Some(subscription)))
-        .collect();
-    if left.len() > INLINE_MAX {
-        let mut rest = parcel;
-        rest.meta.after = left.get(INLINE_MAX - 1).map(|subscription| subscription.id);
-        steps.push(pipeline.park(rest, Duration::ZERO, "fan_out").into());
-    }
-    steps
 }

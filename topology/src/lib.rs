@@ -68,7 +68,6 @@ pub mod log;
 mod metrics;
 mod named;
 mod offsets;
-mod outage;
 mod partitioner;
 mod record;
 mod runtime;
@@ -95,7 +94,6 @@ pub use metrics::{
 };
 pub use named::{Consumed, Named, Produced};
 pub use offsets::InvalidOffsetMap;
-pub use outage::{Attempted, OutageConfig, OutageConfigError, OutageGuard, Standing};
 pub use partitioner::partition_of;
 pub use record::{ConsumedRecord, Headers, Position, ProducerRecord, Record, TopicPartition};
 pub use runtime::{
