@@ -12,7 +12,9 @@ use std::convert::Infallible;
 use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde_json::Value;
-use webhook_delivery::telemetry::names::{ATTRIBUTES, INSTRUMENTS, Kind, engine_instruments};
+use webhook_delivery::telemetry::names::{
+    ATTRIBUTES, INSTRUMENTS, InstrumentKind as Kind, engine_instruments,
+};
 
 const DASHBOARD: &str = include_str!("../deploy/grafana/dashboards/webhook-delivery.json");
 const METRICS: &str = include_str!("../docs/metrics.md");
