@@ -1,160 +1,123 @@
-//! Builds the service from its configuration and runs it until it is told to stop.
+//! Starts the service, runs it until it is asked to stop, and stops it.
 
+mod database;
 mod delivery;
+mod http;
 
-use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
-use poem::Server;
-use poem::listener::{Listener, TcpListener};
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use topology::log::Log;
 use uuid::Uuid;
 
-use crate::api::{self, ApiState, Health};
 use crate::config::{Config, Role};
 use crate::event_log;
-use crate::ingest::LogIngest;
-use crate::instance;
-use crate::pipeline::{self, LogFacts};
+use crate::instance::Instance;
 use crate::readiness::{self, Readiness};
 use crate::shutdown;
-use crate::store;
+use crate::store::{self, SubscriptionStore};
 use crate::subscriptions::{CacheConfig, Subscriptions};
-use crate::telemetry::{self, Metrics, Telemetry};
+use crate::telemetry::{self, Telemetry};
 
-/// Runs until SIGTERM or SIGINT, or until a part fails, which is an error. The first part that
-/// ends stops the others.
+pub(crate) use delivery::{log_facts_from_config, pipeline_context};
+
+/// What the parts of the service work with. Clones share it.
+#[derive(Clone)]
+struct Service {
+    config: Arc<Config>,
+    store: Arc<dyn SubscriptionStore>,
+    subscriptions: Subscriptions,
+    log: Arc<dyn Log>,
+    telemetry: Telemetry,
+    readiness: Arc<Readiness>,
+    /// Cancelled when the service stops.
+    stop: CancellationToken,
+}
+
+/// Runs the service until SIGTERM or SIGINT, or until one of its parts fails, which is an error. The
+/// first part that ends stops the others.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let member = instance::claim(&config)?;
-    let instance = member.id.clone();
-    let instance = instance.unwrap_or_else(|| Uuid::now_v7().to_string());
-    let (telemetry, exporters) =
-        telemetry::start(&config, &instance).context("telemetry can not be exported")?;
-    let store = store::open(&config.store).context("the store can not be opened")?;
-    let log = event_log::open(&config, member.id.clone())?;
-    let subscriptions = Subscriptions::new(
-        Arc::clone(&store),
-        CacheConfig::default(),
-        Handle::current(),
-        telemetry.metrics.clone(),
-    );
-    let config = Arc::new(config);
-    let health = Arc::new(Readiness::new(&config.roles));
-    let cancel = CancellationToken::new();
+    // The lock comes first: two processes must not open one data directory. It is held to the end.
+    let instance = Instance::acquire(&config)?;
+    let member_id = instance.member_id();
+    let service_instance = member_id.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let (telemetry, exporters) = telemetry::start(&config, &service_instance)
+        .context("cannot start the export of metrics and traces; check `telemetry.otlp_endpoint` and the OTEL_EXPORTER_OTLP_* variables")?;
+    let service = Service::open(config, &instance, telemetry)?;
+
     let mut parts = JoinSet::new();
-    if config.roles.contains(&Role::Api) {
-        let ingest = LogIngest::new(
-            log.sink(),
-            &config.kafka.topics.payload,
-            telemetry.traces.clone(),
-        );
-        let state = ApiState {
-            subscriptions: subscriptions.clone(),
-            store: Arc::clone(&store),
-            ingest: Arc::new(ingest),
-            telemetry: telemetry.clone(),
-            health: Arc::clone(&health) as Arc<dyn Health>,
-            config: config.api.clone(),
-        };
-        parts.spawn(serve(state, cancel.clone()));
+    if service.config.roles.contains(&Role::Api) {
+        parts.spawn(http::run(service.clone()));
     }
-    let (stop, asked) = (cancel.clone(), Arc::clone(&log));
-    let (settings, told) = (Arc::clone(&config), Arc::clone(&health));
-    parts.spawn(async move { readiness::watch(&settings, &*asked, &*store, &told, stop).await });
-    let stop = cancel.clone();
-    parts.spawn(async move {
-        let streamed = delivery::run(&config, &log, subscriptions, telemetry, &health, stop).await;
-        streamed.map_err(|error| member.explain(error))
-    });
-    let mut ended = tokio::select! {
-        asked = shutdown::requested() => asked.context("signals can not be heard"),
-        Some(part) = parts.join_next() => part.context("a part panicked").and_then(|part| part),
+    parts.spawn(database::run(service.clone()));
+    parts.spawn(watch_log(service.clone()));
+    parts.spawn(delivery::run(service.clone()));
+
+    let mut result = tokio::select! {
+        signal = shutdown::requested() => signal.context(NO_SIGNALS),
+        Some(part) = parts.join_next() => flatten(part),
     };
-    cancel.cancel();
-    loop {
-        let part = tokio::select! {
-            part = parts.join_next() => part,
-            again = shutdown::requested() => {
-                again.context("signals can not be heard")?;
-                bail!("asked to stop a second time: what was in flight runs again");
-            }
-        };
-        let Some(part) = part else { break };
-        ended = ended.and(part.context("a part panicked").and_then(|part| part));
+    service.stop.cancel();
+    // Each part now finishes what it has begun, within a time limit of its own.
+    while let Some(part) = next_or_second_signal(&mut parts).await? {
+        result = result.and(part);
     }
     exporters.flush().await;
-    ended
+    result.map_err(|error| instance.explain(error))
 }
 
-/// Serves the HTTP API.
-async fn serve(state: ApiState, cancel: CancellationToken) -> anyhow::Result<()> {
-    const CONNECTIONS: Duration = Duration::from_secs(10);
-    let address = state.config.listen;
-    let acceptor = TcpListener::bind(address).into_acceptor().await;
-    let acceptor = acceptor.with_context(|| format!("api.listen {address} can not be bound"))?;
-    tracing::info!("serving the HTTP API; what to try is at http://{address}/docs");
-    Server::new_with_acceptor(acceptor)
-        .idle_timeout(Duration::from_secs(60))
-        .run_with_graceful_shutdown(
-            api::routes(state),
-            cancel.cancelled_owned(),
-            Some(CONNECTIONS),
-        )
-        .await
-        .context("the HTTP API failed")
+const NO_SIGNALS: &str = "cannot install signal handlers";
+
+impl Service {
+    /// Opens the store and the event log. Neither connects yet, so both may be unavailable.
+    fn open(config: Config, instance: &Instance, telemetry: Telemetry) -> anyhow::Result<Self> {
+        let store = store::open(&config.store).context("cannot open the store (`store`)")?;
+        let subscriptions = Subscriptions::new(
+            Arc::clone(&store),
+            CacheConfig::default(),
+            Handle::current(),
+            telemetry.metrics.clone(),
+        );
+        Ok(Self {
+            store,
+            subscriptions,
+            log: event_log::open(&config, instance.member_id())?,
+            telemetry,
+            readiness: Arc::new(Readiness::new(&config.roles)),
+            stop: CancellationToken::new(),
+            config: Arc::new(config),
+        })
+    }
 }
 
-/// Applies the migrations and stops.
-pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let store = store::open(&config.store).context("the store can not be opened")?;
-    store
-        .migrate()
-        .await
-        .context("the migrations can not be applied")
+/// The part that checks whether the event log answers, for `/readyz`.
+async fn watch_log(service: Service) -> anyhow::Result<()> {
+    let topic = &service.config.kafka.topics.payload;
+    tokio::select! {
+        never = readiness::watch_log(&service.readiness, &*service.log, topic) => match never {},
+        () = service.stop.cancelled() => Ok(()),
+    }
 }
 
-/// How the topology is printed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum TopologyFormat {
-    /// As Kafka Streams prints it.
-    Text,
-    /// A Mermaid flowchart.
-    Mermaid,
-    /// A graph for Graphviz.
-    Dot,
-    /// All operators and topics, for programs.
-    Json,
+/// Waits until another part has ended; `None` if all have. A second signal is an error.
+async fn next_or_second_signal(
+    parts: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Option<anyhow::Result<()>>> {
+    tokio::select! {
+        part = parts.join_next() => Ok(part.map(flatten)),
+        signal = shutdown::requested() => {
+            signal.context(NO_SIGNALS)?;
+            bail!(
+                "second signal received: exiting without draining; records in flight will be \
+                 processed again after a restart"
+            );
+        }
+    }
 }
 
-/// Prints the topology that `run` would run.
-pub fn print_topology(config: &Config, format: TopologyFormat) -> anyhow::Result<()> {
-    let store = store::open(&config.store).context("the store can not be opened")?;
-    let subscriptions = Subscriptions::new(
-        store,
-        CacheConfig::default(),
-        Handle::current(),
-        Metrics::off(),
-    );
-    // The description does not depend on what only the log knows.
-    let facts = LogFacts {
-        retry_partitions: config.kafka.topics.retry_partitions,
-        namespace: Uuid::nil(),
-    };
-    let context = delivery::pipeline_context(config, facts, subscriptions, Telemetry::off())?;
-    let described = pipeline::build(&Arc::new(context))?.describe();
-    let text = match format {
-        TopologyFormat::Text => described.to_string(),
-        TopologyFormat::Mermaid => described.to_mermaid(),
-        TopologyFormat::Dot => described.to_dot(),
-        TopologyFormat::Json => described.to_json() + "\n",
-    };
-    std::io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .context("stdout is gone")
+fn flatten(part: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
+    part.context("a part of the service panicked")?
 }

@@ -1,4 +1,5 @@
-//! Which log there is, and what the service asks of it: topics and groups.
+//! The event log that the service uses, Kafka or the embedded one: how it is opened, and which topics
+//! and consumer groups it has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +12,16 @@ use topology_kafka::{KafkaConfig, KafkaLog};
 
 use crate::config::{Config, LogKind, RECORD_BYTES_MAX};
 
-/// How long a shutdown waits for what is in flight: longer than one attempt by default takes.
-pub(crate) const SHUTDOWN: Duration = Duration::from_secs(30);
-/// What a Kafka broker takes as commit metadata by default, and the embedded log too.
+/// How long a stop waits for attempts in flight. Longer than `delivery.timeout` by default (15 s).
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The default of the broker setting `offset.metadata.max.bytes`; the embedded log has the same limit.
 const OFFSET_METADATA_MAX: usize = 4_096;
-/// The longest outage that our own topics outlive, beyond the longest that a delivery lives.
-const OUTAGE_MAX: Duration = Duration::from_hours(24 * 11);
+/// How long the service may be down without losing records of its own topics: their retention is
+/// longer than a delivery can live by this time.
+const DOWNTIME_MAX: Duration = Duration::from_hours(24 * 11);
 
-/// Opens the log, as the static member `group_instance_id` where it knows such.
+/// Opens the event log. Consumers of Kafka become the static member `group_instance_id`, if there is
+/// one.
 pub(crate) fn open(
     config: &Config,
     group_instance_id: Option<String>,
@@ -26,19 +29,19 @@ pub(crate) fn open(
     Ok(match config.log {
         LogKind::Embedded => {
             let embedded = embedded_config(config);
-            let log = EmbeddedLog::open(&embedded).context("the log can not be opened")?;
-            tracing::info!(path = %embedded.path.display(), "events are kept in the embedded log");
+            let log = EmbeddedLog::open(&embedded).context("cannot open the embedded event log")?;
+            tracing::info!(path = %embedded.path.display(), "using the embedded event log");
             Arc::new(log)
         }
         LogKind::Kafka => {
             let servers = &config.kafka.bootstrap_servers;
-            tracing::info!(servers, "events are kept in Kafka");
+            tracing::info!(servers, "using Kafka as the event log");
             Arc::new(KafkaLog::new(kafka_config(config, group_instance_id))?)
         }
     })
 }
 
-/// Opens the log to look at, beside the process that owns it.
+/// Opens the event log for reading only, also while another process uses it.
 pub(crate) fn open_reader(config: &Config) -> anyhow::Result<Box<dyn LogReader>> {
     Ok(match config.log {
         LogKind::Embedded => Box::new(EmbeddedReader::new(&embedded_config(config).path)),
@@ -66,21 +69,22 @@ fn kafka_config(config: &Config, group_instance_id: Option<String>) -> KafkaConf
     }
 }
 
-/// How many records are read ahead for the attempts under way: enough to keep those busy, few
-/// enough that one that waited for the database is not far behind in the queue for an attempt.
-pub(crate) fn in_flight_max(config: &Config) -> usize {
-    const AHEAD: usize = 4;
-    (config.delivery.concurrency + config.delivery.retry_concurrency) * AHEAD
+/// Returns how many records may be in flight. There are enough of them to keep all attempts busy, and
+/// few enough that a record that waited for the database does not queue behind many others.
+pub(crate) fn max_in_flight_records(config: &Config) -> usize {
+    const RECORDS_PER_ATTEMPT: usize = 4;
+    (config.delivery.concurrency + config.delivery.retry_concurrency) * RECORDS_PER_ATTEMPT
 }
 
 pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
-    let (id, telemetry) = (&config.application_id, &config.telemetry);
+    let id = &config.application_id;
+    let telemetry = &config.telemetry;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     StreamsConfig {
         application_id: id.clone(),
         groups: [(config.kafka.topics.retry.clone(), format!("{id}-retry"))].into(),
         workers: config.delivery.workers.unwrap_or(cores),
-        max_in_flight_records: in_flight_max(config),
+        max_in_flight_records: max_in_flight_records(config),
         max_in_flight_bytes: config.delivery.in_flight_bytes,
         window: config.delivery.window,
         commit_interval: Duration::from_millis(20),
@@ -96,10 +100,11 @@ pub(crate) fn streams_config(config: &Config) -> StreamsConfig {
     }
 }
 
-/// What the topics must be. The payload topic is its producers': of it only compaction is refused.
+/// Returns the required settings of the topics. The payload topic belongs to its producers, so only
+/// compaction is refused there.
 pub(crate) fn topics(config: &Config) -> [TopicSpec; 3] {
     let topics = &config.kafka.topics;
-    let lives = config.delivery.max_age + config.retry.longest_wait();
+    let lifetime_max = config.delivery.max_age + config.retry.longest_wait();
     let payload = TopicSpec {
         name: topics.payload.clone(),
         partitions: topics.payload_partitions,
@@ -111,7 +116,7 @@ pub(crate) fn topics(config: &Config) -> [TopicSpec; 3] {
     };
     let dead_letter = TopicSpec {
         name: topics.dead_letter.clone(),
-        retention: Some(lives + OUTAGE_MAX),
+        retention: Some(lifetime_max + DOWNTIME_MAX),
         record_bytes_max: Some(RECORD_BYTES_MAX),
         ..payload.clone()
     };

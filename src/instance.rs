@@ -1,4 +1,5 @@
-//! The data directory: its lock, and the member id that is kept in it.
+//! The identity of this process: the lock on its data directory, and its id as a static member of
+//! the consumer groups, which is kept there.
 
 use std::fs::File;
 use std::io;
@@ -12,67 +13,74 @@ use uuid::Uuid;
 
 use crate::config::{Config, LogKind};
 
-/// Who this process is in its consumer groups, for as long as it holds its data directory.
+/// Holds the lock on the data directory until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Member {
+pub(crate) struct Instance {
+    /// `None` if the directory is not writable, which only Kafka permits.
     _lock: Option<File>,
-    /// The static member id; `None`: a dynamic member, or a log that knows no members.
-    pub(crate) id: Option<String>,
+    member_id: Option<String>,
 }
 
-/// Locks the data directory and finds the member id in it. Two processes on one directory would
-/// share an id and fence each other off. Where the log is Kafka, the directory need not be
-/// writable: then this is a dynamic member, unless an id is configured.
-pub(crate) fn claim(config: &Config) -> anyhow::Result<Member> {
-    let folder = &config.data_dir;
-    let configured = config.kafka.group_instance_id.clone();
-    match lock_file(folder) {
-        Ok(lock) => {
-            if lock.try_lock().is_err() {
-                let folder = folder.display();
-                bail!("another process uses data_dir {folder}; stop it, or give each its own");
+impl Instance {
+    /// Locks the data directory and reads the member id from it. Two processes with one directory
+    /// would have the same id and fence each other.
+    ///
+    /// With Kafka the directory need not be writable. The process is then a dynamic member, unless
+    /// `kafka.group_instance_id` is set.
+    pub(crate) fn acquire(config: &Config) -> anyhow::Result<Self> {
+        let folder = config.data_dir.display();
+        match open_lock_file(&config.data_dir) {
+            Ok(file) => {
+                if file.try_lock().is_err() {
+                    bail!(
+                        "another process uses the data directory {folder}; stop that process, or \
+                         set `data_dir` to a different directory for each process"
+                    );
+                }
+                Ok(Self {
+                    _lock: Some(file),
+                    member_id: member_id(config)?,
+                })
             }
-            let id = match config.log {
-                LogKind::Embedded => None,
-                LogKind::Kafka if configured.is_some() => configured,
-                // A member of KIP-848 with an id can not leave: a stop would hold its partitions.
-                LogKind::Kafka if config.kafka.group_protocol == GroupProtocol::Consumer => None,
-                LogKind::Kafka => Some(kept_id(config)?),
-            };
-            Ok(Member {
-                _lock: Some(lock),
-                id,
-            })
-        }
-        Err(error) if config.log == LogKind::Kafka => {
-            let folder = folder.display();
-            tracing::warn!(%folder, %error, "data_dir can not be written: after a kill, partitions wait for the session to end");
-            Ok(Member {
-                _lock: None,
-                id: configured,
-            })
-        }
-        Err(error) => {
-            let folder = folder.display();
-            Err(error).with_context(|| format!("data_dir {folder} can not be written"))
+            Err(error) if config.log == LogKind::Kafka => {
+                tracing::warn!(
+                    %error,
+                    "cannot write to the data directory {folder}: after a crash, other instances \
+                     get this one's partitions only when its session times out; make `data_dir` \
+                     writable, or set `kafka.group_instance_id`"
+                );
+                Ok(Self {
+                    _lock: None,
+                    member_id: config.kafka.group_instance_id.clone(),
+                })
+            }
+            Err(error) => Err(error).with_context(|| {
+                format!(
+                    "cannot write to the data directory {folder}; set `data_dir` to a writable one"
+                )
+            }),
         }
     }
-}
 
-impl Member {
-    /// Adds the remedy where another process took over this member.
+    /// Returns the static member id, or `None` for a dynamic member and for the embedded event log.
+    pub(crate) fn member_id(&self) -> Option<String> {
+        self.member_id.clone()
+    }
+
+    /// Adds the remedy to the error of a process that another one has fenced.
     pub(crate) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         if !is_fenced(&error) {
             return error;
         }
-        let id = self.id.as_deref().unwrap_or_default();
+        let id = self.member_id.as_deref().unwrap_or_default();
         error.context(format!(
-            "member {id} is another process now; give each process its own data_dir and kafka.group_instance_id"
+            "another process joined the consumer group as {id}; give each process its own \
+             `data_dir` and `kafka.group_instance_id`"
         ))
     }
 }
 
-/// Whether another process is the same member of the group.
+/// Returns whether another process took over this one's membership in a consumer group.
 pub fn is_fenced(error: &anyhow::Error) -> bool {
     matches!(
         error.downcast_ref(),
@@ -80,26 +88,38 @@ pub fn is_fenced(error: &anyhow::Error) -> bool {
     )
 }
 
-fn lock_file(folder: &Path) -> io::Result<File> {
+fn member_id(config: &Config) -> anyhow::Result<Option<String>> {
+    let configured = &config.kafka.group_instance_id;
+    match config.log {
+        LogKind::Embedded => Ok(None),
+        LogKind::Kafka if configured.is_some() => Ok(configured.clone()),
+        // With the protocol of KIP-848 a static member cannot leave its group: after a stop, its
+        // partitions would be read by nobody until the session times out.
+        LogKind::Kafka if config.kafka.group_protocol == GroupProtocol::Consumer => Ok(None),
+        LogKind::Kafka => kept_member_id(config).map(Some),
+    }
+}
+
+fn open_lock_file(folder: &Path) -> io::Result<File> {
     std::fs::create_dir_all(folder)?;
     File::create(folder.join("lock"))
 }
 
-/// The id that brings a killed instance back to its partitions at once. A directory that was
-/// copied to another host or path gets another one.
-fn kept_id(config: &Config) -> anyhow::Result<String> {
+/// Returns the member id of earlier runs, with which a process that was killed gets its partitions
+/// back at once. The file names host and path, so that a copy of the directory gets a new id.
+fn kept_member_id(config: &Config) -> anyhow::Result<String> {
     let path = config.data_dir.join("member-id");
     let folder = config.data_dir.canonicalize()?;
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-    let bound = format!("{} {}", host.trim(), folder.display());
+    let place = format!("{} {}", host.trim(), folder.display());
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    if let Some((id, to)) = kept.trim_end().split_once(' ')
-        && to == bound
+    if let Some((id, kept_place)) = kept.trim_end().split_once(' ')
+        && kept_place == place
     {
         return Ok(id.to_owned());
     }
     let id = format!("{}-{}", config.application_id, Uuid::now_v7());
-    std::fs::write(&path, format!("{id} {bound}\n"))
-        .with_context(|| format!("{} can not be written", path.display()))?;
+    std::fs::write(&path, format!("{id} {place}\n"))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(id)
 }

@@ -1,4 +1,5 @@
-//! Delivers webhooks from Kafka: the service, in reading order.
+//! The service: delivers webhooks from Kafka or from an embedded event log. Start reading at
+//! [`pipeline`], then [`app`].
 
 pub mod pipeline;
 
@@ -19,5 +20,3 @@ mod ingest;
 mod instance;
 mod readiness;
 mod shutdown;
-
-pub use instance::is_fenced;

@@ -1,137 +1,113 @@
-//! What `/readyz` says: whether this process can do what its roles ask for.
+//! Readiness: whether this process can do what its roles require, and the checks of `/readyz`.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::convert::Infallible;
+use std::fmt::{self, Debug};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use parking_lot::Mutex;
 use topology::log::Log;
 
 use crate::api::{Health, HealthReport};
-use crate::config::{Config, Role};
-use crate::store::SubscriptionStore;
+use crate::config::Role;
 
-type IsAssigned = Box<dyn Fn() -> bool + Send + Sync>;
+/// The pause between two checks of the event log.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often log and database are asked whether they answer.
-const AGAIN: Duration = Duration::from_secs(2);
-
-/// How long readiness waits for the first answer of the database, which may be large migrations.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Filled in as the parts start, and as log and database come and go.
+/// The state of the parts of the service. They record changes here, and `/readyz` reads it.
+#[derive(Debug)]
 pub(crate) struct Readiness {
-    serves: bool,
-    topics: AtomicBool,
-    log: AtomicBool,
-    database: AtomicBool,
-    /// The database was asked once, and has its tables if it answered.
-    database_asked: AtomicBool,
-    stopping: AtomicBool,
-    assigned: OnceLock<IsAssigned>,
+    /// Whether the instance serves ingestion, which needs the event log. Other instances stay ready
+    /// without it, because no client could be sent elsewhere.
+    needs_log: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None` until the topics have the required settings.
+    log_answers: Option<bool>,
+    /// `None` until the database answered once, or the wait for its first answer is over.
+    database_answers: Option<bool>,
+    is_stopping: bool,
+    is_assigned: Option<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Readiness {
     pub(crate) fn new(roles: &[Role]) -> Self {
         Self {
-            serves: roles.contains(&Role::Api),
-            topics: AtomicBool::default(),
-            log: AtomicBool::default(),
-            database: AtomicBool::default(),
-            database_asked: AtomicBool::default(),
-            stopping: AtomicBool::default(),
-            assigned: OnceLock::default(),
+            needs_log: roles.contains(&Role::Api),
+            state: Mutex::default(),
         }
     }
 
-    /// The log answered, and its topics are as they must be.
-    pub(crate) fn topics_are_ready(&self) {
-        self.topics.store(true, Ordering::Release);
-        self.log.store(true, Ordering::Release);
+    /// Records that the event log answered and that its topics have the required settings.
+    pub(crate) fn set_topics_ready(&self) {
+        self.state.lock().log_answers = Some(true);
     }
 
-    /// The topology runs.
-    pub(crate) fn runs(&self, is_assigned: impl Fn() -> bool + Send + Sync + 'static) {
-        self.assigned.get_or_init(|| Box::new(is_assigned));
+    /// Records that the topology runs. `is_assigned` returns whether it has its partitions.
+    pub(crate) fn set_running(&self, is_assigned: impl Fn() -> bool + Send + Sync + 'static) {
+        self.state.lock().is_assigned = Some(Box::new(is_assigned));
     }
 
-    /// A shutdown was asked for.
-    pub(crate) fn stops(&self) {
-        self.stopping.store(true, Ordering::Release);
+    pub(crate) fn set_stopping(&self) {
+        self.state.lock().is_stopping = true;
+    }
+
+    /// Becomes ready although the database has not answered yet.
+    pub(crate) fn stop_waiting_for_database(&self) {
+        self.state.lock().database_answers.get_or_insert(false);
+    }
+
+    pub(crate) fn record_database_answer<E>(&self, answer: &Result<(), E>) {
+        self.state.lock().database_answers = Some(answer.is_ok());
+    }
+
+    fn record_log_answer<T, E>(&self, answer: &Result<T, E>) {
+        if let Some(log_answers) = &mut self.state.lock().log_answers {
+            *log_answers = answer.is_ok();
+        }
     }
 }
 
 impl Health for Readiness {
     fn report(&self) -> HealthReport {
-        let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
-        let log = is(&self.topics) && is(&self.log);
-        let assigned = self.assigned.get().is_some_and(|is_assigned| is_assigned());
-        let check = |name: &str, ok: bool, otherwise: &str| {
-            (
-                name.to_owned(),
-                if ok { "ok" } else { otherwise }.to_owned(),
-            )
-        };
+        let state = self.state.lock();
+        let log = state.log_answers == Some(true);
+        let database = state.database_answers == Some(true);
+        let assignment = state.is_assigned.as_ref().is_some_and(|ask| ask());
         HealthReport {
-            // A database that is down is shown only: cached subscriptions are served without it.
-            ready: (log || !self.serves)
-                && assigned
-                && is(&self.database_asked)
-                && !is(&self.stopping),
+            // A database that is down does not make the instance unready: cached subscriptions are
+            // served without it, and events wait.
+            ready: (log || !self.needs_log)
+                && assignment
+                && state.database_answers.is_some()
+                && !state.is_stopping,
             checks: vec![
                 check("log", log, "waiting"),
-                check("assignment", assigned, "waiting"),
-                check("database", is(&self.database), "waiting"),
-                check("process", !is(&self.stopping), "stopping"),
+                check("assignment", assignment, "waiting"),
+                check("database", database, "waiting"),
+                check("process", !state.is_stopping, "stopping"),
             ],
         }
     }
 }
 
-/// Brings the store's tables up to date, as soon as it answers, and then asks log and store again
-/// and again whether they do, until it is cancelled.
-pub(crate) async fn watch(
-    config: &Config,
-    log: &dyn Log,
-    store: &dyn SubscriptionStore,
-    health: &Readiness,
-    cancel: CancellationToken,
-) -> anyhow::Result<()> {
-    let database = async {
-        let mut migrated = !config.migrate_at_start;
-        loop {
-            let asking = if migrated {
-                store.ping()
-            } else {
-                store.migrate()
-            };
-            tokio::pin!(asking);
-            let asked = match tokio::time::timeout(PATIENCE, &mut asking).await {
-                Ok(asked) => asked,
-                Err(_elapsed) => {
-                    health.database_asked.store(true, Ordering::Release);
-                    asking.await
-                }
-            };
-            if let Err(error) = &asked {
-                tracing::warn!(%error, "waiting for the database");
-            }
-            migrated |= asked.is_ok();
-            health.database.store(asked.is_ok(), Ordering::Release);
-            health.database_asked.store(true, Ordering::Release);
-            tokio::time::sleep(AGAIN).await;
-        }
-    };
-    let log = async {
-        loop {
-            tokio::time::sleep(AGAIN).await;
-            let asked = log.partitions(&config.kafka.topics.payload).await;
-            health.log.store(asked.is_ok(), Ordering::Release);
-        }
-    };
-    tokio::select! {
-        never = database => never,
-        never = log => never,
-        () = cancel.cancelled() => Ok(()),
+impl Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+fn check(name: &str, is_ok: bool, otherwise: &str) -> (String, String) {
+    let word = if is_ok { "ok" } else { otherwise };
+    (name.to_owned(), word.to_owned())
+}
+
+/// Asks the event log every 2 s whether it answers.
+pub(crate) async fn watch_log(readiness: &Readiness, log: &dyn Log, topic: &str) -> Infallible {
+    loop {
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        readiness.record_log_answer(&log.partitions(topic).await);
     }
 }

@@ -1,16 +1,14 @@
-//! Signals: the first asks for a shutdown, a second ends the process within a second.
+//! Signals.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Resolves at SIGTERM or SIGINT.
+/// Waits for SIGTERM or SIGINT.
 pub(crate) async fn requested() -> std::io::Result<()> {
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
     Ok(())
 }

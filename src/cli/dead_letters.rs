@@ -1,26 +1,38 @@
-//! Prints the newest dead letters.
+//! `webhook-delivery dead-letters`: prints the newest dead letters. Works with either event log,
+//! also while the service runs.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Context;
+use bytes::Bytes;
 use topology::log::LogReader;
 use topology::{ConsumedRecord, Position, TopicPartition};
 
+use super::print;
 use crate::config::Config;
 use crate::event_log;
 
-/// Records asked for at once.
+/// The number of records that are read at once.
 const PAGE: usize = 100;
 
-/// Prints the newest dead letters of each partition, at most `limit` of each.
-pub async fn run(config: &Config, limit: u32) -> anyhow::Result<()> {
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Maximum number of dead letters of each partition
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+}
+
+pub(super) async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     let log = event_log::open_reader(config)?;
     let topic: Arc<str> = config.kafka.topics.dead_letter.as_str().into();
-    let partitions = log.partitions(&topic).await;
-    for partition in 0..partitions.context("the log can not be read")? {
+    let partitions = log
+        .partitions(&topic)
+        .await
+        .with_context(|| format!("cannot read the topic {topic}"))?;
+    for partition in 0..partitions {
         let topic = Arc::clone(&topic);
-        print_partition(&*log, &TopicPartition { topic, partition }, limit).await?;
+        let partition = TopicPartition { topic, partition };
+        print_partition(&*log, &partition, arguments.limit).await?;
     }
     Ok(())
 }
@@ -43,38 +55,43 @@ async fn print_partition(
             return Ok(());
         };
         from.offset = last.position.offset + 1;
-        let text: String = page.iter().map(describe).collect();
-        let printed = std::io::stdout().lock().write_all(text.as_bytes());
-        printed.context("stdout is gone")?;
+        print(&page.iter().map(describe).collect::<String>())?;
     }
     Ok(())
 }
 
-/// Its place, as `redrive` wants it, its key, its headers and its value.
+/// Formats a record: `<partition>/<offset> <key>`, one line for each header, and the value.
 fn describe(record: &ConsumedRecord) -> String {
-    let Position {
-        partition, offset, ..
-    } = record.position;
-    let text = |bytes: &Option<bytes::Bytes>| match bytes {
-        None => "(null)".to_owned(),
-        Some(bytes) => printable(&String::from_utf8_lossy(bytes)),
-    };
-    let header = |(name, value)| format!("  {}: {}\n", printable(name), text(value));
-    let headers: String = record.headers.iter().map(|(n, v)| header((n, v))).collect();
-    let (key, value) = (text(&record.key), text(&record.value));
-    format!("{partition}/{offset} {key}\n{headers}{value}\n\n")
+    let partition = record.position.partition;
+    let offset = record.position.offset;
+    let key = text(record.key.as_ref());
+    let value = text(record.value.as_ref());
+    let mut lines = vec![format!("{partition}/{offset} {key}")];
+    for (name, value) in &record.headers {
+        lines.push(format!("  {}: {}", printable(name), text(value.as_ref())));
+    }
+    lines.push(value);
+    lines.join("\n") + "\n\n"
 }
 
-/// Without what a terminal would obey: records hold what others sent.
+fn text(bytes: Option<&Bytes>) -> String {
+    bytes.map_or_else(
+        || "(null)".to_owned(),
+        |bytes| printable(&String::from_utf8_lossy(bytes)),
+    )
+}
+
+/// Replaces control characters, because records contain what others sent, and a terminal would
+/// interpret their escape sequences.
 fn printable(text: &str) -> String {
-    let shown = |c: char| {
+    let replace = |c: char| {
         if c.is_control() && c != '\n' && c != '\t' {
             '\u{fffd}'
         } else {
             c
         }
     };
-    text.chars().map(shown).collect()
+    text.chars().map(replace).collect()
 }
 
 #[cfg(test)]
@@ -82,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_shown_without_what_a_terminal_obeys() {
+    fn record_is_printed_without_control_characters() {
         let record = ConsumedRecord {
             position: Position {
                 topic: "dead".into(),

@@ -1,6 +1,7 @@
-//! Sends a dead letter again, through `retry_sub`: its ids stay, and only its own subscription is
-//! served.
+//! `webhook-delivery redrive`: writes a dead letter to `retry_sub`. It keeps its ids, and only its
+//! own subscription receives it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -13,51 +14,81 @@ use crate::domain::reason::Reason;
 use crate::domain::retry::DelayTiers;
 use crate::event_log;
 
-/// How long the log has to acknowledge.
-const LIMIT: Duration = Duration::from_secs(30);
+/// Bounds the wait for the acknowledgement of the event log.
+const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Redrives the dead letter at this place, and prints where it went.
-pub async fn run(config: &Config, partition: i32, offset: i64) -> anyhow::Result<()> {
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Partition of the dead letter, as `dead-letters` prints it
+    #[arg(long)]
+    partition: i32,
+    /// Offset of the dead letter, as `dead-letters` prints it
+    #[arg(long)]
+    offset: i64,
+}
+
+pub(super) async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
     let log = event_log::open(config, None)?;
-    let topic = config.kafka.topics.dead_letter.as_str().into();
-    let at = Position {
-        topic,
-        partition,
-        offset,
+    let topic: Arc<str> = config.kafka.topics.dead_letter.as_str().into();
+    let position = Position {
+        topic: Arc::clone(&topic),
+        partition: arguments.partition,
+        offset: arguments.offset,
     };
-    let letter = log.read_one(&at).await?;
-    let letter =
-        letter.with_context(|| format!("there is no dead letter at {partition}/{offset}"))?;
+    let dead_letter = log.read_one(&position).await?.with_context(|| {
+        let Arguments { partition, offset } = arguments;
+        format!(
+            "the topic {topic} has no record at partition {partition}, offset {offset}; \
+             `dead-letters` lists what there is"
+        )
+    })?;
     let partitions = log.partitions(&config.kafka.topics.retry).await?;
-    let topic = &config.kafka.topics.retry;
-    let record = again(letter, topic, &config.retry.tiers, partitions)?;
-    let sent = tokio::time::timeout(LIMIT, log.sink().send(record)).await;
-    let sent = sent.context("the log did not acknowledge in 30 s; it may be sent again")??;
+    let record = first_attempt(
+        dead_letter,
+        &config.kafka.topics.retry,
+        &config.retry.tiers,
+        partitions,
+    )?;
+    let written = tokio::time::timeout(ACKNOWLEDGEMENT_TIMEOUT, log.sink().send(record))
+        .await
+        .context(
+            "the event log did not acknowledge the record within 30 s; it may have been written, \
+             so running `redrive` again may deliver it twice",
+        )??;
     tracing::info!(
-        topic = &*sent.topic,
-        partition = sent.partition,
-        offset = sent.offset,
+        topic = &*written.topic,
+        partition = written.partition,
+        offset = written.offset,
         "redriven"
     );
     Ok(())
 }
 
-fn again(
-    letter: ConsumedRecord,
+/// Makes the record for `retry_sub`: the dead letter as a first attempt that is due now.
+fn first_attempt(
+    dead_letter: ConsumedRecord,
     topic: &str,
     tiers: &DelayTiers,
     partitions: i32,
 ) -> anyhow::Result<ProducerRecord> {
-    let mut meta = match DeliveryHeaders::parse(&letter.headers)? {
+    let mut meta = match DeliveryHeaders::parse(&dead_letter.headers)? {
         Parsed::Version1(meta) => *meta,
-        Parsed::Absent => bail!("the record has no wd-* headers: it is no dead letter of ours"),
-        Parsed::Newer(version) => bail!("its headers are of version {version}; use that version"),
+        Parsed::Absent => bail!("the record has no wd-* headers, so this service did not write it"),
+        Parsed::Newer(version) => bail!(
+            "the record was written by a newer version of webhook-delivery (wd-version {version}); \
+             redrive it with that version"
+        ),
     };
     if meta.reason == Some(Reason::Malformed) && *meta.origin.topic == *topic {
-        bail!("the record's own wd-* headers can not be read, so whom it is for is unknown");
+        bail!(
+            "the wd-* headers of the original record are invalid, so its subscription is unknown"
+        );
     }
     if meta.reason == Some(Reason::TooLarge) {
-        bail!("the log could not hold the record; only its origin, size and hash are known");
+        bail!(
+            "the record was too large for the dead-letter topic; it holds only the origin, size and \
+             hash of the original"
+        );
     }
     let now = now_ms();
     meta.attempt = 0;
@@ -66,7 +97,7 @@ fn again(
     meta.delay_ms = 0;
     meta.first_ms = now;
     meta.reason = Some(Reason::Redrive);
-    let mut headers = letter.headers;
+    let mut headers = dead_letter.headers;
     headers::strip(&mut headers);
     headers.retain(|(name, _)| !name.starts_with(headers::ERROR_PREFIX));
     meta.write(&mut headers);
@@ -75,7 +106,7 @@ fn again(
         topic: topic.into(),
         partition: Some(tiers.partition(&key, 0, partitions)),
         key: Some(key),
-        value: letter.value,
+        value: dead_letter.value,
         headers,
     })
 }
