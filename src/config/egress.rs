@@ -24,7 +24,7 @@ impl Egress {
             unset: "no networks",
             example: "10.0.0.0/8",
             about: "Lists private, loopback or other special networks that may be contacted. \
-                    Public addresses are always allowed. Whoever may create subscriptions can \
+                    Public addresses are always allowed. Anyone who may create subscriptions can \
                     send requests into these networks.",
         });
         Self {

@@ -249,7 +249,7 @@ mod tests {
         let parse = |text: &str| kind.parse(&Value::Text(text.to_owned())).unwrap();
         assert_eq!(parse("a, b"), ["a", "b"]);
         assert_eq!(parse("[\"a\", \"b\"]"), ["a", "b"]);
-        assert_eq!(parse("[a, b]"), ["a", "b"]);
+        assert_eq!(parse("[a, \"b\"]"), ["a", "b"]);
         assert_eq!(parse(""), [""; 0]);
         assert_eq!(parse("[]"), [""; 0]);
         let array = Value::List(vec![

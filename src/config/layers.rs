@@ -90,7 +90,7 @@ fn split(text: &str) -> Vec<Value> {
     inner
         .unwrap_or(text)
         .split(',')
-        .map(str::trim)
+        .map(|item| item.trim().trim_matches('"'))
         .filter(|item| !item.is_empty())
         .map(|item| Value::Text(item.to_owned()))
         .collect()

@@ -78,7 +78,7 @@ fn flags_override_the_environment_which_overrides_the_file() {
     let variables = [
         ("WEBHOOK_DELIVERY__DELIVERY__CONCURRENCY", "2"),
         ("WEBHOOK_DELIVERY__DELIVERY__WINDOW", "2"),
-        ("WEBHOOK_DELIVERY_OTHER", "not ours"),
+        ("WEBHOOK_DELIVERY_OTHER", "of another program"),
     ];
     let config = load(file, &variables, &[("delivery.concurrency", "3")]).unwrap();
     assert_eq!(config.delivery.concurrency, 3);
@@ -276,7 +276,7 @@ fn without_a_key_only_loopback_is_served() {
 }
 
 #[test]
-fn partitions_are_shared_as_the_protocol_and_the_assignor_say() {
+fn group_protocol_and_assignor_decide_together() {
     let protocol = |sets: &[(&str, &str)]| with_sets(sets).unwrap().kafka.group_protocol;
     let cooperative = GroupProtocol::Classic(Assignor::CooperativeSticky);
     assert_eq!(protocol(&[]), cooperative);
@@ -318,7 +318,7 @@ fn producer_limit_below_the_largest_record_is_refused() {
 }
 
 #[test]
-fn bad_values_are_refused_wherever_they_are() {
+fn value_of_each_kind_is_checked() {
     check_refused(&[("application_id", "")], &["application_id"]);
     check_refused(&[("log", "papyrus")], &["log"]);
     check_refused(&[("store", "postgres://h/d")], &["store"]);
@@ -380,20 +380,20 @@ fn secrets_are_in_no_error_and_in_no_debug_output() {
 }
 
 #[test]
-fn standard_variable_sets_the_endpoint_unless_ours_does() {
+fn service_variable_overrides_the_standard_variable() {
     let endpoint = |variables: &[(&str, &str)]| {
         let config = with_variables(variables).unwrap();
         config.telemetry.otlp_endpoint.map(String::from)
     };
     let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
-    let ours = (
+    let own = (
         "WEBHOOK_DELIVERY__TELEMETRY__OTLP_ENDPOINT",
-        "https://ours/otlp",
+        "https://own/otlp",
     );
     assert_eq!(endpoint(&[]), None);
     assert_eq!(endpoint(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), None);
     assert_eq!(endpoint(&[standard]).unwrap(), "http://standard:4318/");
-    assert_eq!(endpoint(&[ours, standard]).unwrap(), "https://ours/otlp");
+    assert_eq!(endpoint(&[own, standard]).unwrap(), "https://own/otlp");
 }
 
 #[test]
