@@ -304,7 +304,7 @@ fn optional<T: FromStr>(headers: &Headers, name: &'static str) -> Result<Option<
         .transpose()
 }
 
-/// Splits from the right: the topic is whatever precedes the two numbers.
+/// Splits from the right, because the two numbers come last.
 fn parse_origin(text: &str) -> Option<Position> {
     let mut parts = text.rsplitn(3, '/');
     let offset = parts.next()?.parse().ok()?;

@@ -64,13 +64,11 @@ impl Deliverer {
             // The split before this operator already separates these.
             Plan::Decided(disposition) => return disposition,
         };
-        match &self.egress {
-            Some(egress) => self.context.deliver(&**egress, attempt).await,
-            None => {
-                let item = attempt.item;
-                self.context.reschedule_with_backoff(item, Reason::NoClient)
-            }
-        }
+        let Some(egress) = &self.egress else {
+            let item = attempt.item;
+            return self.context.reschedule_with_backoff(item, Reason::NoClient);
+        };
+        self.context.deliver(&**egress, attempt).await
     }
 }
 

@@ -1,14 +1,14 @@
-//! What the engine can not get done.
+//! Records that the engine cannot complete.
 
 use std::time::{Duration, Instant};
 
 use topology::StreamsError;
-use webhook_delivery::domain::headers::get;
+use webhook_delivery::domain::headers;
 
 use super::harness::{Answer, Settings, World, record};
 
 #[test]
-fn a_delivery_that_panics_is_a_dead_letter_of_its_own_and_stops_no_other() {
+fn panicking_delivery_is_dead_lettered_and_stops_no_other() {
     let world = World::new();
     let broken = world.subscribe(Answer::Panic);
     let fine = world.subscribe(Answer::Status(200));
@@ -19,18 +19,45 @@ fn a_delivery_that_panics_is_a_dead_letter_of_its_own_and_stops_no_other() {
     assert_eq!(world.receivers.requests(&[broken]), 3);
     let letters = world.dead_letters();
     assert_eq!(letters.len(), 1);
-    let header = |name| get(&letters[0].headers, name);
-    let (reason, id) = (header("wd-reason"), header("wd-subscription-id"));
-    assert_eq!(reason, Some("internal_error"));
-    assert_eq!(id, Some(broken.to_string().as_str()));
+    let header = |name| headers::get(&letters[0].headers, name);
+    assert_eq!(header("wd-reason"), Some("internal_error"));
+    assert_eq!(
+        header("wd-subscription-id"),
+        Some(broken.to_string().as_str())
+    );
     let message = header("__streams.errors.message");
-    assert_eq!(message, Some("deliver: panicked: a defect"));
+    assert_eq!(message, Some("deliver: panicked: a bug"));
     world.advance(Duration::from_secs(10));
     assert_eq!(world.driver.committed("webhook_payload", 3), Some(2));
 }
 
+/// Decoding runs three times and panics each time, and once more for the dead letter.
 #[test]
-fn a_delivery_that_holds_the_commit_back_waits_in_the_retry_topic_without_a_try() {
+fn record_whose_decoding_panics_is_dead_lettered_whole() {
+    for topic in ["webhook_payload", "retry_sub"] {
+        let world = World::with(Settings {
+            clock_panics: 4,
+            ..Settings::default()
+        });
+        let sent = record(topic, vec![0xff], &[("mine", "1"), ("wd-kind", "forged")]);
+        world.driver.pipe_input(&sent);
+        world.advance(Duration::from_secs(10));
+        let letters = world.dead_letters();
+        assert_eq!(letters.len(), 1);
+        assert_eq!(letters[0].value, sent.value);
+        assert_eq!(letters[0].key, sent.key);
+        let header = |name| headers::get(&letters[0].headers, name);
+        let origin = format!("{topic}/3/0");
+        assert_eq!(header("wd-reason"), Some("internal_error"));
+        assert_eq!(header("wd-kind"), Some("event"));
+        assert_eq!(header("wd-origin"), Some(origin.as_str()));
+        assert_eq!(header("mine"), Some("1"));
+        assert_eq!(world.driver.committed(topic, 3), Some(1));
+    }
+}
+
+#[test]
+fn delivery_that_holds_back_the_commit_is_rescheduled() {
     let world = World::with(Settings {
         window: 50,
         ..Settings::default()
@@ -42,9 +69,9 @@ fn a_delivery_that_holds_the_commit_back_waits_in_the_retry_topic_without_a_try(
         world.send(fine);
     }
     world.advance(Duration::from_secs(10));
-    let parked = world.parked();
-    assert_eq!(parked.len(), 1);
-    let header = |name| get(&parked[0].headers, name);
+    let rescheduled = world.rescheduled();
+    assert_eq!(rescheduled.len(), 1);
+    let header = |name| headers::get(&rescheduled[0].headers, name);
     assert_eq!(header("wd-reason"), Some("head_of_line"));
     assert_eq!(header("wd-kind"), Some("delivery"));
     assert_eq!(header("wd-attempt"), Some("0"));
@@ -56,14 +83,12 @@ fn a_delivery_that_holds_the_commit_back_waits_in_the_retry_topic_without_a_try(
     assert_eq!(world.driver.committed("webhook_payload", 3), Some(61));
 }
 
-/// The one panic is no reason to give a delivery up that the database is away for.
+/// One panic is no reason to give up a delivery while the database does not answer.
 #[test]
-fn a_delivery_that_panicked_waits_for_the_database_in_the_retry_topic_and_others_are_made_once() {
+fn panicked_delivery_waits_for_the_database_alone() {
     let world = World::new();
-    let (broken, fine) = (
-        world.subscribe(Answer::Panic),
-        world.subscribe(Answer::Status(200)),
-    );
+    let broken = world.subscribe(Answer::Panic);
+    let fine = world.subscribe(Answer::Status(200));
     world.list(&[broken, fine]);
     world.receivers.at_next_request(world.outage_of(broken));
     let event = record(
@@ -72,18 +97,18 @@ fn a_delivery_that_panicked_waits_for_the_database_in_the_retry_topic_and_others
         &[],
     );
     world.driver.pipe_input(&event);
-    let mut parked = Vec::new();
-    // The cache asks the database on a thread of its own, which no virtual time waits for.
+    let mut rescheduled = Vec::new();
+    // The cache loads on a separate thread, which virtual time does not wait for.
     let deadline = Instant::now() + Duration::from_secs(30);
-    while parked.is_empty() {
-        assert!(Instant::now() < deadline, "not parked");
+    while rescheduled.is_empty() {
+        assert!(Instant::now() < deadline, "not rescheduled in 30 s");
         world.advance(Duration::from_secs(1));
-        parked = world.parked();
+        rescheduled = world.rescheduled();
         assert_eq!(world.dead_letters(), []);
     }
     assert_eq!(world.receivers.requests(&[broken]), 1);
-    assert_eq!(parked.len(), 1);
-    let header = |name| get(&parked[0].headers, name);
+    assert_eq!(rescheduled.len(), 1);
+    let header = |name| headers::get(&rescheduled[0].headers, name);
     assert_eq!(header("wd-kind"), Some("delivery"));
     assert_eq!(header("wd-attempt"), Some("0"));
     assert_eq!(
@@ -97,7 +122,7 @@ fn a_delivery_that_panicked_waits_for_the_database_in_the_retry_topic_and_others
     assert_eq!(world.driver.committed("webhook_payload", 3), Some(1));
 }
 
-/// A topic that takes less than was checked at the start: an operator changed it since.
+/// The topics accept less than the service checked at start, because an operator changed them.
 fn with_small_topics(topics: &[&str], bytes: usize) -> World {
     let max = topics.iter().map(|topic| ((*topic).to_owned(), bytes));
     World::with(Settings {
@@ -117,8 +142,8 @@ fn large(world: &World, answer: Answer) -> usize {
 }
 
 #[test]
-fn what_a_topic_does_not_take_any_more_is_a_dead_letter_with_its_size_and_stops_no_other() {
-    // The one is to be parked, the other a dead letter already.
+fn record_too_large_for_all_topics_is_summarised() {
+    // The first is to be rescheduled, the second is a dead letter already.
     for answer in [500, 410] {
         let world = with_small_topics(&["retry_sub", "webhook_dead_letter"], 5_000);
         let bytes = large(&world, Answer::Status(answer));
@@ -126,10 +151,10 @@ fn what_a_topic_does_not_take_any_more_is_a_dead_letter_with_its_size_and_stops_
         world.send(fine);
         world.advance(Duration::from_secs(10));
         assert_eq!(world.receivers.requests(&[fine]), 1);
-        assert!(world.parked().is_empty());
+        assert!(world.rescheduled().is_empty());
         let letters = world.dead_letters();
         assert_eq!(letters.len(), 1);
-        let header = |name| get(&letters[0].headers, name);
+        let header = |name| headers::get(&letters[0].headers, name);
         assert_eq!(header("wd-reason"), Some("too_large"));
         assert_eq!(header("wd-origin"), Some("webhook_payload/3/0"));
         assert_eq!(header("wd-attempts"), Some("1"));
@@ -141,18 +166,21 @@ fn what_a_topic_does_not_take_any_more_is_a_dead_letter_with_its_size_and_stops_
 }
 
 #[test]
-fn what_can_not_be_parked_for_its_size_is_a_dead_letter_with_its_bytes() {
+fn record_too_large_for_retry_sub_is_dead_lettered_whole() {
     let world = with_small_topics(&["retry_sub"], 5_000);
     let bytes = large(&world, Answer::Status(500));
     let letters = world.dead_letters();
     assert_eq!(letters.len(), 1);
-    assert_eq!(get(&letters[0].headers, "wd-reason"), Some("too_large"));
+    assert_eq!(
+        headers::get(&letters[0].headers, "wd-reason"),
+        Some("too_large")
+    );
     assert_eq!(letters[0].value.as_ref().unwrap().len(), bytes);
     assert_eq!(world.driver.committed("webhook_payload", 3), Some(1));
 }
 
 #[test]
-fn a_topic_that_takes_no_dead_letter_at_all_stops_the_service_and_the_event_is_kept() {
+fn service_stops_if_no_dead_letter_can_be_written() {
     let world = with_small_topics(&["retry_sub", "webhook_dead_letter"], 100);
     large(&world, Answer::Status(500));
     let failure = world.driver.failure(0);

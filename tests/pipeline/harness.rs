@@ -1,29 +1,33 @@
-//! What the tests share: a pipeline with its store, receivers and clock in memory.
+//! Runs the pipeline with store, receivers, clock and randomness in memory.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use reqwest::header::HeaderMap;
+use http::HeaderMap;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
+use topology::ProducerRecord;
 use topology::testing::{DriverConfig, TopologyTestDriver};
-use topology::{OutageConfig, ProducerRecord};
 use url::Url;
 use uuid::Uuid;
 use webhook_delivery::clock::Clock;
 use webhook_delivery::config::Config;
 use webhook_delivery::domain::id::SubscriptionId;
+use webhook_delivery::domain::outage::OutageConfig;
 use webhook_delivery::domain::outcome::TransportError;
 use webhook_delivery::domain::retry::RetryPolicy;
 use webhook_delivery::domain::subscription::Subscription;
 use webhook_delivery::egress::{Post, PostSupplier, Response};
-use webhook_delivery::pipeline::{OutageWatch, Pipeline, build, exception_handlers, head_of_line};
+use webhook_delivery::pipeline::{LogFacts, OutageMonitor, PipelineContext};
+use webhook_delivery::pipeline::{build, exception_handlers, head_of_line};
+use webhook_delivery::random::Random;
 use webhook_delivery::store::{Change, TenantList};
 use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
 use webhook_delivery::telemetry::{Metrics, Telemetry};
@@ -32,33 +36,43 @@ use super::store::Store;
 
 const PARTITIONS: i32 = 24;
 pub(crate) const RECORD_BYTES_MAX: usize = 100_000;
-/// First attempts that may be under way.
+/// First attempts that may be in flight.
 pub(crate) const CONCURRENCY: usize = 4;
+/// The random number of every jitter: half of what is possible.
+const JITTER: f64 = 0.5;
 
-/// The wall clock at which virtual time begins.
-pub(crate) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_millis()).unwrap()
-}
+/// The wall-clock time at which virtual time begins.
+pub(crate) const START_MS: i64 = 1_700_000_000_000;
 
-/// Goes on from `start_ms` as virtual time does. It is made before the driver, whose clock shows
-/// the same or a little less: what is due there is due here.
-fn clock(start_ms: i64) -> Clock {
+/// Returns a clock that starts at `START_MS` and follows virtual time. It is created before the
+/// driver, so it never shows less than the driver's clock: a record that is due there is due here.
+/// Its first `panics` calls panic.
+fn clock(panics: usize) -> Clock {
     let started = Instant::now();
-    Clock::of(move || start_ms + i64::try_from(started.elapsed().as_millis()).unwrap())
+    let panics_left = AtomicUsize::new(panics);
+    Clock::from_fn(move || {
+        let count_down = |left: usize| left.checked_sub(1);
+        if panics_left
+            .fetch_update(Relaxed, Relaxed, count_down)
+            .is_ok()
+        {
+            std::panic::resume_unwind(Box::new("the clock failed"));
+        }
+        START_MS + i64::try_from(started.elapsed().as_millis()).unwrap()
+    })
 }
 
-/// What is different from the defaults.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) outage_guard: bool,
     pub(crate) max_age: Duration,
-    /// How far a partition may run ahead.
+    /// How many offsets of a partition may be in flight.
     pub(crate) window: usize,
-    /// What the log takes as a record.
-    /// By topic.
+    /// The largest record that the log accepts, by topic.
     pub(crate) record_bytes_max: BTreeMap<String, usize>,
     pub(crate) metrics: Metrics,
+    /// How many of the first readings of the clock panic.
+    pub(crate) clock_panics: usize,
 }
 
 impl Default for Settings {
@@ -69,6 +83,7 @@ impl Default for Settings {
             window: usize::MAX,
             record_bytes_max: BTreeMap::new(),
             metrics: Metrics::off(),
+            clock_panics: 0,
         }
     }
 }
@@ -76,7 +91,7 @@ impl Default for Settings {
 /// A pipeline that runs on virtual time.
 pub(crate) struct World {
     pub(crate) driver: TopologyTestDriver,
-    /// The topology, as a picture.
+    /// The topology as a Mermaid picture.
     pub(crate) mermaid: String,
     pub(crate) receivers: Receivers,
     pub(crate) store: Store,
@@ -91,7 +106,7 @@ impl World {
 
     pub(crate) fn with(settings: Settings) -> Self {
         let (store, runtime) = (Store::default(), Runtime::new().unwrap());
-        // What a test subscribes is known, and nobody is asked for it.
+        // The subscriptions of a test are in the cache, so the store is not asked for them.
         let cache = CacheConfig {
             fresh: Duration::from_hours(1),
             ask_again: Duration::from_hours(1),
@@ -101,22 +116,19 @@ impl World {
         let kept = Arc::new(store.clone());
         let subscriptions = Subscriptions::new(kept, cache, runtime.handle().clone(), metrics);
         let receivers = Receivers::default();
-        let start_ms = now_ms();
         let (window, record_bytes_max) = (settings.window, settings.record_bytes_max.clone());
-        let pipeline = Arc::new(Pipeline {
-            clock: clock(start_ms),
-            ..pipeline(settings, &subscriptions, &receivers)
-        });
-        let topology = build(&pipeline).unwrap();
+        let clock = clock(settings.clock_panics);
+        let context = Arc::new(context(settings, clock, &subscriptions, &receivers));
+        let topology = build(&context).unwrap();
         let mermaid = topology.describe().to_mermaid();
-        // Seven hours go by faster with fewer commits.
+        // Hours of virtual time pass faster with fewer commits.
         let config = DriverConfig {
             commit_interval: Duration::from_secs(10),
-            exception_handlers: exception_handlers(&pipeline),
-            head_of_line: head_of_line(&pipeline),
+            exception_handlers: exception_handlers(&context),
+            head_of_line: head_of_line(&context),
             window,
             record_bytes_max,
-            ..DriverConfig::new(PARTITIONS.unsigned_abs(), start_ms)
+            ..DriverConfig::new(PARTITIONS.unsigned_abs(), START_MS)
         };
         let driver = TopologyTestDriver::with(topology, config).unwrap();
         Self {
@@ -129,15 +141,18 @@ impl World {
         }
     }
 
-    /// Subscribes a receiver that answers so.
+    /// Creates a subscription with a receiver that answers like this.
     pub(crate) fn subscribe(&self, answer: Answer) -> SubscriptionId {
         let id = SubscriptionId::new_v7();
-        self.receivers.now_answer(id, answer);
-        self.change(id, true);
+        self.subscribe_as(id, answer);
         id
     }
 
-    /// Disables a subscription.
+    pub(crate) fn subscribe_as(&self, id: SubscriptionId, answer: Answer) {
+        self.receivers.now_answer(id, answer);
+        self.change(id, true);
+    }
+
     pub(crate) fn disable(&self, id: SubscriptionId) {
         self.change(id, false);
     }
@@ -147,7 +162,7 @@ impl World {
         self.runtime.block_on(self.subscriptions.apply(&change));
     }
 
-    /// Has the database answer that these are the tenant's, and the cache ask it.
+    /// Makes the store return these subscriptions of the tenant, and the cache load them.
     pub(crate) fn list(&self, ids: &[SubscriptionId]) {
         let subscriptions = ids.iter().map(|&id| change(id, true, 1).subscription);
         self.store.now_answers(Some(TenantList {
@@ -160,7 +175,7 @@ impl World {
         self.runtime.block_on(asked).unwrap();
     }
 
-    /// What takes the database away, with a list of the tenant that is not what is cached.
+    /// Returns a function that stops the store and invalidates the cached list of the tenant.
     pub(crate) fn outage_of(&self, id: SubscriptionId) -> impl FnOnce() + Send + 'static {
         let (store, subscriptions) = (self.store.clone(), self.subscriptions.clone());
         move || {
@@ -170,7 +185,7 @@ impl World {
         }
     }
 
-    /// Puts an event for a subscription on the payload topic.
+    /// Appends an event for a subscription to the payload topic.
     pub(crate) fn send(&self, to: SubscriptionId) {
         let value = format!(r#"{{"id":"{to}","payload":1}}"#).into_bytes();
         self.driver
@@ -185,7 +200,7 @@ impl World {
         self.driver.read_output("webhook_dead_letter")
     }
 
-    pub(crate) fn parked(&self) -> Vec<ProducerRecord> {
+    pub(crate) fn rescheduled(&self) -> Vec<ProducerRecord> {
         self.driver.read_output("retry_sub")
     }
 }
@@ -212,30 +227,38 @@ fn change(id: SubscriptionId, enabled: bool, tenant_version: i64) -> Change {
     }
 }
 
-fn pipeline(settings: Settings, subscriptions: &Subscriptions, receivers: &Receivers) -> Pipeline {
+fn context(
+    settings: Settings,
+    clock: Clock,
+    subscriptions: &Subscriptions,
+    receivers: &Receivers,
+) -> PipelineContext {
     let config = Config::default();
     let receivers = receivers.clone();
-    let watch = || OutageWatch::try_new(OutageConfig::default()).unwrap();
-    Pipeline {
-        deliver: true,
-        retry: true,
+    let monitor = || OutageMonitor::try_new(OutageConfig::default()).unwrap();
+    PipelineContext {
+        reads_payload: true,
+        reads_retries: true,
+        log: LogFacts {
+            retry_partitions: PARTITIONS,
+            namespace: Uuid::NAMESPACE_OID,
+        },
         topics: config.kafka.topics,
         concurrency: CONCURRENCY,
         retry_concurrency: 4,
-        policy: RetryPolicy {
+        retry_policy: RetryPolicy {
             schedule: config.retry.schedule,
             max_age: settings.max_age,
         },
-        park_schedule: config.retry.park_schedule,
-        ladder: config.retry.tiers,
-        retry_partitions: PARTITIONS,
-        namespace: Uuid::NAMESPACE_OID,
+        backoff: config.retry.park_schedule,
+        tiers: config.retry.tiers,
         record_bytes_max: RECORD_BYTES_MAX,
         subscriptions: subscriptions.clone(),
         database_waits: 1,
-        egress: PostSupplier::of(move || Ok(Rc::new(receivers.clone()))),
-        clock: Clock::system(),
-        outage_watch: settings.outage_guard.then(watch),
+        egress: PostSupplier::from_fn(move || Ok(Rc::new(receivers.clone()))),
+        clock,
+        random: Random::from_fn(|| JITTER),
+        outage_monitor: settings.outage_guard.then(monitor),
         telemetry: Telemetry {
             metrics: settings.metrics,
             ..Telemetry::off()
@@ -243,18 +266,17 @@ fn pipeline(settings: Settings, subscriptions: &Subscriptions, receivers: &Recei
     }
 }
 
-/// What a receiver does with a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
     Status(u16),
     Error(TransportError),
-    /// None, ever.
+    /// The request hangs.
     Nothing,
-    /// The code that asks it panics.
+    /// The client panics.
     Panic,
 }
 
-/// All receivers, each at a host of its subscription's name.
+/// All receivers. The host of each is the id of its subscription.
 #[derive(Clone, Default)]
 pub(crate) struct Receivers(Arc<Mutex<State>>);
 
@@ -270,16 +292,16 @@ impl Receivers {
         self.0.lock().unwrap().answers.insert(host(id), answer);
     }
 
-    /// Calls `then` when the next request comes, whoever it is for.
+    /// Calls `then` at the next request to any receiver.
     pub(crate) fn at_next_request(&self, then: impl FnOnce() + Send + 'static) {
         self.0.lock().unwrap().at_next_request = Some(Box::new(then));
     }
 
-    /// How many requests came to these since this was asked last.
+    /// Returns how many requests these receivers got since the last call.
     pub(crate) fn requests(&self, to: &[SubscriptionId]) -> usize {
         let requests = &mut self.0.lock().unwrap().requests;
-        let come = to.iter().filter_map(|&id| requests.remove(&host(id)));
-        come.sum()
+        let counts = to.iter().filter_map(|&id| requests.remove(&host(id)));
+        counts.sum()
     }
 }
 
@@ -301,7 +323,7 @@ impl Post for Receivers {
         }
         let host = url.host_str().unwrap();
         *state.requests.entry(host.to_owned()).or_default() += 1;
-        let answered = match state.answers.get(host).unwrap() {
+        let result = match state.answers.get(host).unwrap() {
             Answer::Status(status) => Ok(Response {
                 status: *status,
                 retry_after: None,
@@ -309,11 +331,11 @@ impl Post for Receivers {
             Answer::Error(error) => Err(*error),
             Answer::Nothing => return std::future::pending().boxed_local(),
             Answer::Panic => {
-                let panics = async { std::panic::resume_unwind(Box::new("a defect")) };
+                let panics = async { std::panic::resume_unwind(Box::new("a bug")) };
                 return panics.boxed_local();
             }
         };
-        std::future::ready(answered).boxed_local()
+        std::future::ready(result).boxed_local()
     }
 }
 

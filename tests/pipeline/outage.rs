@@ -1,4 +1,4 @@
-//! Receivers that fail on their own, and receivers that fail together.
+//! Receivers that fail on their own, and receivers that fail together in an outage.
 
 use std::time::Duration;
 
@@ -17,11 +17,13 @@ use super::harness::{Answer, CONCURRENCY, Settings, World, record};
 
 const DOWN: Answer = Answer::Error(TransportError::Connect);
 const UP: Answer = Answer::Status(200);
-/// When the last try of what is sent at the start is due, without jitter.
+/// When the last retry of an event that is sent at the start is due, without jitter.
 const LAST_DUE: Duration = Duration::from_secs(10 + 60 + 600 + 3_600 + 21_600);
-/// What jitter and a slowed intake add to it at most, with a second before and some after.
-const LATER: Duration = Duration::from_secs(1 + (1 + 4 * 5) + 4 + 14);
-/// What is put off comes again after so long, or up to 5 s later.
+/// From a second before that until all last retries were made. Jitter adds up to 11 seconds: half a
+/// second, and two and a half for each of the other four waits. An outage slows the intake by about
+/// four.
+const LATER: Duration = Duration::from_secs(1 + 11 + 4 + 4);
+/// The wait of a last retry that an outage did not count; jitter adds two and a half seconds.
 const PUT_OFF: Duration = Duration::from_secs(600);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,35 +38,39 @@ fn send(world: &World, to: &[SubscriptionId]) {
 }
 
 fn headers<'a>(records: &'a [ProducerRecord], name: &str) -> Vec<Option<&'a str>> {
-    let of = records.iter();
-    of.map(|record| get(&record.headers, name)).collect()
+    let records = records.iter();
+    records.map(|record| get(&record.headers, name)).collect()
 }
 
-/// Twelve receivers that were sent an event each, a second before the last tries are due. Ten more
-/// are down: with an event for each of these, an outage has begun when the first of them is made.
-fn before_the_last_tries(settings: Settings) -> (World, Vec<SubscriptionId>, Vec<SubscriptionId>) {
+/// Sends an event to each of twelve receivers that are down, and stops a second before their last
+/// retries are due. Ten more receivers are down: an event to each of them begins an outage before
+/// the first of these retries.
+fn before_the_last_retries(
+    settings: Settings,
+) -> (World, Vec<SubscriptionId>, Vec<SubscriptionId>) {
     let world = World::with(settings);
-    let (down, others) = (subscribe(&world, 12, DOWN), subscribe(&world, 10, DOWN));
+    let down = subscribe(&world, 12, DOWN);
+    let others = subscribe(&world, 10, DOWN);
     send(&world, &down);
     world.advance(LAST_DUE.saturating_sub(SECOND));
     assert_eq!(world.receivers.requests(&down), 12 * 5);
     assert_eq!(world.dead_letters(), []);
-    world.parked();
+    world.rescheduled();
     (world, down, others)
 }
 
 #[test]
-fn in_an_outage_a_last_try_is_put_off_and_not_counted_until_receivers_are_back() {
-    let (world, down, others) = before_the_last_tries(Settings::default());
+fn last_retry_in_an_outage_is_not_counted() {
+    let (world, down, others) = before_the_last_retries(Settings::default());
     for _ in 0..3 {
         send(&world, &others);
         world.advance(LATER);
         assert_eq!(world.receivers.requests(&down), 12);
-        let mut parked = world.parked();
-        parked.retain(|record| get(&record.headers, "wd-attempt") == Some("5"));
-        assert_eq!(headers(&parked, "wd-reason"), [Some("outage"); 12]);
-        assert_eq!(headers(&parked, "wd-delay-ms"), [Some("600000"); 12]);
-        assert_eq!(headers(&parked, "wd-hop"), [Some("0"); 12]);
+        let mut rescheduled = world.rescheduled();
+        rescheduled.retain(|record| get(&record.headers, "wd-attempt") == Some("5"));
+        assert_eq!(headers(&rescheduled, "wd-reason"), [Some("outage"); 12]);
+        assert_eq!(headers(&rescheduled, "wd-delay-ms"), [Some("600000"); 12]);
+        assert_eq!(headers(&rescheduled, "wd-hop"), [Some("0"); 12]);
         world.advance(PUT_OFF.saturating_sub(LATER));
     }
     for &id in &down {
@@ -78,9 +84,10 @@ fn in_an_outage_a_last_try_is_put_off_and_not_counted_until_receivers_are_back()
 }
 
 #[test]
-fn one_receiver_that_is_down_among_healthy_ones_has_five_tries() {
+fn receiver_that_fails_alone_gets_five_retries() {
     let world = World::new();
-    let (down, healthy) = (subscribe(&world, 1, DOWN), subscribe(&world, 20, UP));
+    let down = subscribe(&world, 1, DOWN);
+    let healthy = subscribe(&world, 20, UP);
     send(&world, &down);
     send(&world, &healthy);
     world.advance(LAST_DUE + LATER);
@@ -92,9 +99,9 @@ fn one_receiver_that_is_down_among_healthy_ones_has_five_tries() {
 }
 
 #[test]
-fn many_receivers_that_are_down_are_no_outage_while_others_are_reached() {
-    let (world, _, others) = before_the_last_tries(Settings::default());
-    // With the 12 last tries and those of the others after 10 s, 32 of 38 attempts fail.
+fn many_failing_receivers_are_no_outage_while_others_answer() {
+    let (world, _, others) = before_the_last_retries(Settings::default());
+    // Of 38 attempts, 32 fail: the 12 last retries, and two to each of the 10 others.
     send(&world, &subscribe(&world, 6, UP));
     send(&world, &others);
     world.advance(LATER);
@@ -103,8 +110,8 @@ fn many_receivers_that_are_down_are_no_outage_while_others_are_reached() {
 }
 
 #[test]
-fn without_the_guard_everything_ends_after_five_tries() {
-    let (world, _, others) = before_the_last_tries(Settings {
+fn without_the_guard_deliveries_end_after_five_retries() {
+    let (world, _, others) = before_the_last_retries(Settings {
         outage_guard: false,
         ..Settings::default()
     });
@@ -115,8 +122,8 @@ fn without_the_guard_everything_ends_after_five_tries() {
 }
 
 #[test]
-fn what_an_outage_puts_off_ends_by_its_age() {
-    let (world, _, others) = before_the_last_tries(Settings {
+fn delivery_in_an_outage_ends_at_max_age() {
+    let (world, _, others) = before_the_last_retries(Settings {
         max_age: LAST_DUE + LATER,
         ..Settings::default()
     });
@@ -130,7 +137,7 @@ fn what_an_outage_puts_off_ends_by_its_age() {
 }
 
 #[test]
-fn an_outage_keeps_no_record_that_no_try_could_deliver() {
+fn outage_keeps_no_record_that_can_never_be_delivered() {
     let world = World::new();
     let refused = [
         world.subscribe(Answer::Status(410)),
@@ -151,16 +158,16 @@ fn an_outage_keeps_no_record_that_no_try_could_deliver() {
     assert_eq!(reasons, expected.map(Some));
 }
 
-/// Failed attempts take no time here: without a brake all would be made at once.
+/// Failed attempts take no time here, so without the slow intake all would be made at once.
 #[test]
-fn in_an_outage_no_more_first_attempts_are_begun_in_a_second_than_may_be_under_way() {
+fn outage_limits_first_attempts_per_second() {
     let world = World::new();
     let down = subscribe(&world, 20, DOWN);
     for _ in 0..10 {
         send(&world, &down);
     }
     world.advance(SECOND / 2);
-    // Nine keys are no outage; with the tenth, each attempt keeps its place.
+    // Nine receivers are no outage. From the tenth on, each failed attempt keeps its permit.
     assert_eq!(world.receivers.requests(&down), 9 + CONCURRENCY);
     for _ in 0..5 {
         world.advance(SECOND);
@@ -174,11 +181,11 @@ fn in_an_outage_no_more_first_attempts_are_begun_in_a_second_than_may_be_under_w
     assert_eq!(
         world.receivers.requests(&down),
         left,
-        "what is delivered waits for nothing"
+        "successful attempts are not slowed"
     );
 }
 
-/// The instances that see an outage, as the metric says.
+/// Returns the value of `webhook.outage.active`.
 fn outages(provider: &SdkMeterProvider, exporter: &InMemoryMetricExporter) -> Option<i64> {
     exporter.reset();
     provider.force_flush().unwrap();
@@ -193,7 +200,7 @@ fn outages(provider: &SdkMeterProvider, exporter: &InMemoryMetricExporter) -> Op
 }
 
 #[test]
-fn an_outage_is_told_when_it_begins_and_when_it_ends() {
+fn outage_metric_shows_beginning_and_end() {
     let exporter = InMemoryMetricExporter::default();
     let reader = PeriodicReader::builder(exporter.clone()).build();
     let provider = SdkMeterProvider::builder().with_reader(reader).build();
@@ -201,14 +208,14 @@ fn an_outage_is_told_when_it_begins_and_when_it_ends() {
         metrics: Metrics::new(provider.meter("test")),
         ..Settings::default()
     });
-    let told = || outages(&provider, &exporter);
-    assert_eq!(told(), Some(0));
+    let active = || outages(&provider, &exporter);
+    assert_eq!(active(), Some(0));
     send(&world, &subscribe(&world, 12, DOWN));
     world.advance(SECOND);
-    assert_eq!(told(), Some(1));
-    // The tries after 10 s prolong it, and nothing is attempted for 40 s after them.
+    assert_eq!(active(), Some(1));
+    // The retries after 10 s extend it, and no attempt follows for 40 s.
     world.advance(20 * SECOND);
-    assert_eq!(told(), Some(1));
+    assert_eq!(active(), Some(1));
     world.advance(10 * SECOND);
-    assert_eq!(told(), Some(0));
+    assert_eq!(active(), Some(0));
 }

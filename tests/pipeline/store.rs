@@ -1,4 +1,4 @@
-//! A database that holds one tenant's list, or is away.
+//! A store that holds the list of one tenant, or does not answer.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,37 +10,37 @@ use webhook_delivery::store::{
     Change, NewSubscription, StoreError, SubscriptionPatch, SubscriptionStore, TenantList,
 };
 
-/// Clones share the list. It begins away, and single subscriptions it never tells.
+/// Clones share the list. At first it does not answer, and it never returns single subscriptions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Store(Arc<Mutex<Option<TenantList>>>);
 
 impl Store {
-    /// What is answered from now on; `None`: nothing.
+    /// Sets the list that is returned from now on. `None`: the store does not answer.
     pub(crate) fn now_answers(&self, list: Option<TenantList>) {
         *self.0.lock().unwrap() = list;
     }
 }
 
-fn away<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
-    futures::future::ready(Err(StoreError::Unavailable("away".into()))).boxed()
+fn unavailable<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
+    futures::future::ready(Err(StoreError::Unavailable("stopped".into()))).boxed()
 }
 
 impl SubscriptionStore for Store {
     fn matching(&self, _: String) -> BoxFuture<'_, Result<TenantList, StoreError>> {
         let list = self.0.lock().unwrap().clone();
-        list.map_or_else(away, |list| futures::future::ready(Ok(list)).boxed())
+        list.map_or_else(unavailable, |list| futures::future::ready(Ok(list)).boxed())
     }
 
     fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        away()
+        unavailable()
     }
 
     fn create(&self, _: NewSubscription) -> BoxFuture<'_, Result<Change, StoreError>> {
-        away()
+        unavailable()
     }
 
     fn get(&self, _: SubscriptionId) -> BoxFuture<'_, Result<Option<Subscription>, StoreError>> {
-        away()
+        unavailable()
     }
 
     fn list(
@@ -49,7 +49,7 @@ impl SubscriptionStore for Store {
         _: Option<SubscriptionId>,
         _: u32,
     ) -> BoxFuture<'_, Result<Vec<Subscription>, StoreError>> {
-        away()
+        unavailable()
     }
 
     fn update(
@@ -58,7 +58,7 @@ impl SubscriptionStore for Store {
         _: SubscriptionPatch,
         _: Option<i64>,
     ) -> BoxFuture<'_, Result<Change, StoreError>> {
-        away()
+        unavailable()
     }
 
     fn delete(
@@ -66,7 +66,7 @@ impl SubscriptionStore for Store {
         _: SubscriptionId,
         _: Option<i64>,
     ) -> BoxFuture<'_, Result<Change, StoreError>> {
-        away()
+        unavailable()
     }
 
     fn disable(
@@ -75,10 +75,10 @@ impl SubscriptionStore for Store {
         _: String,
         _: i64,
     ) -> BoxFuture<'_, Result<Option<Change>, StoreError>> {
-        away()
+        unavailable()
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        away()
+        unavailable()
     }
 }
