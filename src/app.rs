@@ -125,10 +125,6 @@ pub enum TopologyFormat {
     Text,
     /// A Mermaid flowchart.
     Mermaid,
-    /// A graph for Graphviz.
-    Dot,
-    /// All operators and topics, for programs.
-    Json,
 }
 
 /// Prints the topology that `run` would run.
@@ -145,8 +141,6 @@ pub fn print_topology(config: &Config, format: TopologyFormat) -> anyhow::Result
     let text = match format {
         TopologyFormat::Text => described.to_string(),
         TopologyFormat::Mermaid => described.to_mermaid(),
-        TopologyFormat::Dot => described.to_dot(),
-        TopologyFormat::Json => described.to_json() + "\n",
     };
     std::io::stdout()
         .lock()
