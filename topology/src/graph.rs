@@ -2,7 +2,6 @@
 //! nothing of values, threads or logs.
 
 mod description;
-mod dot;
 mod mermaid;
 mod picture;
 

@@ -1,14 +1,13 @@
-//! What a topology tells of itself: its value, its pictures, its generated names.
+//! The description of a topology: its value, its picture, its generated names.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use serde_json::json;
 use topology::{
-    Async, Consumed, KStream, Lookup, MaxInFlight, Named, NodeKind, ProcessingOrder, Produced,
-    Record, StreamsBuilder, TopologyDescription,
+    Async, Consumed, KStream, Lookup, MaxInFlight, Named, NodeKind, OrderDescription,
+    ProcessingOrder, Produced, Record, StreamsBuilder, TopologyDescription,
 };
 
 fn read(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
@@ -118,105 +117,6 @@ fn mermaid_shows_topics_tables_calls_splits_and_links() {
 }
 
 #[test]
-fn dot_shows_topics_tables_calls_splits_and_links() {
-    let expected = r#"digraph topology {
-  rankdir=TB;
-  node [shape=box];
-  n14 [label="again", shape=cylinder];
-  n15 [label="orders", shape=cylinder];
-  n16 [label="customers", shape=cylinder];
-  subgraph cluster_0 { label="Sub-topology: 0";
-    n0 [label="read"];
-    n1 [label="customer ⟨async⟩", shape=hexagon];
-    n2 [label="pay ⟨async 64, ≤ 15s⟩", shape=hexagon];
-    n3 [label="outcome", shape=diamond];
-    n4 [label="total"];
-    n5 [label="count"];
-    n6 [label="to-again"];
-    n0 -> n1;
-    n1 -> n2;
-    n2 -> n3;
-    n3 -> n6 [label="failed"];
-    n3 -> n4 [label="paid"];
-    n4 -> n5;
-  }
-  subgraph cluster_1 { label="Sub-topology: 1";
-    n7 [label="again-read ⟨due time⟩"];
-    n8 [label="again-customer ⟨async⟩", shape=hexagon];
-    n9 [label="again-pay ⟨async, ≤ 15s⟩", shape=hexagon];
-    n10 [label="again-outcome", shape=diamond];
-    n11 [label="again-total"];
-    n12 [label="again-count"];
-    n13 [label="again-to-again"];
-    n7 -> n8;
-    n8 -> n9;
-    n9 -> n10;
-    n10 -> n13 [label="failed"];
-    n10 -> n11 [label="paid"];
-    n11 -> n12;
-  }
-  n6 -> n14 [style=dotted];
-  n13 -> n14 [style=dotted];
-  n14 -> n7 [style=dotted];
-  n15 -> n0;
-  n16 -> n1 [style=dotted];
-  n16 -> n8 [style=dotted];
-}
-"#;
-    assert_eq!(orders().to_dot(), expected);
-}
-
-#[test]
-fn json_has_every_node_with_its_neighbours() {
-    let builder = StreamsBuilder::new();
-    let customers = builder.global_table(Named::new("customers"), |_| Customers);
-    let how = Async::named(Named::new("join")).timeout(Duration::from_millis(1_500));
-    read(&builder, "in", "read")
-        .left_join(&customers, |()| None, |(), _| (), how)
-        .split(Named::new("kind"))
-        .branch("-a", Ok::<(), ()>, |a| write(a, "out", "write"))
-        .default_branch("", |rest| rest.for_each(drop, Named::new("count")));
-    let json = builder.build().unwrap().describe().to_json();
-    let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let node = |name: &str, kind: &str, predecessors: &[&str], successors: &[&str]| {
-        json!({
-            "name": name, "kind": kind, "predecessors": predecessors, "successors": successors,
-        })
-    };
-    let with = |mut node: serde_json::Value, members: serde_json::Value| {
-        let members = members.as_object().unwrap().clone();
-        node.as_object_mut().unwrap().extend(members);
-        node
-    };
-    let nodes = [
-        with(
-            node("read", "source", &[], &["join"]),
-            json!({"topic": "in", "not_before": false}),
-        ),
-        with(
-            node("join", "left_join", &["read"], &["kind"]),
-            json!({"table": "customers", "order": "unordered", "timeout_ms": 1_500}),
-        ),
-        node("kind", "split", &["join"], &["kind-a", "kind0"]),
-        with(
-            node("kind-a", "branch", &["kind"], &["write"]),
-            json!({"label": "a"}),
-        ),
-        with(
-            node("kind0", "branch", &["kind"], &["count"]),
-            json!({"label": "default"}),
-        ),
-        node("count", "for_each", &["kind0"], &[]),
-        with(
-            node("write", "sink", &["kind-a"], &[]),
-            json!({"topic": "out"}),
-        ),
-    ];
-    let subtopologies = json!([{"id": 0, "nodes": nodes}]);
-    assert_eq!(parsed, json!({"subtopologies": subtopologies}));
-}
-
-#[test]
 fn the_value_says_which_operators_are_asynchronous_and_how_they_call() {
     let described = orders();
     let nodes = described.subtopologies.iter().flat_map(|sub| &sub.nodes);
@@ -237,33 +137,34 @@ fn the_value_says_which_operators_are_asynchronous_and_how_they_call() {
 }
 
 #[test]
-fn only_a_bound_that_all_calls_count_against_is_told() {
+fn only_a_bound_of_all_calls_is_described() {
     let described = |how: fn(Async<(), ()>, MaxInFlight) -> Async<(), ()>| {
         let builder = StreamsBuilder::new();
         let calls = how(Async::named(Named::new("call")), MaxInFlight::new(8));
         read(&builder, "in", "read")
             .process_values_async(|_| |()| async {}, calls)
             .for_each(drop, Named::new("end"));
-        let json = builder.build().unwrap().describe().to_json();
-        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let call = &json["subtopologies"][0]["nodes"][1];
-        (call["max_in_flight"].as_u64(), call["order"].to_string())
+        let described = builder.build().unwrap().describe();
+        match &described.subtopologies[0].nodes[1].kind {
+            NodeKind::ProcessValuesAsync(calls) => (calls.max_in_flight, calls.order),
+            other => panic!("{other:?}"),
+        }
     };
     assert_eq!(
         described(|calls, bound| calls
             .max_in_flight(bound)
             .ordering(ProcessingOrder::partition())),
-        (Some(8), "\"partition\"".to_owned())
+        (Some(8), OrderDescription::Partition)
     );
     assert_eq!(
         described(|calls, bound| calls.max_in_flight_by(move |()| Some(bound))),
-        (None, "\"unordered\"".to_owned())
+        (None, OrderDescription::Unordered)
     );
     let last_counts = |calls: Async<(), ()>, bound| {
         let by_key = calls.ordering(ProcessingOrder::key(|()| 0));
         by_key.max_in_flight(bound).max_in_flight_by(|()| None)
     };
-    assert_eq!(described(last_counts), (None, "\"key\"".to_owned()));
+    assert_eq!(described(last_counts), (None, OrderDescription::Key));
 }
 
 #[test]
@@ -310,26 +211,19 @@ fn a_branch_may_lead_to_a_merge_at_once() {
 }
 
 #[test]
-fn odd_topic_names_can_not_break_out_of_a_label() {
+fn odd_topic_names_cannot_break_out_of_a_label() {
     let mermaid = |topic| odd(topic).to_mermaid();
-    let dot = |topic| odd(topic).to_dot();
-    let json = |topic| odd(topic).to_json();
     let topic = "a\"] --> x; %% <b>#quot;</b> & \\N\n`y`";
     assert!(mermaid(topic).contains(
         "  n2[(\"a#34;#93;#32;#45;#45;#62;#32;x#59;#32;#37;#37;#32;#60;b#62;#35;quot#59;#60;#47;b#62;\
          #32;#38;#32;#92;N#10;#96;y#96;\")]\n"
     ));
-    assert!(dot(topic).contains(
-        r#"  n2 [label="a\"] --> x; %% <b>#quot;</b> &amp; \\N\n`y`", shape=cylinder];"#
-    ));
-    let parsed: serde_json::Value = serde_json::from_str(&json(topic)).unwrap();
-    assert_eq!(parsed["subtopologies"][0]["nodes"][0]["topic"], topic);
     assert!(mermaid("__a_b").contains("[(\"#95;#95;a_b\")]"));
     assert!(mermaid("größe.β-1").contains("[(\"größe.β-1\")]"));
 }
 
 #[test]
-fn inserting_an_operator_renumbers_those_after_it_and_no_given_name() {
+fn inserting_an_operator_renumbers_generated_names_only() {
     let names = |with_more: bool| {
         let builder = StreamsBuilder::new();
         let mut stream = builder.stream("in", Consumed::with(|_| (), Named::generated()));

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
-
+use super::mermaid;
 use super::picture::Picture;
-use super::{dot, mermaid};
 
 /// What a topology consists of.
 ///
@@ -16,14 +14,13 @@ use super::{dot, mermaid};
 /// of the names; what reads that text reads names, not their order. And there is no sub-topology
 /// that fills a [table](crate::GlobalTable), which here is no topic: a sub-topology whose first
 /// node is declared after a table has a number less for each such table than in Kafka Streams, where
-/// generated names of operators have the same numbers. Pictures and JSON have the tables.
+/// generated names of operators have the same numbers.
 ///
-/// Text and JSON have all nodes. In the pictures, [`to_mermaid`](Self::to_mermaid) and
-/// [`to_dot`](Self::to_dot), a branch is an arrow with its label; topics and tables are cylinders,
-/// splits diamonds and asynchronous operators hexagons, with what is known of their calls in
-/// angle brackets. Arrows from a table are dotted, and those to and from a topic that the topology
-/// both writes and reads: they link sub-topologies, or one with itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// In the picture that [`to_mermaid`](Self::to_mermaid) draws, a branch is an arrow with its label.
+/// Topics and tables are cylinders, splits diamonds, and asynchronous operators hexagons with their
+/// options in angle brackets. Arrows from a table are dotted, and so are those to and from a topic that the
+/// topology both writes and reads, because they link sub-topologies.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopologyDescription {
     /// In the order of their first nodes' declaration.
@@ -31,7 +28,7 @@ pub struct TopologyDescription {
 }
 
 /// Operators that are connected with each other, and with others through topics only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Subtopology {
     /// Its number, from 0.
@@ -41,13 +38,12 @@ pub struct Subtopology {
 }
 
 /// An operator and its neighbours.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeDescription {
     /// Its name, given or generated.
     pub name: String,
     /// What it does.
-    #[serde(flatten)]
     pub kind: NodeKind,
     /// The names of those that it gets values from, sorted.
     pub predecessors: Vec<String>,
@@ -56,8 +52,7 @@ pub struct NodeDescription {
 }
 
 /// What an operator does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeKind {
     /// Reads a topic.
@@ -79,7 +74,6 @@ pub enum NodeKind {
         /// The table.
         table: String,
         /// How it is looked up.
-        #[serde(flatten)]
         calls: CallsDescription,
     },
     /// [`KStream::split`](crate::KStream::split).
@@ -102,27 +96,20 @@ pub enum NodeKind {
 }
 
 /// How an [asynchronous](crate::Async) operator calls, as far as it is known before a call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallsDescription {
     /// How many calls the instance makes at once; `None` without a bound, and where a value
     /// decides which bound it counts against.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<usize>,
     /// Which calls wait for each other.
     pub order: OrderDescription,
     /// How long a call may take.
-    #[serde(
-        rename = "timeout_ms",
-        serialize_with = "as_millis",
-        skip_serializing_if = "Option::is_none"
-    )]
     pub timeout: Option<Duration>,
 }
 
 /// Which [`ProcessingOrder`](crate::ProcessingOrder) calls are made in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OrderDescription {
     /// Any.
@@ -131,11 +118,6 @@ pub enum OrderDescription {
     Key,
     /// That of records of one partition.
     Partition,
-}
-
-#[expect(clippy::ref_option, reason = "the signature is serde's")]
-fn as_millis<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
-    time.map(|time| time.as_millis()).serialize(to)
 }
 
 impl NodeKind {
@@ -170,21 +152,7 @@ impl NodeKind {
 impl TopologyDescription {
     /// A flowchart for [Mermaid](https://mermaid.js.org), ended by a line feed.
     pub fn to_mermaid(&self) -> String {
-        mermaid::render(&Picture::of(self))
-    }
-
-    /// A graph for [Graphviz](https://graphviz.org), ended by a line feed.
-    pub fn to_dot(&self) -> String {
-        dot::render(&Picture::of(self))
-    }
-
-    /// JSON of this value's public members, indented: `{"subtopologies": [{"id": 0, "nodes":
-    /// [{"name", "kind", "predecessors", "successors"}]}]}`. `kind` is the [`NodeKind`] in snake
-    /// case, whose members (`topic`, `label` and others) stand beside it, also those of its
-    /// [`CallsDescription`], the time limit as `timeout_ms`. Members may be added to it.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self)
-            .unwrap_or_else(|error| unreachable!("strings and numbers are JSON: {error}"))
+        mermaid::render(&Picture::new(self))
     }
 }
 

@@ -2,42 +2,48 @@
 
 use std::fmt::{self, Write};
 
-use super::picture::{Arrow, Form, Picture, Shape, Syntax};
+use super::picture::{Arrow, Form, Frame, Picture, Shape};
 
 pub(super) fn render(picture: &Picture<'_>) -> String {
-    format!("flowchart TB\n{}", picture.lines::<Mermaid>())
+    let cylinders = picture.cylinders.iter().map(shape);
+    let frames = picture.frames.iter().flat_map(frame);
+    let links = picture.links.iter().map(arrow);
+    let lines = cylinders.chain(frames).chain(links);
+    let lines: String = lines.map(|line| format!("  {line}\n")).collect();
+    format!("flowchart TB\n{lines}")
 }
 
-struct Mermaid;
-
-impl Syntax for Mermaid {
-    const END: &str = "end";
-
-    fn begin(frame: usize) -> String {
-        format!("subgraph sub{frame}[\"Sub-topology: {frame}\"]")
-    }
-
-    fn shape(shape: &Shape<'_>) -> String {
-        let (open, close) = match shape.form {
-            Form::Box => ("[", "]"),
-            Form::Cylinder => ("[(", ")]"),
-            Form::Diamond => ("{", "}"),
-            Form::Hexagon => ("{{", "}}"),
-        };
-        let (label, note) = (Label(shape.label), shape.note());
-        format!("n{}{open}\"{label}{note}\"{close}", shape.id)
-    }
-
-    fn arrow(arrow: &Arrow<'_>) -> String {
-        let line = match (arrow.label, arrow.dotted) {
-            (Some(label), _) => format!("-- \"{}\" -->", Label(label)),
-            (None, true) => "-.->".to_owned(),
-            (None, false) => "-->".to_owned(),
-        };
-        format!("n{} {line} n{}", arrow.from, arrow.to)
-    }
+fn frame(frame: &Frame<'_>) -> Vec<String> {
+    let id = frame.id;
+    let begin = format!("subgraph sub{id}[\"Sub-topology: {id}\"]");
+    let shapes = frame.shapes.iter().map(shape);
+    let inside = shapes.chain(frame.arrows.iter().map(arrow));
+    let inside = inside.map(|line| format!("  {line}"));
+    std::iter::once(begin)
+        .chain(inside)
+        .chain(std::iter::once("end".to_owned()))
+        .collect()
 }
 
+fn shape(shape: &Shape<'_>) -> String {
+    let (open, close) = match shape.form {
+        Form::Box => ("[", "]"),
+        Form::Cylinder => ("[(", ")]"),
+        Form::Diamond => ("{", "}"),
+        Form::Hexagon => ("{{", "}}"),
+    };
+    let (label, note) = (Label(shape.label), shape.note());
+    format!("n{}{open}\"{label}{note}\"{close}", shape.id)
+}
+
+fn arrow(arrow: &Arrow<'_>) -> String {
+    let line = match (arrow.label, arrow.dotted) {
+        (Some(label), _) => format!("-- \"{}\" -->", Label(label)),
+        (None, true) => "-.->".to_owned(),
+        (None, false) => "-->".to_owned(),
+    };
+    format!("n{} {line} n{}", arrow.from, arrow.to)
+}
 /// A label. Letters and digits are as they are, and so `-`, `_`, `.` and spaces between two of them;
 /// the rest are entities, for it could end the label or be taken for HTML or Markdown.
 struct Label<'a>(&'a str);

@@ -1,4 +1,4 @@
-//! What Mermaid and DOT both draw: shapes, frames and arrows. Knows neither's syntax.
+//! The picture of a topology: shapes, frames and arrows, without the syntax of a language.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(super) struct Shape<'a> {
     pub(super) id: usize,
     pub(super) form: Form,
     pub(super) label: &'a str,
-    /// In words of ours.
+    /// In our own words.
     note: Option<String>,
 }
 
@@ -50,15 +50,6 @@ pub(super) struct Picture<'a> {
     pub(super) links: Vec<Arrow<'a>>,
 }
 
-/// How a language writes what a picture consists of, each in one line.
-pub(super) trait Syntax {
-    /// Ends what [`begin`](Self::begin) began.
-    const END: &str;
-    fn begin(frame: usize) -> String;
-    fn shape(shape: &Shape<'_>) -> String;
-    fn arrow(arrow: &Arrow<'_>) -> String;
-}
-
 /// What lies outside the sub-topologies. A topic and a table may have one name.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Outside<'a> {
@@ -74,12 +65,12 @@ struct Usage {
 }
 
 impl<'a> Picture<'a> {
-    pub(super) fn of(description: &'a TopologyDescription) -> Self {
+    pub(super) fn new(description: &'a TopologyDescription) -> Self {
         let all = description.subtopologies.iter().flat_map(|sub| &sub.nodes);
         let drawn = all.filter(|node| !matches!(node.kind, NodeKind::Branch { .. }));
         let ids: BTreeMap<&str, usize> = drawn.map(|node| node.name.as_str()).zip(0..).collect();
         let subtopologies = description.subtopologies.iter();
-        let frames = subtopologies.map(|sub| Frame::of(sub, &ids)).collect();
+        let frames = subtopologies.map(|sub| Frame::new(sub, &ids)).collect();
         let (mut cylinders, mut links) = (Vec::new(), Vec::new());
         for (id, (outside, usage)) in (ids.len()..).zip(outside_of(description, &ids)) {
             let (label, is_table) = match outside {
@@ -100,21 +91,6 @@ impl<'a> Picture<'a> {
             frames,
             links,
         }
-    }
-
-    /// The picture in a language, indented.
-    pub(super) fn lines<S: Syntax>(&self) -> String {
-        let mut lines: Vec<String> = self.cylinders.iter().map(S::shape).collect();
-        for frame in &self.frames {
-            lines.push(S::begin(frame.id));
-            let (shapes, arrows) = (frame.shapes.iter(), frame.arrows.iter());
-            let inside = shapes.map(S::shape).chain(arrows.map(S::arrow));
-            lines.extend(inside.map(|line| format!("  {line}")));
-            lines.push(S::END.to_owned());
-        }
-        lines.extend(self.links.iter().map(S::arrow));
-        let lines = lines.iter().map(|line| format!("  {line}\n"));
-        lines.collect()
     }
 }
 
@@ -158,7 +134,7 @@ impl Usage {
 
 impl<'a> Frame<'a> {
     /// `ids` has the nodes that are drawn; the others, branches, become the labels of arrows.
-    fn of(sub: &'a Subtopology, ids: &BTreeMap<&'a str, usize>) -> Self {
+    fn new(sub: &'a Subtopology, ids: &BTreeMap<&'a str, usize>) -> Self {
         let by_name = |node: &'a NodeDescription| (node.name.as_str(), node);
         let nodes: BTreeMap<&str, &NodeDescription> = sub.nodes.iter().map(by_name).collect();
         let (mut shapes, mut arrows) = (Vec::new(), Vec::new());

@@ -269,8 +269,8 @@ fn several_parents_read_as_with_kafka_streams() {
 #[test]
 fn a_stream_joined_with_a_table_reads_as_with_kafka_streams() {
     check("looked-up.txt", looked_up);
-    let picture = described(looked_up).to_dot();
-    assert!(picture.contains("[label=\"KTABLE-SOURCE-0000000004\", shape=cylinder]"));
+    let picture = described(looked_up).to_mermaid();
+    assert!(picture.contains("[(\"KTABLE-SOURCE-0000000004\")]"));
 }
 
 #[test]

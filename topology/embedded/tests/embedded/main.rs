@@ -70,7 +70,7 @@ fn config(path: &Path) -> EmbeddedConfig {
 }
 
 const TOPIC: &str = "topic";
-/// Tells the test's own binary that it is the process to be killed.
+/// Names, in the environment of the process to be killed, the file of its log.
 const CHILD: &str = "TOPOLOGY_TEST_LOG";
 
 fn log_of(partitions: i32, retention: Duration) -> (TempDir, Runtime, EmbeddedLog) {
@@ -278,7 +278,7 @@ fn what_was_acknowledged_survives_a_kill() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
-    let name = "embedded::what_was_acknowledged_survives_a_kill";
+    let name = "what_was_acknowledged_survives_a_kill";
     for round in 1..4 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
