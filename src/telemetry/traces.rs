@@ -268,6 +268,12 @@ impl Serving {
         }
     }
 
+    /// Returns the id of the trace, for logs.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        let context = self.0.as_ref()?;
+        Some(context.span().span_context().trace_id().to_string())
+    }
+
     /// What the request came to.
     pub(crate) fn answered(&self, status: u16) {
         let Some(context) = &self.0 else { return };
