@@ -18,7 +18,6 @@ use uuid::Uuid;
 use crate::api::{self, ApiState, Health};
 use crate::config::{Config, Role};
 use crate::health::{self, Readiness};
-use crate::ingest::LogIngest;
 use crate::log;
 use crate::member;
 use crate::pipeline;
@@ -48,15 +47,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     let mut parts = JoinSet::new();
     if config.roles.contains(&Role::Api) {
-        let ingest = LogIngest::new(
-            log.sink(),
-            &config.kafka.topics.payload,
-            telemetry.traces.clone(),
-        );
         let state = ApiState {
             subscriptions: subscriptions.clone(),
             store: Arc::clone(&store),
-            ingest: Arc::new(ingest),
+            log: log.sink(),
+            payload_topic: config.kafka.topics.payload.as_str().into(),
             telemetry: telemetry.clone(),
             health: Arc::clone(&health) as Arc<dyn Health>,
             config: config.api.clone(),

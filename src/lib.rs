@@ -16,7 +16,6 @@ pub mod subscriptions;
 pub mod telemetry;
 
 mod health;
-mod ingest;
 mod log;
 mod member;
 mod shutdown;
