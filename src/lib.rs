@@ -16,7 +16,6 @@ pub mod subscriptions;
 pub mod telemetry;
 
 mod event_log;
-mod ingest;
 mod instance;
 mod readiness;
 mod shutdown;

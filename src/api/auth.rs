@@ -1,5 +1,4 @@
-//! Who is let in: requests that carry one of the configured keys as a bearer token.
-//! It must not know what a request asks for.
+//! Admits the requests that carry one of the configured API keys as a bearer token.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use poem::Request;
@@ -10,8 +9,8 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 
-/// The configured keys, as digests under a key of this process: comparing two of them tells
-/// nothing about a key, neither by its result nor by its time.
+/// The configured keys, as digests under a random key of this process. Neither the result nor the
+/// time of a comparison of digests reveals anything about a configured key.
 #[derive(Debug)]
 pub(super) struct Keys {
     salt: Uuid,
@@ -31,33 +30,33 @@ impl Keys {
         }
     }
 
-    /// Lets the request in, or says what it lacks. Without keys every request is let in: then
-    /// only a loopback address is listened on.
+    /// Admits the request, or returns what it lacks. Without keys every request is admitted, because
+    /// the service then listens on a loopback address only.
     pub(super) fn admit(&self, request: &Request) -> Result<(), Problem> {
         if self.digests.is_empty() {
             return Ok(());
         }
         let Some(given) = request.headers().get(header::AUTHORIZATION) else {
-            return Err(refused("the request carries no API key"));
+            return Err(unauthorized("the request has no API key"));
         };
         let token = given
             .as_bytes()
             .split_first_chunk::<7>()
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
         let Some((_, token)) = token else {
-            return Err(refused(
-                "the Authorization header is not of the scheme Bearer",
+            return Err(unauthorized(
+                "the Authorization header does not use the scheme Bearer",
             ));
         };
         let mut known = false;
-        // Every digest is compared, so that the time does not tell which one it was.
+        // Every digest is compared, so that the time does not depend on which one matches.
         for digest in &self.digests {
             known |= mac(&self.salt, token).is_some_and(|mac| mac.verify_slice(digest).is_ok());
         }
         if known {
             Ok(())
         } else {
-            Err(refused("the API key is not one of api.keys"))
+            Err(unauthorized("the API key is not one of those in api.keys"))
         }
     }
 }
@@ -68,7 +67,7 @@ fn mac(salt: &Uuid, key: &[u8]) -> Option<Hmac<Sha256>> {
     Some(mac)
 }
 
-fn refused(detail: &str) -> Problem {
+fn unauthorized(detail: &str) -> Problem {
     Problem::new(
         StatusCode::UNAUTHORIZED,
         "unauthorized",
@@ -98,13 +97,13 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_key_is_let_in_whatever_the_case_of_the_scheme() {
+    fn configured_key_is_admitted_in_either_case_of_the_scheme() {
         assert!(keys().admit(&with(&format!("Bearer {KEY}"))).is_ok());
         assert!(keys().admit(&with(&format!("bearer {KEY}"))).is_ok());
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_credentials_are_refused() {
         for value in [
             "",
             "Bearer",
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_everyone_is_let_in() {
+    fn without_keys_every_request_is_admitted() {
         assert!(Keys::new(&[]).admit(&Request::default()).is_ok());
     }
 }

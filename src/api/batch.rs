@@ -1,5 +1,5 @@
-//! Takes many events in one request, and answers for each of them. What one event is, and what
-//! becomes of it, is `ingestion`'s.
+//! Takes many events in one request, with a result for each. What happens to one event is decided
+//! in `ingestion`.
 
 use std::sync::Arc;
 
@@ -7,40 +7,131 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use poem::http::{HeaderMap, StatusCode};
 use poem::{Request, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::ApiState;
+use super::body::{BufferedRequest, malformed, too_large};
 use super::ingestion::{
-    Incoming, append, client_id, deadline, header_of, idempotency_key, prepare, trace,
+    Accepted, EventBody, IncomingEvent, append, check, client_id, deadline, header_of,
+    idempotency_key, trace_headers,
 };
-use super::problem::{Problem, Violation};
-use super::subscriptions::json_response;
-use super::{ApiState, BATCH_FACTOR, members, read_body, too_large};
+use super::problem::{Problem, ProblemDocument, Violation};
+use super::responses::Invalid;
+use super::subscriptions::{CreatedView, json_response};
 use crate::domain::id::EventId;
 
+/// The body of a batch may be so many times as large as that of one event.
+const BODY_FACTOR: usize = 16;
 /// Most events of one batch.
-const EVENTS_MAX: usize = 1000;
-/// Events of one batch that are looked up, and that are appended, at the same time.
+pub(super) const EVENTS_MAX: usize = 1000;
+/// How many events of one batch are checked, and how many are appended, at the same time.
 const CONCURRENCY: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Batch<'a> {
-    #[serde(borrow)]
-    events: Vec<&'a RawValue>,
+#[schema(as = Batch)]
+pub(super) struct BatchBody {
+    #[schema(value_type = Vec<BatchEvent>, min_items = 1, max_items = 1000)]
+    events: Vec<Box<RawValue>>,
 }
 
-/// What a batch reads of an event; everything else is the event's own.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "describes the body in the OpenAPI document; the domain decodes it"
+)]
+struct BatchEvent {
+    #[serde(flatten)]
+    event: EventBody,
+    /// The sender's id for the event.
+    event_id: Option<String>,
+}
+
+/// The member of an event that only a batch has.
 #[derive(Deserialize)]
-struct Named {
+struct WithEventId {
     event_id: Option<Value>,
 }
 
-/// `POST /ingestion/batch`: 202 if every event was taken, else 207, with an answer for each.
-pub(super) async fn many(state: Arc<ApiState>, request: Request) -> Result<Response, Problem> {
-    let read = read_body(&state, request, BATCH_FACTOR).await?;
-    if client_id(&read.headers)?.is_some() {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Results)]
+pub(super) struct ResultsView {
+    /// In the order of the events.
+    results: Vec<BatchResult>,
+}
+
+/// What became of one event: its place in the log, or a problem.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct BatchResult {
+    /// The status code that the event would have got in a request of its own.
+    status: u16,
+    /// The id of the event, sent as `webhook-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    topic: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    partition: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    offset: Option<i64>,
+    /// The subscription that was created for the event, see `ingestion.create_missing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    created_subscription: Option<CreatedView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    problem: Option<ProblemDocument>,
+}
+
+impl From<Result<Accepted, Problem>> for BatchResult {
+    fn from(result: Result<Accepted, Problem>) -> Self {
+        match result {
+            Ok(accepted) => Self {
+                status: StatusCode::ACCEPTED.as_u16(),
+                id: Some(accepted.id),
+                topic: Some(accepted.topic),
+                partition: Some(accepted.partition),
+                offset: Some(accepted.offset),
+                created_subscription: accepted.created_subscription,
+                problem: None,
+            },
+            Err(problem) => Self {
+                status: problem.status().as_u16(),
+                problem: Some(problem.document()),
+                ..Self::default()
+            },
+        }
+    }
+}
+
+/// Ingest up to 1000 events, with a result for each
+#[utoipa::path(
+    post, path = "/ingestion/batch", operation_id = "ingestBatch", tag = "ingestion",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the id of an event that has none: the same key gives the same id. 1–255 characters. In a batch the position of each event is added."),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context; it is stored with the event, as is tracestate."),
+    ),
+    request_body(content = BatchBody, example = json!({"events": [{
+        "event_id": "order-1",
+        "id": "363294be-37e5-482f-b7fd-5a1be84c2713",
+        "payload": {"order": 1},
+    }]})),
+    responses(
+        (status = 202, description = "Every event is in the log.", body = ResultsView),
+        (status = 207, description = "Some events are not in the log; see the result of each.", body = ResultsView),
+        (status = 422, response = Invalid),
+    ),
+)]
+pub(super) async fn ingest(state: Arc<ApiState>, request: Request) -> Result<Response, Problem> {
+    let request = BufferedRequest::read(&state, request, BODY_FACTOR).await?;
+    if client_id(&request.headers)?.is_some() {
         let fix = "give each event its `event_id`, or send an Idempotency-Key";
         let reason = "would be the id of every event of the batch";
         return Err(Problem::bad_request(Violation::new(
@@ -49,87 +140,72 @@ pub(super) async fn many(state: Arc<ApiState>, request: Request) -> Result<Respo
             fix,
         )));
     }
-    let events = split(&state, &read.headers, &read.bytes)?;
+    let events = split(&state, &request.headers, &request.body)?;
     let deadline = deadline(&state);
     let state = &state;
-    // Two stages, so that events are appended in their order whatever each look-up takes.
-    let answers: Vec<Result<Value, Problem>> = stream::iter(events)
-        .map(|event| async move { prepare(state, event?, deadline).await })
+    // Two stages, so that events are appended in their order, however long each check takes.
+    let results: Vec<_> = stream::iter(events)
+        .map(|event| async move { check(state, event?, deadline).await })
         .buffered(CONCURRENCY)
-        .map(|ready| async move { append(state, ready?, deadline).await })
+        .map(|checked| async move { append(state, checked?, deadline).await })
         .buffered(CONCURRENCY)
         .collect()
         .await;
-    let whole = answers.iter().all(Result::is_ok);
-    let status = if whole {
+    let status = if results.iter().all(Result::is_ok) {
         StatusCode::ACCEPTED
     } else {
         StatusCode::MULTI_STATUS
     };
-    let results: Vec<Value> = answers.into_iter().map(result).collect();
-    Ok(json_response(status, &json!({ "results": results })))
+    let results = results.into_iter().map(BatchResult::from).collect();
+    Ok(json_response(status, &ResultsView { results }))
 }
 
-fn result(answer: Result<Value, Problem>) -> Value {
-    match answer {
-        Ok(mut answer) => {
-            if let Some(members) = answer.as_object_mut() {
-                members.insert("status".to_owned(), json!(StatusCode::ACCEPTED.as_u16()));
-            }
-            answer
-        }
-        Err(problem) => {
-            json!({ "status": problem.status().as_u16(), "problem": problem.document() })
-        }
-    }
-}
-
-/// The events of a batch, each with its own bytes.
+/// Splits a batch into its events, each with its own bytes.
 fn split(
     state: &ApiState,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<Vec<Result<Incoming, Problem>>, Problem> {
-    let Batch { events } = serde_json::from_slice(body).map_err(|error| {
-        members::malformed(&format!(
+) -> Result<Vec<Result<IncomingEvent, Problem>>, Problem> {
+    let BatchBody { events } = serde_json::from_slice(body).map_err(|error| {
+        malformed(&format!(
             "the body is not {{\"events\": [event, …]}}: {error}"
         ))
     })?;
     if !(1..=EVENTS_MAX).contains(&events.len()) {
         let reason = format!("has {} elements", events.len());
         let fix = format!("1–{EVENTS_MAX} events");
-        return Err(Problem::invalid(vec![Violation::new(
+        return Err(Problem::invalid_fields(vec![Violation::new(
             "events", reason, fix,
         )]));
     }
     let key = idempotency_key(headers)?;
-    let incoming = |(index, event): (usize, &&RawValue)| {
-        let value = event.get().as_bytes();
+    let incoming = |(index, event): (usize, Box<RawValue>)| {
+        let value = Bytes::from(Box::<str>::from(event).into_boxed_bytes());
         if value.len() > state.config.body_bytes_max {
             return Err(too_large(state.config.body_bytes_max));
         }
-        let mut headers = trace(headers);
+        let mut headers = trace_headers(headers);
         headers.push(header_of("content-type", b"application/json"));
-        Ok(Incoming {
-            id: event_id(event)?,
+        Ok(IncomingEvent {
+            id: event_id(&value)?,
             idempotency_key: key.as_ref().map(|key| format!("{key}/{index}")),
             headers,
-            value: Bytes::copy_from_slice(value),
+            value,
         })
     };
-    Ok(events.iter().enumerate().map(incoming).collect())
+    Ok(events.into_iter().enumerate().map(incoming).collect())
 }
 
-/// The client's id for an event of a batch.
-fn event_id(event: &RawValue) -> Result<Option<EventId>, Problem> {
-    // What is no object has no id; decoding says what is wrong with it.
-    let given = serde_json::from_str::<Named>(event.get())
+/// Reads the client's id for an event of a batch.
+fn event_id(event: &[u8]) -> Result<Option<EventId>, Problem> {
+    // An event that is not an object has no id. Decoding reports what is wrong with it.
+    let given = serde_json::from_slice::<WithEventId>(event)
         .ok()
-        .and_then(|named| named.event_id);
+        .and_then(|event| event.event_id);
     let Some(given) = given else { return Ok(None) };
     let parsed = given.as_str().and_then(|text| EventId::parse(text).ok());
     parsed.map(Some).ok_or_else(|| {
         let fix = "text of 1–128 printable ASCII characters without a dot";
-        Problem::invalid(vec![Violation::new("event_id", "is not an event id", fix)])
+        Problem::invalid_fields(vec![Violation::new("event_id", "is not an event id", fix)])
     })
 }

@@ -1,52 +1,78 @@
-//! Whether the process lives and whether it can work, for whoever supervises it. It must not
-//! know what the checks mean.
+//! The probes: whether the process runs, and whether it can do its work.
 
 use std::sync::Arc;
 
 use poem::http::StatusCode;
 use poem::{Request, Response};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::ApiState;
 use super::problem::Problem;
+use super::responses::Unavailable;
 use super::subscriptions::json_response;
 
-/// Knows how the parts of the process fare. Asked for every probe: an answer is at hand, and
-/// nothing is waited for.
+/// Reports the state of the process. Called for every probe, so that it must not wait.
 pub trait Health: Send + Sync {
-    /// How the parts fare now.
     fn report(&self) -> HealthReport;
 }
 
-/// How the parts of the process fare.
+/// The state of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthReport {
     /// Whether the process can do what its roles ask for.
     pub ready: bool,
-    /// Each part with a few words on how it fares.
+    /// The name of each component with its state.
     pub checks: Vec<(String, String)>,
 }
 
-/// `GET /livez`: the process answers.
-pub(super) async fn live(_state: Arc<ApiState>, _request: Request) -> Result<Response, Problem> {
-    Ok(json_response(StatusCode::OK, &json!({ "live": true })))
+#[derive(Serialize, ToSchema)]
+#[schema(as = Liveness)]
+pub(super) struct LivenessView {
+    live: bool,
 }
 
-/// `GET /readyz`: the process can work, or which part cannot.
-pub(super) async fn ready(state: Arc<ApiState>, _request: Request) -> Result<Response, Problem> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Readiness)]
+pub(super) struct ReadinessView {
+    ready: bool,
+    /// The state of each component.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    checks: Map<String, Value>,
+}
+
+/// Whether the process responds
+#[utoipa::path(
+    get, path = "/livez", tag = "service",
+    responses((status = 200, description = "It does.", body = LivenessView)),
+)]
+pub(super) async fn live(_: Arc<ApiState>, _: Request) -> Result<Response, Problem> {
+    Ok(json_response(StatusCode::OK, &LivenessView { live: true }))
+}
+
+/// Whether the instance can do its work
+#[utoipa::path(
+    get, path = "/readyz", tag = "service",
+    responses(
+        (status = 200, description = "It can.", body = ReadinessView),
+        (status = 503, response = Unavailable),
+    ),
+)]
+pub(super) async fn ready(state: Arc<ApiState>, _: Request) -> Result<Response, Problem> {
     let HealthReport { ready, checks } = state.health.report();
     let checks: Map<String, Value> = checks
         .into_iter()
-        .map(|(part, words)| (part, Value::from(words)))
+        .map(|(component, state)| (component, Value::from(state)))
         .collect();
     if ready {
         return Ok(json_response(
             StatusCode::OK,
-            &json!({ "ready": true, "checks": checks }),
+            &ReadinessView { ready, checks },
         ));
     }
-    let detail = "a part that this instance needs does not work yet";
-    let fix = "see `checks`; the service goes on trying by itself";
+    let detail = "a component that this instance needs is not ready";
+    let fix = "see `checks`; the service keeps retrying";
     Err(
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail, fix)
             .with("ready", false)

@@ -1,22 +1,23 @@
-//! What an error looks like over HTTP: a problem document (RFC 9457) that names the reason and
-//! the fix, and each member that is wrong. It must not know what went wrong anywhere.
+//! The format of every error: a problem document (RFC 9457) that states the reason and the fix, and
+//! lists each field that is invalid.
 
-use poem::error::{MethodNotAllowedError, NotFoundError, ResponseError};
+use std::fmt;
+
+use poem::error::{NotFoundError, ResponseError};
 use poem::http::{HeaderName, Method, StatusCode, header};
 use poem::{Body, Response};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use super::OPERATIONS;
-
-/// One member that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// One field, header or parameter that is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Violation {
-    /// The member's name, or its path.
+    /// The name of the field, header or parameter.
     pub member: String,
-    /// What is wrong with it.
+    /// Why it is invalid.
     pub reason: String,
-    /// What would be right.
+    /// What a valid value is.
     pub fix: String,
 }
 
@@ -34,7 +35,30 @@ impl Violation {
     }
 }
 
-/// An answer other than success; boxed, since every operation returns one.
+/// A problem document as it is sent.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemDocument {
+    /// Identifies the kind of problem; it never changes for the same kind.
+    #[schema(value_type = String, format = Uri)]
+    r#type: String,
+    title: String,
+    /// The status code of the response.
+    status: u16,
+    /// The reason.
+    detail: String,
+    /// What to do about it.
+    fix: String,
+    /// Members that only this kind of problem has.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    extensions: Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<Violation>,
+}
+
+/// A response other than success. Boxed, because every operation returns one.
 #[derive(Debug, Clone)]
 pub(super) struct Problem(Box<Contents>);
 
@@ -45,12 +69,12 @@ struct Contents {
     detail: String,
     fix: String,
     errors: Vec<Violation>,
-    members: Map<String, Value>,
+    extensions: Map<String, Value>,
     headers: Vec<(HeaderName, String)>,
 }
 
 impl Problem {
-    /// `kind` names the problem in its `type`: words with hyphens, the same ones for ever.
+    /// Makes a problem of a kind. Clients match on `kind`, so that it must not change.
     pub(super) fn new(
         status: StatusCode,
         kind: &'static str,
@@ -63,36 +87,71 @@ impl Problem {
             detail: detail.into(),
             fix: fix.into(),
             errors: Vec::new(),
-            members: Map::new(),
+            extensions: Map::new(),
             headers: Vec::new(),
         }))
     }
 
-    /// Members of the request that can be read but not be taken.
-    pub(super) fn invalid(errors: Vec<Violation>) -> Self {
+    /// Fields of a body that is JSON, but whose values are not accepted.
+    pub(super) fn invalid_fields(errors: Vec<Violation>) -> Self {
         let names: Vec<&str> = errors.iter().map(|error| error.member.as_str()).collect();
-        let detail = format!("these members are wrong: {}", names.join(", "));
-        let fix = "mend each member as `errors` says, and send the request again";
+        let detail = format!("these fields are invalid: {}", names.join(", "));
+        let fix = "fix the fields listed in `errors`, and send the request again";
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         Self::new(status, "invalid-members", detail, fix).with_errors(errors)
     }
 
-    /// One header, query parameter or part of the path that is wrong.
+    /// A header, or a part of the path, that is invalid.
     pub(super) fn bad_request(error: Violation) -> Self {
-        let detail = format!("{}: {}", error.member, error.reason);
-        let fix = error.fix.clone();
-        Self::new(StatusCode::BAD_REQUEST, "bad-request", detail, fix).with_errors(vec![error])
+        Self::bad_requests(vec![error])
     }
 
-    /// The store cannot be asked, and nothing was changed that anyone knows of.
+    /// Headers, query parameters or parts of the path that are invalid.
+    pub(super) fn bad_requests(errors: Vec<Violation>) -> Self {
+        let reasons: Vec<_> = errors
+            .iter()
+            .map(|error| format!("{}: {}", error.member, error.reason))
+            .collect();
+        let fix = match errors.as_slice() {
+            [error] => error.fix.clone(),
+            _ => "fix what is listed in `errors`, and send the request again".to_owned(),
+        };
+        let status = StatusCode::BAD_REQUEST;
+        Self::new(status, "bad-request", reasons.join("; "), fix).with_errors(errors)
+    }
+
+    /// The store does not answer, and as far as is known nothing was changed.
     pub(super) fn store_unavailable() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "store-unavailable",
-            "the database of subscriptions does not answer",
-            "send the same request again in a while",
+            "the subscription database does not answer",
+            "send the same request again later",
         )
         .with_header(header::RETRY_AFTER, "5")
+    }
+
+    /// An error of the service itself, which is logged with the same `trace_id`.
+    pub(super) fn internal(trace_id: &str) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal-error",
+            "internal error; the server's log has the details under this `trace_id`",
+            "report the `trace_id`; the same request may be sent again, but it may already have \
+             had an effect",
+        )
+        .with("trace_id", trace_id)
+    }
+
+    /// The path exists, but not with this method.
+    pub(super) fn method_not_allowed(path: &str, method: &Method, allowed: &str) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            format!("{path} does not support {method}"),
+            format!("use one of {allowed}; /docs lists every operation"),
+        )
+        .with_header(header::ALLOW, allowed)
     }
 
     fn with_errors(mut self, errors: Vec<Violation>) -> Self {
@@ -100,9 +159,9 @@ impl Problem {
         self
     }
 
-    /// Adds a member of the problem's own.
+    /// Adds a member that only this kind of problem has.
     pub(super) fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
-        self.0.members.insert(member.to_owned(), value.into());
+        self.0.extensions.insert(member.to_owned(), value.into());
         self
     }
 
@@ -115,22 +174,17 @@ impl Problem {
         self.0.status
     }
 
-    /// The document.
-    pub(super) fn document(&self) -> Value {
-        let mut document = json!({
-            "type": format!("urn:webhook-delivery:problem:{}", self.0.kind),
-            "title": title(self.0.kind),
-            "status": self.0.status.as_u16(),
-            "detail": self.0.detail,
-            "fix": self.0.fix,
-        });
-        if let Some(members) = document.as_object_mut() {
-            members.extend(self.0.members.clone());
-            if !self.0.errors.is_empty() {
-                members.insert("errors".to_owned(), json!(self.0.errors));
-            }
+    pub(super) fn document(&self) -> ProblemDocument {
+        let contents = &*self.0;
+        ProblemDocument {
+            r#type: format!("urn:webhook-delivery:problem:{}", contents.kind),
+            title: title(contents.kind),
+            status: contents.status.as_u16(),
+            detail: contents.detail.clone(),
+            fix: contents.fix.clone(),
+            extensions: contents.extensions.clone(),
+            errors: contents.errors.clone(),
         }
-        document
     }
 
     pub(super) fn response(&self) -> Response {
@@ -141,24 +195,13 @@ impl Problem {
         for (name, value) in &self.0.headers {
             response = response.header(name, value);
         }
-        response.body(Body::from_string(self.document().to_string()))
+        // Strings, numbers and JSON values always serialise.
+        let document = serde_json::to_vec(&self.document()).unwrap_or_default();
+        response.body(Body::from_vec(document))
     }
 
-    /// What an error of the framework says, for the request it was made for.
-    pub(super) fn from_framework(error: &poem::Error, method: &Method, path: &str) -> Self {
-        if let Some(problem) = error.downcast_ref::<Self>() {
-            return problem.clone();
-        }
-        if error.is::<MethodNotAllowedError>() {
-            let allowed = methods_of(path).join(", ");
-            return Self::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                format!("{path} has no {method}"),
-                format!("use one of {allowed}; /docs lists every operation"),
-            )
-            .with_header(header::ALLOW, allowed);
-        }
+    /// Converts an error of the web framework, which the path `path` caused.
+    pub(super) fn from_framework(error: &poem::Error, path: &str) -> Self {
         if error.is::<NotFoundError>() {
             return Self::new(
                 StatusCode::NOT_FOUND,
@@ -167,14 +210,13 @@ impl Problem {
                 "/docs lists every operation",
             );
         }
-        let status = error.status();
-        let fix = "look up the operation in /docs";
-        Self::new(status, "refused", error.to_string(), fix)
+        let fix = "see the description of the operation in /docs";
+        Self::new(error.status(), "refused", error.to_string(), fix)
     }
 }
 
-impl std::fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0.detail)
     }
 }
@@ -191,24 +233,10 @@ impl ResponseError for Problem {
     }
 }
 
-/// `no-such-path` as a title: `No such path`.
+/// Makes a title of a kind: `no-such-path` becomes `No such path`.
 fn title(kind: &str) -> String {
     let words = kind.replace('-', " ");
     let mut characters = words.chars();
     let first = characters.next().map(|first| first.to_ascii_uppercase());
     first.into_iter().chain(characters).collect()
-}
-
-/// The methods of a path that is served.
-fn methods_of(path: &str) -> Vec<&'static str> {
-    let parts = |path: &'_ str| path.split('/').count();
-    let serves = |pattern: &str| {
-        let same = |(part, given): (&str, &str)| part.starts_with(':') || part == given;
-        parts(pattern) == parts(path) && pattern.split('/').zip(path.split('/')).all(same)
-    };
-    OPERATIONS
-        .iter()
-        .filter(|(_, pattern)| serves(pattern))
-        .map(|(method, _)| *method)
-        .collect()
 }

@@ -1,4 +1,4 @@
-//! The API over its own routes, on a store and a log that a test can break.
+//! Tests of the API through its routes, on a store and a log that can be made to fail.
 
 mod cache;
 mod fakes;
@@ -6,19 +6,19 @@ mod ingestion;
 mod seed;
 mod subscriptions;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::http::{Method, StatusCode};
+use poem::http::{HeaderMap, Method, StatusCode};
 use poem::test::{TestClient, TestResponse};
 use poem::{Body, Endpoint, Response};
 use serde_json::Value;
 
 use super::*;
-use crate::config::Config;
 use crate::subscriptions::CacheConfig;
 use crate::telemetry::Metrics;
-use fakes::{FakeHealth, FakeIngest, FakeStore};
+use fakes::{FakeHealth, FakeLog, FakeStore};
 
 const ID: &str = "363294be-37e5-482f-b7fd-5a1be84c2713";
 const KEY: &str = "0123456789abcdef";
@@ -26,17 +26,23 @@ const KEY: &str = "0123456789abcdef";
 /// The API with what it works on.
 struct App {
     store: Arc<FakeStore>,
-    ingest: Arc<FakeIngest>,
+    log: Arc<FakeLog>,
     config: Api,
 }
 
 impl App {
     fn new() -> Self {
-        let config = Config::default().api;
         Self {
             store: Arc::default(),
-            ingest: Arc::default(),
-            config,
+            log: Arc::default(),
+            config: Api {
+                listen: ([127, 0, 0, 1], 8000).into(),
+                keys: Vec::new(),
+                body_bytes_max: 256 << 10,
+                request_timeout: Duration::from_secs(30),
+                ingestion_timeout: Duration::from_secs(5),
+                create_missing: false,
+            },
         }
     }
 
@@ -51,7 +57,8 @@ impl App {
                 Metrics::off(),
             ),
             store,
-            ingest: self.ingest.clone(),
+            log: self.log.clone(),
+            payload_topic: "webhook_payload".into(),
             health: Arc::new(FakeHealth),
             telemetry: Telemetry::off(),
             config: self.config.clone(),
@@ -71,7 +78,7 @@ impl App {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Answer::of(request.send().await).await
+        Answer::read(request.send().await).await
     }
 
     /// One request with a JSON body.
@@ -102,7 +109,7 @@ struct Answer {
 }
 
 impl Answer {
-    async fn of(response: TestResponse) -> Self {
+    async fn read(response: TestResponse) -> Self {
         let response = response.0;
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.into_body().into_bytes().await.unwrap();
@@ -114,7 +121,7 @@ impl Answer {
         }
     }
 
-    /// Holds an error to its status and its kind, and to what every problem document has.
+    /// Checks the status and the kind of an error, and what every problem document has.
     #[track_caller]
     fn check_problem(&self, status: StatusCode, kind: &str) {
         assert_eq!(self.status, status, "{self:?}");
@@ -132,7 +139,7 @@ impl Answer {
         }
     }
 
-    /// The members that a problem document names.
+    /// Returns the names in `errors` of a problem document.
     fn members(&self) -> Vec<&str> {
         let errors = self.document["errors"].as_array().into_iter().flatten();
         errors
@@ -142,11 +149,13 @@ impl Answer {
 }
 
 #[tokio::test]
-async fn every_operation_of_the_table_is_served() {
+async fn every_operation_in_the_table_is_served() {
     let app = App::new();
-    for (method, path) in OPERATIONS {
-        let method: Method = method.parse().unwrap();
-        let answer = app.send(method.clone(), &path.replace(":id", ID), "").await;
+    for operation in OPERATIONS.iter() {
+        let (method, path) = (operation.method(), operation.path());
+        let answer = app
+            .send(method.clone(), &path.replace("{id}", ID), "")
+            .await;
         let kind = answer.document["type"].as_str().unwrap_or_default();
         let missing = kind.ends_with(":no-such-path") || kind.ends_with(":method-not-allowed");
         assert!(!missing, "{method} {path}: {answer:?}");
@@ -154,7 +163,7 @@ async fn every_operation_of_the_table_is_served() {
 }
 
 #[tokio::test]
-async fn errors_of_the_framework_are_problem_documents() {
+async fn framework_errors_are_problem_documents() {
     let app = App::new();
     let answer = app.send(Method::GET, "/nowhere", "").await;
     answer.check_problem(StatusCode::NOT_FOUND, "no-such-path");
@@ -169,7 +178,7 @@ async fn errors_of_the_framework_are_problem_documents() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_refused_also_without_its_length() {
+async fn oversized_body_is_refused_even_without_a_length() {
     let mut app = App::new();
     app.config.body_bytes_max = 1024;
     for path in ["/subscription", "/ingestion"] {
@@ -184,7 +193,7 @@ async fn a_body_beyond_the_limit_is_refused_also_without_its_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_is_given_up() {
+async fn body_that_never_arrives_times_out() {
     let never = futures::stream::pending::<Result<Vec<u8>, io::Error>>();
     let never = Body::from_bytes_stream(never);
     let answer = App::new()
@@ -194,7 +203,7 @@ async fn a_body_that_does_not_come_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_ends_in_an_answer() {
+async fn hanging_store_ends_in_a_response() {
     let app = App::new();
     app.store.hang();
     let before = tokio::time::Instant::now();
@@ -206,12 +215,14 @@ async fn a_store_that_hangs_ends_in_an_answer() {
 }
 
 #[tokio::test]
-async fn with_keys_only_health_and_documentation_are_open() {
+async fn with_keys_only_probes_and_documentation_are_open() {
     let mut app = App::new();
     app.config.keys = vec![KEY.to_owned().into()];
-    for (method, path) in OPERATIONS {
-        let method: Method = method.parse().unwrap();
-        let answer = app.send(method, &path.replace(":id", ID), "").await;
+    for operation in OPERATIONS.iter() {
+        let (method, path) = (operation.method(), operation.path());
+        let answer = app
+            .send(method.clone(), &path.replace("{id}", ID), "")
+            .await;
         if ["/livez", "/readyz", "/openapi.json", "/docs"].contains(&path) {
             assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
         } else {
@@ -227,7 +238,7 @@ async fn with_keys_only_health_and_documentation_are_open() {
 }
 
 #[tokio::test]
-async fn health_says_what_is_not_ready() {
+async fn readiness_names_the_components_that_are_not_ready() {
     let answer = App::new().send(Method::GET, "/readyz", "").await;
     answer.check_problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready");
     assert_eq!(answer.document["checks"]["log"], "waiting");
@@ -235,4 +246,25 @@ async fn health_says_what_is_not_ready() {
         App::new().send(Method::GET, "/livez", "").await.status,
         StatusCode::OK
     );
+}
+
+#[tokio::test]
+async fn panic_is_an_internal_error_with_a_trace_id() {
+    let app = App::new();
+    app.store.panic();
+    let path = format!("/subscription/{ID}");
+    let answer = app.send(Method::GET, &path, "").await;
+    answer.check_problem(StatusCode::INTERNAL_SERVER_ERROR, "internal-error");
+    let trace_id = answer.document["trace_id"].as_str().unwrap();
+    assert_eq!(trace_id.len(), 32);
+    assert!(!answer.document.to_string().contains("a test wants it"));
+}
+
+#[tokio::test]
+async fn head_is_served_like_get_without_a_body() {
+    let answer = App::new().send(Method::HEAD, "/livez", "").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.document, Value::Null);
+    let answer = App::new().send(Method::HEAD, "/ingestion", "").await;
+    answer.check_problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed");
 }

@@ -9,7 +9,6 @@ use poem::listener::{Listener, TcpListener};
 
 use super::Service;
 use crate::api::{self, ApiState, Health};
-use crate::ingest::LogIngest;
 
 /// How long a stop waits for requests in flight.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,15 +24,11 @@ pub(super) async fn run(service: Service) -> anyhow::Result<()> {
             format!("cannot listen on {address}; choose another address with `api.listen`")
         })?;
     tracing::info!("serving the HTTP API on http://{address}, documented at http://{address}/docs");
-    let ingest = LogIngest::new(
-        service.log.sink(),
-        &service.config.kafka.topics.payload,
-        service.telemetry.traces.clone(),
-    );
     let state = ApiState {
         subscriptions: service.subscriptions,
         store: service.store,
-        ingest: Arc::new(ingest),
+        log: service.log.sink(),
+        payload_topic: service.config.kafka.topics.payload.as_str().into(),
         telemetry: service.telemetry,
         health: service.readiness as Arc<dyn Health>,
         config: service.config.api.clone(),

@@ -274,6 +274,12 @@ impl RequestSpan {
         }
     }
 
+    /// Returns the id of the trace, for logs.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        let context = self.0.as_ref()?;
+        Some(context.span().span_context().trace_id().to_string())
+    }
+
     pub(crate) fn record_response(&self, status: u16) {
         let Some(context) = &self.0 else { return };
         let span = context.span();

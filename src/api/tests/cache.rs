@@ -1,4 +1,4 @@
-//! What the cache serves while the store does not answer.
+//! Tests of what the cache serves while the store does not answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn new() -> NewSubscription {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_entry_is_served_while_the_store_hangs_and_only_the_first_waits() {
+async fn hanging_store_delays_only_the_first_lookup() {
     let store = Arc::new(FakeStore::default());
     let id = store.create(new()).await.unwrap().subscription.id;
     let cache = cache(&store, CacheConfig::default().ask_again);
@@ -56,7 +56,7 @@ async fn an_older_entry_is_served_while_the_store_hangs_and_only_the_first_waits
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_of_a_disabled_subscription_wait_for_nothing() {
+async fn disabled_subscription_is_served_without_the_store() {
     let store = Arc::new(FakeStore::default());
     let disabled = NewSubscription {
         enabled: false,
@@ -86,7 +86,7 @@ async fn events_of_a_disabled_subscription_wait_for_nothing() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_enabled_elsewhere_is_seen_when_it_may_be_asked_for_again() {
+async fn subscription_enabled_elsewhere_is_seen_after_a_while() {
     let store = Arc::new(FakeStore::default());
     let disabled = NewSubscription {
         enabled: false,
@@ -118,7 +118,7 @@ async fn a_subscription_that_is_enabled_elsewhere_is_seen_when_it_may_be_asked_f
 }
 
 #[tokio::test]
-async fn what_is_not_cached_is_an_error_while_the_store_is_down_never_not_there() {
+async fn uncached_subscription_is_an_error_without_the_store() {
     let store = Arc::new(FakeStore::default());
     let id = store.create(new()).await.unwrap().subscription.id;
     let cache = cache(&store, CacheConfig::default().ask_again);

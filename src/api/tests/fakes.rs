@@ -1,13 +1,16 @@
-//! A store in memory that can be down or hang, and a log that keeps what it was given.
+//! A store and a log in memory, which can fail or hang.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use crate::api::{Appended, Health, HealthReport, Ingest, IngestError, IngestRecord};
+use topology::log::{RecordSink, SinkError};
+use topology::{Position, ProducerRecord};
+
+use crate::api::{Health, HealthReport};
 use crate::domain::id::SubscriptionId;
 use crate::domain::subscription::{Secret, SigningSecret, Subscription};
 use crate::store::{
@@ -19,6 +22,7 @@ pub(super) struct FakeStore {
     rows: Mutex<BTreeMap<SubscriptionId, Subscription>>,
     down: AtomicBool,
     hanging: AtomicBool,
+    panicking: AtomicBool,
 }
 
 impl FakeStore {
@@ -30,17 +34,22 @@ impl FakeStore {
         self.hanging.store(true, Ordering::SeqCst);
     }
 
+    pub(super) fn panic(&self) {
+        self.panicking.store(true, Ordering::SeqCst);
+    }
+
     fn answer<T: Send + 'static>(
         &self,
-        of: impl FnOnce(&mut BTreeMap<SubscriptionId, Subscription>) -> Result<T, StoreError>,
+        answer: impl FnOnce(&mut BTreeMap<SubscriptionId, Subscription>) -> Result<T, StoreError>,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
+        assert!(!self.panicking.load(Ordering::SeqCst), "a test wants it");
         if self.hanging.load(Ordering::SeqCst) {
             return futures::future::pending().boxed();
         }
         let answer = if self.down.load(Ordering::SeqCst) {
             Err(StoreError::Unavailable("down".into()))
         } else {
-            of(&mut self.rows.lock().unwrap())
+            answer(&mut self.rows.lock().unwrap())
         };
         futures::future::ready(answer).boxed()
     }
@@ -97,8 +106,8 @@ impl SubscriptionStore for FakeStore {
             if rows.contains_key(&id) {
                 return Err(StoreError::AlreadyExists(id));
             }
-            let made = || Secret::parse("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz").unwrap();
-            let secret = new.secret.unwrap_or_else(made);
+            let generate = || Secret::parse("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz").unwrap();
+            let secret = new.secret.unwrap_or_else(generate);
             let row = Subscription {
                 id,
                 name: new.name,
@@ -179,14 +188,14 @@ impl SubscriptionStore for FakeStore {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct FakeIngest {
-    records: Mutex<Vec<IngestRecord>>,
+pub(super) struct FakeLog {
+    records: Mutex<Vec<ProducerRecord>>,
     failing: AtomicBool,
     hanging: AtomicBool,
 }
 
-impl FakeIngest {
-    pub(super) fn records(&self) -> Vec<IngestRecord> {
+impl FakeLog {
+    pub(super) fn records(&self) -> Vec<ProducerRecord> {
         self.records.lock().unwrap().clone()
     }
 
@@ -199,24 +208,25 @@ impl FakeIngest {
     }
 }
 
-impl Ingest for FakeIngest {
-    fn append(&self, record: IngestRecord) -> BoxFuture<'_, Result<Appended, IngestError>> {
+impl RecordSink for FakeLog {
+    fn send(&self, record: ProducerRecord) -> BoxFuture<'static, Result<Position, SinkError>> {
         if self.hanging.load(Ordering::SeqCst) {
             return futures::future::pending().boxed();
         }
         if self.failing.load(Ordering::SeqCst) {
-            let error = IngestError::OutcomeUnknown("no leader".to_owned());
+            let error = SinkError::Unacknowledged("no leader".to_owned());
             return futures::future::ready(Err(error)).boxed();
         }
+        let topic = Arc::clone(&record.topic);
         let mut records = self.records.lock().unwrap();
         records.push(record);
         let offset = i64::try_from(records.len()).unwrap() - 1;
-        let appended = Appended {
-            topic: "webhook_payload".to_owned(),
+        let position = Position {
+            topic,
             partition: 0,
             offset,
         };
-        futures::future::ready(Ok(appended)).boxed()
+        futures::future::ready(Ok(position)).boxed()
     }
 }
 

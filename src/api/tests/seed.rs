@@ -1,4 +1,4 @@
-//! The five requests of the service that this one takes the place of, as its README has them.
+//! Tests with the five requests in the README of the service that this one replaces.
 
 use super::*;
 
@@ -13,7 +13,7 @@ const UPDATE: &str = r#"{
 const DELETE: &str = "/subscription/12096dc0-27b9-47b1-989a-22b105dfbe5f";
 
 #[tokio::test]
-async fn all_five_requests_of_the_seed_work_as_they_are_written() {
+async fn all_five_requests_of_the_seed_work_unchanged() {
     let mut app = App::new();
     app.config.create_missing = true;
 
@@ -48,17 +48,17 @@ async fn all_five_requests_of_the_seed_work_as_they_are_written() {
     let ingested = app.send(Method::POST, "/ingestion", CREATE).await;
     assert_eq!(ingested.status, StatusCode::ACCEPTED);
     assert!(ingested.document.get("created_subscription").is_none());
-    let values: Vec<Bytes> = app
-        .ingest
+    let values: Vec<_> = app
+        .log
         .records()
         .into_iter()
-        .map(|record| record.value)
+        .map(|record| record.value.unwrap())
         .collect();
     assert_eq!(values, [CREATE, CREATE]);
 }
 
 #[tokio::test]
-async fn the_seed_s_update_and_delete_work_once_their_ids_exist() {
+async fn update_and_delete_of_the_seed_work_on_existing_ids() {
     let app = App::new();
     for id in [
         "f24feb54-b101-4431-a46c-41e4e15fc9e1",
@@ -79,9 +79,9 @@ async fn the_seed_s_update_and_delete_work_once_their_ids_exist() {
 }
 
 #[tokio::test]
-async fn without_create_missing_an_event_creates_nothing() {
+async fn event_creates_nothing_without_create_missing() {
     let app = App::new();
     let answer = app.send(Method::POST, "/ingestion", CREATE).await;
     answer.check_problem(StatusCode::NOT_FOUND, "unknown-subscription");
-    assert!(app.ingest.records().is_empty());
+    assert!(app.log.records().is_empty());
 }

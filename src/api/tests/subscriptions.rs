@@ -1,9 +1,9 @@
-//! Subscriptions over HTTP.
+//! Tests of the operations on subscriptions.
 
 use super::*;
 
 #[tokio::test]
-async fn a_creation_shows_the_secret_and_nothing_after_it_does() {
+async fn only_the_creation_shows_the_secret() {
     let app = App::new();
     let body = r#"{"target_url": "https://example.com/a", "name": "n", "event_types": ["b", "a"]}"#;
     let created = app.send(Method::POST, "/subscription", body).await;
@@ -31,7 +31,7 @@ async fn a_creation_shows_the_secret_and_nothing_after_it_does() {
 }
 
 #[tokio::test]
-async fn an_id_of_the_client_s_is_taken_once() {
+async fn client_id_can_be_used_once() {
     let app = App::new().with_subscription().await;
     let body = format!(r#"{{"id": "{ID}", "target_url": "https://example.com/other"}}"#);
     let answer = app.send(Method::POST, "/subscription", &body).await;
@@ -39,7 +39,7 @@ async fn an_id_of_the_client_s_is_taken_once() {
 }
 
 #[tokio::test]
-async fn every_wrong_member_is_named_with_reason_and_fix() {
+async fn every_invalid_field_has_a_reason_and_a_fix() {
     let app = App::new();
     let body = r#"{"id": "1", "name": "", "target_url": "ftp://h", "tenant": 3, "enabled": "yes",
                    "event_types": [1], "secret": "hunter2", "colour": "red", "version": 4}"#;
@@ -71,7 +71,7 @@ async fn every_wrong_member_is_named_with_reason_and_fix() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_json_object_is_refused() {
+async fn body_other_than_a_json_object_is_refused() {
     let app = App::new();
     for body in [
         "",
@@ -92,7 +92,7 @@ async fn what_is_not_a_json_object_is_refused() {
 }
 
 #[tokio::test]
-async fn an_update_keeps_what_is_absent_and_clears_what_is_null() {
+async fn update_keeps_absent_fields_and_clears_null_fields() {
     let app = App::new().with_subscription().await;
     let put = async |members: &str| {
         let body = format!(r#"{{"id": "{ID}", {members}}}"#);
@@ -116,7 +116,7 @@ async fn an_update_keeps_what_is_absent_and_clears_what_is_null() {
 }
 
 #[tokio::test]
-async fn a_change_is_refused_when_the_version_moved_on() {
+async fn change_is_refused_if_the_version_has_changed() {
     let app = App::new().with_subscription().await;
     let path = format!("/subscription/{ID}");
     let delete = async |tag: &str| {
@@ -140,7 +140,7 @@ async fn a_change_is_refused_when_the_version_moved_on() {
 }
 
 #[tokio::test]
-async fn the_list_is_read_a_page_at_a_time() {
+async fn list_has_pages() {
     let app = App::new();
     for tenant in ["a", "b", "a", "a"] {
         let body = format!(r#"{{"target_url": "https://h", "tenant": "{tenant}"}}"#);
@@ -165,7 +165,7 @@ async fn the_list_is_read_a_page_at_a_time() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_no_uuid_is_told_apart_from_an_unknown_one() {
+async fn invalid_id_differs_from_an_unknown_one() {
     let app = App::new();
     let answer = app.send(Method::GET, "/subscription/one", "").await;
     answer.check_problem(StatusCode::BAD_REQUEST, "bad-request");
@@ -173,7 +173,7 @@ async fn an_id_that_is_no_uuid_is_told_apart_from_an_unknown_one() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_an_error_of_its_own() {
+async fn unavailable_store_is_reported() {
     let app = App::new().with_subscription().await;
     app.store.take_down();
     let answer = app
