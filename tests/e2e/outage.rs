@@ -279,7 +279,7 @@ async fn last_tries_are_put_off_with_an_alarm_while_every_receiver_fails() {
     let counted = |record: &DeadLetter| record.header("wd-attempt") != Some("5");
     assert!(!put_off.iter().any(counted), "{put_off:?}");
     assert_eq!(receiver.total(), RECEIVERS * 6);
-    assert!(service.said().contains("an outage"));
+    assert!(service.said().contains("outage detected"));
     assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
     service.stop().await;
 }
