@@ -18,7 +18,7 @@ pub use crate::instance::is_fenced as is_configuration_error;
 
 /// Delivers webhooks from Kafka, or from an embedded event log
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub struct Arguments {
     /// Configuration file [default: webhook-delivery.toml in the working directory, if it exists]
     #[arg(long, global = true, value_name = "FILE")]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use topology::log::{Log, LogReader};
 use topology::{ExceptionHandlers, HeadOfLine, InvalidOffsetMetadata, StreamsConfig, TopicSpec};
 use topology_embedded::{EmbeddedConfig, EmbeddedLog, EmbeddedReader};
@@ -44,7 +44,17 @@ pub(crate) fn open(
 /// Opens the event log for reading only, also while another process uses it.
 pub(crate) fn open_reader(config: &Config) -> anyhow::Result<Box<dyn LogReader>> {
     Ok(match config.log {
-        LogKind::Embedded => Box::new(EmbeddedReader::new(&embedded_config(config).path)),
+        LogKind::Embedded => {
+            let path = embedded_config(config).path;
+            if !path.exists() {
+                bail!(
+                    "there is no embedded event log at {}; check `data_dir`, or start the service, \
+                     which creates it",
+                    path.display()
+                );
+            }
+            Box::new(EmbeddedReader::new(&path))
+        }
         LogKind::Kafka => Box::new(KafkaLog::new(kafka_config(config, None))?),
     })
 }

@@ -1,10 +1,10 @@
-//! The dashboard asks only for metrics and labels that the service has, by the names that
-//! Prometheus gives them; README lists every metric of the service, `docs/metrics.md` every one of
-//! the engine.
+//! The dashboard and the alarms in `docs/operations.md` use only metrics and labels that the service
+//! exports, by the names that Prometheus gives them, and the dashboard shows every metric of the
+//! service.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test fails where what it reads is not as it must be"
+    reason = "a test fails if a file that it reads is malformed"
 )]
 
 use std::convert::Infallible;
@@ -13,15 +13,14 @@ use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde_json::Value;
 use webhook_delivery::telemetry::names::{
-    ATTRIBUTES, INSTRUMENTS, InstrumentKind as Kind, engine_instruments,
+    ATTRIBUTES, INSTRUMENTS, InstrumentKind, engine_instruments,
 };
 
 const DASHBOARD: &str = include_str!("../deploy/grafana/dashboards/webhook-delivery.json");
-const METRICS: &str = include_str!("../docs/metrics.md");
-const README: &str = include_str!("../README.md");
+const OPERATIONS: &str = include_str!("../docs/operations.md");
 
-/// The names under which Prometheus knows a metric.
-fn series(name: &str, unit: &str, kind: Kind) -> Vec<String> {
+/// Returns the names of a metric in Prometheus.
+fn series(name: &str, unit: &str, kind: InstrumentKind) -> Vec<String> {
     let mut name = name.replace('.', "_");
     match unit {
         "s" => name.push_str("_seconds"),
@@ -30,15 +29,15 @@ fn series(name: &str, unit: &str, kind: Kind) -> Vec<String> {
         _ => {}
     }
     match kind {
-        Kind::Counter => vec![name + "_total"],
-        Kind::Gauge | Kind::UpDownCounter => vec![name],
-        Kind::Histogram => ["_bucket", "_count", "_sum"]
+        InstrumentKind::Counter => vec![name + "_total"],
+        InstrumentKind::Gauge | InstrumentKind::UpDownCounter => vec![name],
+        InstrumentKind::Histogram => ["_bucket", "_count", "_sum"]
             .map(|part| name.clone() + part)
             .to_vec(),
     }
 }
 
-/// Every expression of the dashboard's panels.
+/// Returns the expressions of all panels of the dashboard.
 fn expressions() -> Vec<String> {
     fn collect(value: &Value, found: &mut Vec<String>) {
         match value {
@@ -56,21 +55,21 @@ fn expressions() -> Vec<String> {
     found
 }
 
-/// What an expression asks for.
+/// The metrics and labels that an expression uses.
 #[derive(Default)]
-struct Asked {
+struct Used {
     metrics: Vec<String>,
     labels: Vec<String>,
 }
 
-impl Asked {
-    fn of(expression: &str) -> Self {
+impl Used {
+    fn in_expression(expression: &str) -> Self {
         // Grafana's own variable for a range.
         let expression = expression.replace("$__rate_interval", "1m");
         let parsed = parser::parse(&expression).unwrap_or_else(|e| panic!("{e}: {expression}"));
-        let mut asked = Self::default();
-        walk_expr(&mut asked, &parsed).unwrap();
-        asked
+        let mut used = Self::default();
+        walk_expr(&mut used, &parsed).unwrap();
+        used
     }
 
     fn select(&mut self, selector: &VectorSelector) {
@@ -81,7 +80,7 @@ impl Asked {
     }
 }
 
-impl ExprVisitor for Asked {
+impl ExprVisitor for Used {
     type Error = Infallible;
 
     fn pre_visit(&mut self, expression: &Expr) -> Result<bool, Infallible> {
@@ -101,30 +100,48 @@ impl ExprVisitor for Asked {
     }
 }
 
-#[test]
-fn every_expression_asks_for_metrics_and_labels_that_exist() {
-    let expressions = expressions();
-    assert!(expressions.len() > 20, "{expressions:?}");
+/// The expressions in the documentation: the code blocks of the language `promql`.
+fn alarms() -> Vec<String> {
+    let blocks = OPERATIONS.split("```promql\n").skip(1);
+    let expressions = blocks.filter_map(|block| block.split("```").next());
+    expressions.map(str::to_owned).collect()
+}
+
+fn assert_uses_known_names(expressions: &[String]) {
     let service = INSTRUMENTS.map(|of| series(of.name, of.unit, of.kind));
     let engine = engine_instruments().into_iter();
     let engine = engine.map(|of| series(&of.name, of.unit, of.kind));
     let metrics: Vec<String> = service.into_iter().chain(engine).flatten().collect();
     let mut labels: Vec<String> = ATTRIBUTES.map(|name| name.replace('.', "_")).into();
     labels.push("le".to_owned());
-    for expression in &expressions {
-        let asked = Asked::of(expression);
-        assert!(!asked.metrics.is_empty(), "{expression}");
-        for metric in asked.metrics {
+    for expression in expressions {
+        let used = Used::in_expression(expression);
+        assert!(!used.metrics.is_empty(), "{expression}");
+        for metric in used.metrics {
             assert!(metrics.contains(&metric), "{metric}: {expression}");
         }
-        for label in asked.labels {
+        for label in used.labels {
             assert!(labels.contains(&label), "{label}: {expression}");
         }
     }
 }
 
 #[test]
-fn every_metric_is_shown_and_described() {
+fn dashboard_uses_metrics_and_labels_that_exist() {
+    let expressions = expressions();
+    assert!(expressions.len() > 20, "{expressions:?}");
+    assert_uses_known_names(&expressions);
+}
+
+#[test]
+fn documented_alarms_use_metrics_and_labels_that_exist() {
+    let alarms = alarms();
+    assert!(alarms.len() >= 5, "{alarms:?}");
+    assert_uses_known_names(&alarms);
+}
+
+#[test]
+fn dashboard_shows_every_metric_of_the_service() {
     let shown = expressions().concat();
     for instrument in INSTRUMENTS {
         let series = series(instrument.name, instrument.unit, instrument.kind);
@@ -132,33 +149,11 @@ fn every_metric_is_shown_and_described() {
             series.iter().any(|name| shown.contains(name)),
             "{instrument:?} is not shown"
         );
-        let row = format!("| `{}`", instrument.name);
-        assert!(README.contains(&row), "{instrument:?} is not in README");
     }
 }
 
-/// The rows of the document, as the engine's table has them.
 #[test]
-fn every_metric_of_the_engine_is_described() {
-    let rows = engine_instruments().into_iter().map(|of| {
-        let unit = of.unit.trim_matches(['{', '}']);
-        let kind = match of.kind {
-            Kind::Counter => "counter",
-            Kind::UpDownCounter => "sum",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        format!("| `{}` | {kind} | {unit} | {} |\n", of.name, of.description)
-    });
-    let rows: String = rows.collect();
-    assert!(
-        METRICS.ends_with(&rows),
-        "docs/metrics.md is to end with\n{rows}"
-    );
-}
-
-#[test]
-fn every_panel_says_what_it_shows() {
+fn every_panel_has_a_description_and_the_right_source() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {

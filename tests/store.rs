@@ -1,8 +1,8 @@
-//! What every store of subscriptions keeps to, and the cache in front of it.
+//! The contract of the store of subscriptions, on every database, and the cache in front of it.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails where its set-up does, and says what it skips"
+    reason = "a test fails where its set-up does, and reports what it skips"
 )]
 
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use webhook_delivery::store::{
 use webhook_delivery::subscriptions::{CacheConfig, Subscriptions};
 use webhook_delivery::telemetry::Metrics;
 
-/// The servers that the suite runs on, and whether one may be missing under `CI=true`: Debian's
-/// stable release has no MySQL.
+/// The variables that name the servers, and whether one may be missing under `CI=true`: Debian stable
+/// has no MySQL.
 const SERVERS: [(&str, bool); 2] = [("MARIADB_URL", false), ("MYSQL_URL", true)];
 
-/// Every database at hand, each empty: a file, and one on each server.
+/// Returns a store with an empty database in a file, and one on each server that is available.
 async fn stores() -> Vec<(tempfile::TempDir, Arc<dyn SubscriptionStore>)> {
     let file = tempfile::tempdir().unwrap();
     let mut urls = vec![format!("sqlite:{}", file.path().join("s.db").display())];
@@ -49,7 +49,7 @@ async fn stores() -> Vec<(tempfile::TempDir, Arc<dyn SubscriptionStore>)> {
     stores
 }
 
-/// A database of its own; the server is private to the tests and goes with them.
+/// Creates a database. Nobody drops it, because the server is private to the tests and ends with them.
 async fn database_on(server: &str) -> String {
     let name = format!("store_{}", uuid::Uuid::now_v7().simple());
     let mut connection = sqlx::MySqlConnection::connect(server).await.unwrap();
@@ -76,7 +76,7 @@ fn new(tenant: &str) -> NewSubscription {
 }
 
 #[tokio::test]
-async fn what_is_made_is_read_back() {
+async fn created_subscription_is_read_back() {
     for (_folder, store) in stores().await {
         let wanted = new("acme");
         let made = store.create(wanted.clone()).await.unwrap().subscription;
@@ -97,7 +97,7 @@ async fn what_is_made_is_read_back() {
 }
 
 #[tokio::test]
-async fn an_id_is_taken_until_it_is_deleted_and_goes_on_counting_versions() {
+async fn deleted_id_is_free_again_and_continues_its_versions() {
     for (_folder, store) in stores().await {
         let id = Some(SubscriptionId::new_v7());
         let made = store
@@ -124,7 +124,7 @@ async fn an_id_is_taken_until_it_is_deleted_and_goes_on_counting_versions() {
 }
 
 #[tokio::test]
-async fn a_change_leaves_the_rest_and_heeds_the_version() {
+async fn update_changes_only_its_fields_and_checks_the_version() {
     for (_folder, store) in stores().await {
         let made = store.create(new("a")).await.unwrap().subscription;
         let patch = SubscriptionPatch {
@@ -145,7 +145,7 @@ async fn a_change_leaves_the_rest_and_heeds_the_version() {
 }
 
 #[tokio::test]
-async fn only_the_version_that_was_used_is_disabled_and_enabling_clears_the_reason() {
+async fn only_the_used_version_is_disabled_and_enabling_resets_it() {
     for (_folder, store) in stores().await {
         let made = store.create(new("a")).await.unwrap().subscription;
         let disable = |version| store.disable(made.id, "gone".into(), version);
@@ -172,7 +172,7 @@ async fn only_the_version_that_was_used_is_disabled_and_enabling_clears_the_reas
 }
 
 #[tokio::test]
-async fn lists_are_by_id_in_pages_and_by_tenant() {
+async fn lists_are_paged_by_id_and_filtered_by_tenant() {
     for (_folder, store) in stores().await {
         for tenant in ["a", "b", "a", "a"] {
             store.create(new(tenant)).await.unwrap();
@@ -189,7 +189,7 @@ async fn lists_are_by_id_in_pages_and_by_tenant() {
 }
 
 #[tokio::test]
-async fn every_change_raises_the_version_of_its_tenants_list_alone() {
+async fn every_change_increments_its_tenants_version_only() {
     for (_folder, store) in stores().await {
         let made = store.create(new("a")).await.unwrap();
         store.create(new("b")).await.unwrap();
@@ -206,7 +206,7 @@ async fn every_change_raises_the_version_of_its_tenants_list_alone() {
 }
 
 #[tokio::test]
-async fn many_are_made_at_once_and_one_of_those_with_the_same_id() {
+async fn concurrent_creations_succeed_and_an_id_is_created_once() {
     for (_folder, store) in stores().await {
         let apart = (0..32).map(|_| store.create(new("a")));
         for made in futures::future::join_all(apart).await {
@@ -228,7 +228,7 @@ async fn many_are_made_at_once_and_one_of_those_with_the_same_id() {
     }
 }
 
-/// A cache that asks again at once.
+/// Returns a cache that repeats a failed lookup without a pause.
 fn cache(store: &Arc<dyn SubscriptionStore>) -> Subscriptions {
     let config = CacheConfig {
         ask_again: Duration::ZERO,
@@ -238,7 +238,7 @@ fn cache(store: &Arc<dyn SubscriptionStore>) -> Subscriptions {
 }
 
 #[tokio::test]
-async fn the_cache_sees_a_subscription_made_after_it_was_found_missing() {
+async fn cache_finds_a_subscription_created_after_a_miss() {
     for (_folder, store) in stores().await {
         let cache = cache(&store);
         let id = SubscriptionId::new_v7();
@@ -260,7 +260,7 @@ async fn the_cache_sees_a_subscription_made_after_it_was_found_missing() {
 }
 
 #[tokio::test]
-async fn the_cache_sees_changes_of_its_own_process_at_once() {
+async fn cache_sees_changes_of_its_own_process_at_once() {
     for (_folder, store) in stores().await {
         let cache = cache(&store);
         let made = store.create(new("a")).await.unwrap();

@@ -35,13 +35,17 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> anyhow::Resul
         partition: arguments.partition,
         offset: arguments.offset,
     };
-    let dead_letter = log.read_one(&position).await?.with_context(|| {
-        let Arguments { partition, offset } = arguments;
-        format!(
-            "the topic {topic} has no record at partition {partition}, offset {offset}; \
-             `dead-letters` lists what there is"
-        )
-    })?;
+    let Arguments { partition, offset } = arguments;
+    let dead_letter = log
+        .read_one(&position)
+        .await
+        .with_context(|| format!("cannot read partition {partition} of the topic {topic}"))?
+        .with_context(|| {
+            format!(
+                "the topic {topic} has no record at partition {partition}, offset {offset}; \
+                 `dead-letters` lists what there is"
+            )
+        })?;
     let partitions = log.partitions(&config.kafka.topics.retry).await?;
     let record = first_attempt(
         dead_letter,

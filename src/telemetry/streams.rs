@@ -83,29 +83,66 @@ impl EngineObserver {
     }
 
     fn attributes(&self, subject: MetricSubject<'_>, error: Option<&'static str>) -> Vec<KeyValue> {
-        let mut attributes = Vec::with_capacity(4);
-        attributes.extend(error.map(|error| KeyValue::new(attribute::ERROR_TYPE, error)));
-        match subject {
-            MetricSubject::Client => {}
-            MetricSubject::Thread(name) => {
-                attributes.push(KeyValue::new(attribute::THREAD, name.to_owned()));
-            }
-            MetricSubject::ProcessorNode(name) => {
-                attributes.push(KeyValue::new(attribute::PROCESSOR, name.to_owned()));
-            }
-            MetricSubject::Source(topic)
-            | MetricSubject::Task(topic, _)
-            | MetricSubject::Topic(topic) => {
-                attributes.push(KeyValue::new(attribute::DESTINATION, topic.to_owned()));
-                attributes.push(KeyValue::new(attribute::SYSTEM, self.messaging_system));
-            }
+        let group_of = |topic: &str| (self.group_of)(topic);
+        attributes(subject, error, self.messaging_system, group_of)
+    }
+}
+
+fn attributes(
+    subject: MetricSubject<'_>,
+    error: Option<&'static str>,
+    messaging_system: &'static str,
+    group_of: impl Fn(&str) -> String,
+) -> Vec<KeyValue> {
+    let mut attributes = Vec::with_capacity(4);
+    attributes.extend(error.map(|error| KeyValue::new(attribute::ERROR_TYPE, error)));
+    match subject {
+        MetricSubject::Client => {}
+        MetricSubject::Thread(name) => {
+            attributes.push(KeyValue::new(attribute::THREAD, name.to_owned()));
         }
-        if let MetricSubject::Source(topic) | MetricSubject::Task(topic, _) = subject {
-            attributes.push(KeyValue::new(attribute::GROUP, (self.group_of)(topic)));
+        MetricSubject::ProcessorNode(name) => {
+            attributes.push(KeyValue::new(attribute::PROCESSOR, name.to_owned()));
         }
-        if let MetricSubject::Task(_, partition) = subject {
-            attributes.push(KeyValue::new(attribute::PARTITION, partition.to_string()));
+        MetricSubject::Source(topic)
+        | MetricSubject::Task(topic, _)
+        | MetricSubject::Topic(topic) => {
+            attributes.push(KeyValue::new(attribute::DESTINATION, topic.to_owned()));
+            attributes.push(KeyValue::new(attribute::SYSTEM, messaging_system));
         }
-        attributes
+    }
+    if let MetricSubject::Source(topic) | MetricSubject::Task(topic, _) = subject {
+        attributes.push(KeyValue::new(attribute::GROUP, group_of(topic)));
+    }
+    if let MetricSubject::Task(_, partition) = subject {
+        attributes.push(KeyValue::new(attribute::PARTITION, partition.to_string()));
+    }
+    attributes
+}
+
+#[cfg(test)]
+mod tests {
+    use topology::MetricLevel;
+
+    use super::*;
+    use crate::telemetry::names::level_attributes;
+
+    #[test]
+    fn every_level_has_the_documented_attributes() {
+        for (level, subject) in [
+            (MetricLevel::Client, MetricSubject::Client),
+            (MetricLevel::Thread, MetricSubject::Thread("worker-0")),
+            (
+                MetricLevel::ProcessorNode,
+                MetricSubject::ProcessorNode("deliver"),
+            ),
+            (MetricLevel::Topic, MetricSubject::Topic("retry_sub")),
+            (MetricLevel::Source, MetricSubject::Source("retry_sub")),
+            (MetricLevel::Task, MetricSubject::Task("retry_sub", 3)),
+        ] {
+            let recorded = attributes(subject, None, "kafka", |_| "group".to_owned());
+            let keys: Vec<&str> = recorded.iter().map(|pair| pair.key.as_str()).collect();
+            assert_eq!(keys, level_attributes(level), "{level:?}");
+        }
     }
 }

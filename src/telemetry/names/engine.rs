@@ -36,6 +36,20 @@ pub fn engine_instruments() -> Vec<EngineInstrument> {
     instruments
 }
 
+/// Returns the attributes with which the metrics of a level are recorded.
+#[cfg(test)]
+pub(crate) fn level_attributes(level: MetricLevel) -> &'static [&'static str] {
+    use super::attribute::{DESTINATION, GROUP, PARTITION, PROCESSOR, SYSTEM, THREAD};
+    match level {
+        MetricLevel::Client => &[],
+        MetricLevel::Thread => &[THREAD],
+        MetricLevel::ProcessorNode => &[PROCESSOR],
+        MetricLevel::Topic => &[DESTINATION, SYSTEM],
+        MetricLevel::Source => &[DESTINATION, SYSTEM, GROUP],
+        MetricLevel::Task => &[DESTINATION, SYSTEM, GROUP, PARTITION],
+    }
+}
+
 fn export(metric: &MetricDescription) -> (EngineInstrument, Option<&'static str>) {
     let Some((instrument, error)) = established_name(metric) else {
         return (name_by_rule(metric), None);
