@@ -115,8 +115,8 @@ impl From<Result<Accepted, Problem>> for BatchResult {
 #[utoipa::path(
     post, path = "/ingestion/batch", operation_id = "ingestBatch", tag = "ingestion",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the id of an event that has none: the same key gives the same id. 1–255 characters. In a batch the position of each event is added."),
-        ("traceparent" = Option<String>, Header, description = "W3C trace context; it is stored with the event, as is tracestate."),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "Makes the id of an event that has none: the same key gives the same id. 1–255 characters. In a batch the position of each event is added."),
+        ("traceparent" = Option<String>, Header, nullable = false, description = "W3C trace context; it is stored with the event, as is tracestate."),
     ),
     request_body(content = BatchBody, example = json!({"events": [{
         "event_id": "order-1",
