@@ -166,11 +166,17 @@ fn split(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Vec<Result<IncomingEvent, Problem>>, Problem> {
-    let BatchBody { events } = serde_json::from_slice(body).map_err(|error| {
+    let not_a_batch = |reason: &str| {
         malformed(&format!(
-            "the body is not {{\"events\": [event, …]}}: {error}"
+            "the body is not {{\"events\": [event, …]}}: {reason}"
         ))
-    })?;
+    };
+    // Serde would also accept an array, as a struct whose fields have no names.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(not_a_batch("it is not a JSON object"));
+    }
+    let BatchBody { events } =
+        serde_json::from_slice(body).map_err(|error| not_a_batch(&error.to_string()))?;
     if !(1..=EVENTS_MAX).contains(&events.len()) {
         let reason = format!("has {} elements", events.len());
         let fix = format!("1–{EVENTS_MAX} events");
