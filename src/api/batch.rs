@@ -115,8 +115,8 @@ impl From<Result<Accepted, Problem>> for BatchResult {
 #[utoipa::path(
     post, path = "/ingestion/batch", operation_id = "ingestBatch", tag = "ingestion",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the id of an event that has none: the same key gives the same id. 1–255 characters. In a batch the position of each event is added."),
-        ("traceparent" = Option<String>, Header, description = "W3C trace context; it is stored with the event, as is tracestate."),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "Makes the id of an event that has none: the same key gives the same id. 1–255 characters. In a batch the position of each event is added."),
+        ("traceparent" = Option<String>, Header, nullable = false, description = "W3C trace context; it is stored with the event, as is tracestate."),
     ),
     request_body(content = BatchBody, example = json!({"events": [{
         "event_id": "order-1",
@@ -166,11 +166,17 @@ fn split(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Vec<Result<IncomingEvent, Problem>>, Problem> {
-    let BatchBody { events } = serde_json::from_slice(body).map_err(|error| {
+    let not_a_batch = |reason: &str| {
         malformed(&format!(
-            "the body is not {{\"events\": [event, …]}}: {error}"
+            "the body is not {{\"events\": [event, …]}}: {reason}"
         ))
-    })?;
+    };
+    // Serde would also accept an array, as a struct whose fields have no names.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(not_a_batch("it is not a JSON object"));
+    }
+    let BatchBody { events } =
+        serde_json::from_slice(body).map_err(|error| not_a_batch(&error.to_string()))?;
     if !(1..=EVENTS_MAX).contains(&events.len()) {
         let reason = format!("has {} elements", events.len());
         let fix = format!("1–{EVENTS_MAX} events");

@@ -98,9 +98,9 @@ pub(super) struct Accepted {
 #[utoipa::path(
     post, path = "/ingestion", operation_id = "ingest", tag = "ingestion",
     params(
-        ("webhook-id" = Option<String>, Header, description = "The sender's id for the event: 1–128 printable ASCII characters without a dot."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the id of an event that has none: the same key gives the same id. 1–255 characters. In a batch the position of each event is added."),
-        ("traceparent" = Option<String>, Header, description = "W3C trace context; it is stored with the event, as is tracestate."),
+        ("webhook-id" = Option<String>, Header, nullable = false, description = "The sender's id for the event: 1–128 printable ASCII characters without a dot."),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, description = "Makes the id of an event that has none: the same key gives the same id. 1–255 characters. In a batch the position of each event is added."),
+        ("traceparent" = Option<String>, Header, nullable = false, description = "W3C trace context; it is stored with the event, as is tracestate."),
     ),
     request_body(content(
         (EventBody = "application/json", examples(

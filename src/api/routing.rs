@@ -16,6 +16,7 @@ use poem::error::MethodNotAllowedError;
 use poem::http::{Method, StatusCode, header};
 use poem::{Endpoint, EndpointExt as _, IntoEndpoint, Request, Response, Route, RouteMethod};
 use tokio::time::{Duration, timeout};
+use utoipa::__dev::{SchemaReferences, Tags};
 use utoipa::openapi::path::{HttpMethod, Operation as OperationDocument};
 use utoipa::openapi::{RefOr, Schema};
 use uuid::Uuid;
@@ -27,6 +28,12 @@ use super::problem::Problem;
 type Handler = Box<
     dyn Fn(Arc<ApiState>, Request) -> BoxFuture<'static, Result<Response, Problem>> + Send + Sync,
 >;
+
+/// What `#[utoipa::path]` generates for a handler. Two of the traits are hidden in utoipa's
+/// documentation; utoipa-axum builds its routes with them in the same way.
+pub(super) trait Description: utoipa::Path + SchemaReferences + Tags<'static> {}
+
+impl<D: utoipa::Path + SchemaReferences + Tags<'static>> Description for D {}
 
 /// An operation as `#[utoipa::path]` describes it, with the function that serves it.
 pub(super) struct Operation {
@@ -50,20 +57,22 @@ impl Operation {
     /// for `handler`.
     pub(super) fn new<D, H, F>(_: D, handler: H) -> Self
     where
-        D: utoipa::Path + utoipa::__dev::SchemaReferences,
+        D: Description,
         H: Fn(Arc<ApiState>, Request) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Response, Problem>> + Send + 'static,
     {
         let path = D::path();
         let mut schemas = Vec::new();
         D::schemas(&mut schemas);
+        let mut document = D::operation();
+        document.tags = Some(D::tags().into_iter().map(str::to_owned).collect());
         Self {
             method: method(D::methods().first()),
             route: path.replace('{', ":").replace('}', ""),
             path,
             needs_key: true,
             is_observed: true,
-            document: D::operation(),
+            document,
             schemas,
             handler: Box::new(move |state, request| handler(state, request).boxed()),
             #[cfg(test)]
@@ -74,7 +83,7 @@ impl Operation {
     /// A probe or a part of the documentation: needs no API key, and is neither counted nor traced.
     pub(super) fn open<D, H, F>(document: D, handler: H) -> Self
     where
-        D: utoipa::Path + utoipa::__dev::SchemaReferences,
+        D: Description,
         H: Fn(Arc<ApiState>, Request) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Response, Problem>> + Send + 'static,
     {

@@ -247,7 +247,7 @@ pub(super) struct CreatedView {
     #[serde(flatten)]
     subscription: SubscriptionView,
     /// The secret that signs deliveries (Standard Webhooks); it is not shown again.
-    #[schema(required = true)]
+    #[schema(value_type = String, required = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
 }
@@ -386,7 +386,7 @@ pub(super) async fn list(state: Arc<ApiState>, request: Request) -> Result<Respo
 /// Change a subscription: absent fields stay as they are, null clears
 #[utoipa::path(
     put, path = "/subscription", operation_id = "updateSubscription", tag = "subscriptions",
-    params(("If-Match" = Option<String>, Header, description = "The ETag of the version that you read; the change is refused if the subscription has changed since.")),
+    params(("If-Match" = Option<String>, Header, nullable = false, description = "The ETag of the version that you read; the change is refused if the subscription has changed since.")),
     request_body(content = UpdateBody, example = json!({
         "id": "363294be-37e5-482f-b7fd-5a1be84c2713",
         "name": "anshu",
@@ -415,7 +415,7 @@ pub(super) async fn update(state: Arc<ApiState>, request: Request) -> Result<Res
     delete, path = "/subscription/{id}", operation_id = "deleteSubscription", tag = "subscriptions",
     params(
         ("id" = Uuid, Path, example = "363294be-37e5-482f-b7fd-5a1be84c2713"),
-        ("If-Match" = Option<String>, Header, description = "The ETag of the version that you read; the change is refused if the subscription has changed since."),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "The ETag of the version that you read; the change is refused if the subscription has changed since."),
     ),
     responses(
         (status = 204, description = "Deleted."),

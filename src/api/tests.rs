@@ -268,3 +268,20 @@ async fn head_is_served_like_get_without_a_body() {
     let answer = App::new().send(Method::HEAD, "/ingestion", "").await;
     answer.check_problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed");
 }
+
+#[tokio::test]
+async fn served_document_is_the_one_that_is_kept() {
+    let answer = App::new().send(Method::GET, "/openapi.json", "").await;
+    assert_eq!(answer.headers["content-type"], "application/json");
+    let kept: Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+    assert_eq!(answer.document, kept);
+}
+
+#[tokio::test]
+async fn every_invalid_query_parameter_is_named() {
+    let answer = App::new()
+        .send(Method::GET, "/subscription?limit=0&after=x&page=1", "")
+        .await;
+    answer.check_problem(StatusCode::BAD_REQUEST, "bad-request");
+    assert_eq!(answer.members(), ["after", "limit", "page"]);
+}

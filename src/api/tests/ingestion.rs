@@ -227,7 +227,13 @@ async fn batch_with_the_same_key_has_the_same_ids() {
 async fn batch_that_cannot_be_split_is_refused() {
     let app = App::new();
     let send = async |body: &str| app.send(Method::POST, "/ingestion/batch", body).await;
-    for body in ["", "[]", r#"{"events": 1}"#, r#"{"events": [], "more": 1}"#] {
+    for body in [
+        "",
+        "[]",
+        r#"[[{"type": "t"}]]"#,
+        r#"{"events": 1}"#,
+        r#"{"events": [], "more": 1}"#,
+    ] {
         send(body)
             .await
             .check_problem(StatusCode::BAD_REQUEST, "malformed-body");
