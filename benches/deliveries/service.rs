@@ -116,7 +116,7 @@ impl Filled {
     fn spawn(&self, settings: &[(&str, &str)]) -> Running {
         let log = File::options().create(true).append(true).open(self.log());
         let log = log.unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_webhook-delivery"));
+        let mut command = Command::new(binary());
         let mut set = |path: &str, text: &str| {
             command.arg("--set").arg(format!("{path}={text}"));
         };
@@ -216,4 +216,9 @@ async fn stop(mut running: Running) {
     };
     let status = tokio::time::timeout(BOUND, ended).await.unwrap();
     assert!(status.success(), "{status}");
+}
+
+/// Returns the path of the binary that ships, which `scripts/bench` builds.
+fn binary() -> String {
+    std::env::var("SERVICE_BINARY").expect("SERVICE_BINARY is not set: run scripts/bench")
 }

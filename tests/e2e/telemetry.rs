@@ -1,13 +1,17 @@
-//! What the service says of itself, seen by whom it says it to.
+//! The traces and metrics of the service, as a collector and receivers see them.
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 use webhook_delivery::telemetry::names::INSTRUMENTS;
 
-use super::harness::{Answer, Collector, Log, On, Receiver, Service, Subscribed, attribute, until};
+use super::harness::{
+    Answer, Collector, Log, LogKind, Receiver, Service, Subscribed, attribute, until,
+};
 
-/// Of a caller who records its trace.
+on_each_log!(event_is_one_trace_and_every_metric_is_counted: shared);
+
+/// The trace of a caller that records it.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
@@ -23,18 +27,19 @@ fn span_id(span: &Span) -> String {
     format!("{id:016x}")
 }
 
-fn of(span: &Span, key: &str) -> String {
+fn span_attribute(span: &Span, key: &str) -> String {
     attribute(&span.attributes, key).unwrap_or_default()
 }
 
-/// The one child of `parent` with that name.
+/// Returns the only child of `parent`, which must have this name.
 #[track_caller]
 fn child(spans: &[Span], parent: &[u8], name: &str, kind: SpanKind) -> Span {
-    let follows = spans.iter().filter(|span| span.parent_span_id == parent);
-    let follows: Vec<&Span> = follows.collect();
-    assert_eq!(follows.len(), 1, "one {name}: {follows:#?} of {spans:#?}");
-    assert_eq!((follows[0].name.as_str(), follows[0].kind()), (name, kind));
-    follows[0].clone()
+    let children = spans.iter().filter(|span| span.parent_span_id == parent);
+    let children: Vec<&Span> = children.collect();
+    assert_eq!(children.len(), 1, "one {name}: {children:#?} of {spans:#?}");
+    assert_eq!(children[0].name, name);
+    assert_eq!(children[0].kind(), kind);
+    children[0].clone()
 }
 
 async fn ingest(service: &Service, subscription: &Subscribed, headers: &[(&str, &str)]) {
@@ -43,7 +48,7 @@ async fn ingest(service: &Service, subscription: &Subscribed, headers: &[(&str, 
     assert_eq!(status, 202, "{answer}");
 }
 
-/// One service, with a known number of events of each fate.
+/// A service with a known number of events for each outcome.
 struct Traffic {
     service: Service,
     collector: Collector,
@@ -51,9 +56,9 @@ struct Traffic {
 }
 
 impl Traffic {
-    /// Three events that are delivered, the first in a caller's trace; one that is delivered by
-    /// the first try; one that fails twice and waits; one whose receiver is gone; one that nobody
-    /// wants.
+    /// Ingests three events that are delivered, the first in a caller's trace; one that retry 1
+    /// delivers; one that fails twice and waits; one whose receiver is gone; and one without a
+    /// subscription.
     async fn run(log: &Log, test: &str, settings: &[(&str, &str)]) -> Self {
         let collector = Collector::start().await;
         let base = collector.base().to_owned();
@@ -67,7 +72,7 @@ impl Traffic {
         let service = Service::start(log, test, &all).await;
         let receiver = Receiver::start().await;
         let subscribe = async |path: &str, answer| {
-            let url = format!("{}?token=secret", receiver.at(path, answer));
+            let url = format!("{}?token=secret", receiver.set(path, answer));
             service.subscribe(&url).await
         };
         let good = subscribe("/good", Answer::Status(200)).await;
@@ -91,28 +96,31 @@ impl Traffic {
     }
 }
 
-/// The spans of one event are one trace, those of its retry another that is linked with it.
+/// Checks that the spans of one event are one trace, and those of its retry another that is linked
+/// with it.
 fn check_traces(spans: &[Span], payload: &str, retry: &str) {
     let caller: Vec<u8> = [0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7].into();
     let served = child(spans, &caller, "POST /ingestion", SpanKind::Server);
-    assert_eq!(of(&served, "http.response.status_code"), "202");
-    let (send_name, process_name) = (format!("send {payload}"), format!("process {payload}"));
+    assert_eq!(span_attribute(&served, "http.response.status_code"), "202");
+    let send_name = format!("send {payload}");
+    let process_name = format!("process {payload}");
     let sent = child(spans, &served.span_id, &send_name, SpanKind::Producer);
     let processed = child(spans, &sent.span_id, &process_name, SpanKind::Consumer);
     assert_eq!(
-        of(&processed, "messaging.kafka.offset"),
-        of(&sent, "messaging.kafka.offset")
+        span_attribute(&processed, "messaging.kafka.offset"),
+        span_attribute(&sent, "messaging.kafka.offset")
     );
     let attempt = child(spans, &processed.span_id, "POST", SpanKind::Client);
     for span in [&served, &sent, &processed, &attempt] {
         assert_eq!(trace_id(span), TRACE);
     }
-    let url = of(&attempt, "url.full");
+    let url = span_attribute(&attempt, "url.full");
     assert!(url.ends_with("/good"), "{url}");
-    assert_eq!(of(&attempt, "http.request.resend_count"), "");
+    assert_eq!(span_attribute(&attempt, "http.request.resend_count"), "");
 
     let resent = |span: &&Span| {
-        of(span, "http.request.resend_count") == "1" && of(span, "url.full").ends_with("/flaky")
+        span_attribute(span, "http.request.resend_count") == "1"
+            && span_attribute(span, "url.full").ends_with("/flaky")
     };
     let resent = spans.iter().find(resent).unwrap();
     let by_id = |id: &[u8]| spans.iter().find(|span| span.span_id == id).unwrap();
@@ -128,7 +136,7 @@ fn check_traces(spans: &[Span], payload: &str, retry: &str) {
     assert_ne!(link.trace_id, retried.trace_id);
 }
 
-/// What [`Traffic`] comes to: the metric, attributes, and the sum over all that have them.
+/// The metrics of [`Traffic`]: name, attributes, and the sum over all points that have them.
 const EXPECTED: &str = "\
 http.client.request.duration http.response.status_code=200 4
 http.client.request.duration http.response.status_code=410 error.type=410 1
@@ -162,29 +170,21 @@ fn check_metrics(collector: &Collector, payload: &str, retry: &str) {
         let name = words.remove(0);
         let attributes = words.iter().map(|word| word.split_once('=').unwrap());
         let seen = collector.value(name, &attributes.collect::<Vec<_>>());
-        assert!((seen - value).abs() < f64::EPSILON, "{line}: it is {seen}");
+        assert!((seen - value).abs() < f64::EPSILON, "{line}: got {seen}");
     }
     assert!(collector.value("stream.commits", &[]) >= 1.0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_one_trace_and_every_metric_counts_what_happened() {
-    for on in On::BOTH {
-        if let Some(log) = on.beside_others().await {
-            check_all(&log).await;
-        }
-    }
-}
-
-async fn check_all(log: &Log) {
+async fn event_is_one_trace_and_every_metric_is_counted(log: Log) {
     let Traffic {
         mut service,
         collector,
         receiver,
-    } = Traffic::run(log, "telemetry", &[]).await;
-    let (payload, retry) = (service.topic("payload"), service.topic("retry"));
+    } = Traffic::run(&log, "telemetry", &[]).await;
+    let payload = service.topic("payload");
+    let retry = service.topic("retry");
     let lag = |topic: &str| collector.value(LAG, &[("messaging.destination.name", topic)]);
-    until("all is read, and one delivery waits", || {
+    until("every record is read, and one delivery waits", || {
         let waits =
             (lag(&payload) - 0.0).abs() < f64::EPSILON && (lag(&retry) - 1.0).abs() < f64::EPSILON;
         waits && receiver.total() == 8
@@ -199,28 +199,27 @@ async fn check_all(log: &Log) {
     }
     service.stop().await;
 
-    // What was reported last was sent when the service ended.
+    // The service exports the last values when it stops.
     check_metrics(&collector, &payload, &retry);
     check_traces(&collector.spans(), &payload, &retry);
     let resource = collector.resource();
     assert_eq!(resource["service.name"], "webhook-delivery");
     assert!(resource.contains_key("service.version"), "{resource:?}");
     assert!(resource.contains_key("service.instance.id"), "{resource:?}");
-    let told = receiver.received("/");
-    let leak = told
+    let requests = receiver.received("/");
+    let leak = requests
         .iter()
         .find(|request| request.headers.contains_key("traceparent"));
     assert!(leak.is_none(), "{leak:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_gets_the_trace_only_where_that_is_switched_on() {
+#[ignore = "needs SERVICE_BINARY: run scripts/test"]
+async fn receiver_gets_the_trace_where_that_is_switched_on() {
     let switched_on = [("telemetry.propagate_to_receivers", "true")];
-    let Some(log) = On::Embedded.beside_others().await else {
-        return;
-    };
+    let log = LogKind::Embedded.shared().await;
     let mut traffic = Traffic::run(&log, "propagate", &switched_on).await;
-    until("all came", || traffic.receiver.total() == 8).await;
+    until("every request arrived", || traffic.receiver.total() == 8).await;
     traffic.service.stop().await;
     let spans = traffic.collector.spans();
     for request in traffic.receiver.received("/") {

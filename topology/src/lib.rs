@@ -57,6 +57,8 @@
 //! record alone. A supplier that panics stops the topology, and so does a
 //! [handler](ExceptionHandlers).
 
+#![warn(missing_docs)]
+
 pub mod clock;
 mod completion;
 mod dsl;

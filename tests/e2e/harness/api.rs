@@ -1,16 +1,16 @@
-//! The service's HTTP API, as its clients use it.
+//! The service's HTTP API, as a client uses it.
 
 use serde_json::{Value, json};
 
 use super::{BOUND, Service, Subscribed, eventually};
 
 impl Service {
-    /// Subscribes `url` to the events that name the subscription.
+    /// Creates a subscription of `url` to the events that name it.
     pub(crate) async fn subscribe(&self, url: &str) -> Subscribed {
         self.subscribe_as(json!({ "target_url": url })).await
     }
 
-    /// Makes the subscription of this document.
+    /// Creates the subscription that a document describes.
     pub(crate) async fn subscribe_as(&self, document: Value) -> Subscribed {
         let answer = self.post("/subscription", &[], document.to_string());
         let (status, document) = answer.await;
@@ -22,7 +22,7 @@ impl Service {
         }
     }
 
-    /// Posts an event under this id, which must be taken; gives the answer.
+    /// Posts an event with this id, which the service must accept; returns its answer.
     pub(crate) async fn ingest(&self, id: &str, value: Vec<u8>) -> Value {
         let value = String::from_utf8(value).unwrap();
         let (status, answer) = self.post("/ingestion", &[("webhook-id", id)], value).await;
@@ -31,7 +31,7 @@ impl Service {
         answer
     }
 
-    /// Posts a document to the service; gives the status and the document it answers.
+    /// Posts a document; returns the status and the document of the answer.
     pub(crate) async fn post(
         &self,
         path: &str,
@@ -46,8 +46,8 @@ impl Service {
         answer(request.body(body)).await.unwrap()
     }
 
-    /// Waits until `/readyz` says that the database is there.
-    pub(crate) async fn has_database(&self) {
+    /// Waits until `/readyz` reports that the database is there.
+    pub(crate) async fn wait_for_database(&self) {
         eventually("the database is there", BOUND, || async {
             let (_, readiness) = self.readiness().await?;
             (readiness["checks"]["database"] == "ok").then_some(())
@@ -55,7 +55,7 @@ impl Service {
         .await;
     }
 
-    /// What `/readyz` answers, or none while nobody does.
+    /// Returns what `/readyz` answers, or `None` while nothing listens.
     pub(crate) async fn readiness(&self) -> Option<(u16, Value)> {
         let url = format!("http://{}/readyz", self.address);
         answer(self.client.get(url)).await.ok()

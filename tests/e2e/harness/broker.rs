@@ -1,37 +1,37 @@
-//! A broker that goes away and comes back.
+//! A broker that becomes unreachable and comes back.
 
 use std::process::Command;
 
-use super::{Log, Proxy, provided};
+use super::{Log, Proxy, provided, root};
 
-/// How the service gets to Kafka, and how Kafka is taken from it.
+/// How a test takes Kafka away from the service.
 pub(crate) enum Broker {
-    /// Others go on using the broker.
+    /// By cutting a proxy; others go on using the broker.
     Behind(Proxy),
-    /// The broker itself is stopped: the suite's own, on this port.
+    /// By stopping the broker, which `scripts/soak` started on this port.
     Own { address: String, port: String },
 }
 
 impl Broker {
-    /// A proxy of the broker, cut.
+    /// Returns a proxy of the broker, cut.
     pub(crate) async fn behind_a_proxy(kafka: &Log) -> Self {
         Self::Behind(Proxy::of_kafka(kafka.address()).await)
     }
 
-    /// The broker itself, stopped, where `scripts/soak` started it; else a proxy of it.
+    /// Returns the broker itself, stopped, if `scripts/soak` started it; otherwise a proxy of it.
     pub(crate) async fn itself(kafka: &Log) -> Self {
         if std::env::var("SOAK_BROKER").as_deref() != Ok("private") {
-            println!("the broker is not the suite's own: it is cut off, not stopped");
+            println!("the broker was not started by scripts/soak: it is cut off, not stopped");
             return Self::behind_a_proxy(kafka).await;
         }
-        let address = provided("KAFKA_BOOTSTRAP").unwrap();
+        let address = provided("KAFKA_BOOTSTRAP");
         let port = address.rsplit_once(':').unwrap().1.to_owned();
         let broker = Self::Own { address, port };
-        broker.goes();
+        broker.stop();
         broker
     }
 
-    /// Where the service finds it.
+    /// Returns the address for the service's configuration.
     pub(crate) fn address(&self) -> &str {
         match self {
             Self::Behind(proxy) => &proxy.address,
@@ -39,23 +39,23 @@ impl Broker {
         }
     }
 
-    pub(crate) fn goes(&self) {
+    pub(crate) fn stop(&self) {
         match self {
             Self::Behind(proxy) => proxy.cut(),
             Self::Own { port, .. } => scripts_kafka("stop", port),
         }
     }
 
-    pub(crate) fn comes_back(&self) {
+    pub(crate) fn start(&self) {
         match self {
-            Self::Behind(proxy) => proxy.mend(),
+            Self::Behind(proxy) => proxy.restore(),
             Self::Own { port, .. } => scripts_kafka("start", port),
         }
     }
 }
 
 fn scripts_kafka(action: &str, port: &str) {
-    let mut command = Command::new("scripts/kafka");
+    let mut command = Command::new(root().join("scripts/kafka"));
     let status = command.arg(action).env("KAFKA_PORT", port).status();
     assert!(status.unwrap().success(), "scripts/kafka {action}");
 }

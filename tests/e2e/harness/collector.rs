@@ -1,5 +1,5 @@
-//! A receiver of OTLP over HTTP that keeps every span and the last value of every metric. It must
-//! not know what the service ought to report: that is for the tests to say.
+//! A receiver of OTLP over HTTP that keeps every span and the last value of every metric. It does
+//! not know what the service should report: the tests do.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ struct State {
     metrics: HashMap<String, Metric>,
 }
 
-/// Listens until it is dropped.
+/// A server that listens until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Collector {
     base: String,
@@ -39,7 +39,7 @@ impl Collector {
         let address = *acceptor.local_addr()[0].as_socket_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
-        let endpoint = poem::endpoint::make(move |request| take(Arc::clone(&shared), request));
+        let endpoint = poem::endpoint::make(move |request| receive(Arc::clone(&shared), request));
         let server = tokio::spawn(async move {
             let server = Server::new_with_acceptor(acceptor);
             server.run(endpoint).await.unwrap();
@@ -51,23 +51,23 @@ impl Collector {
         }
     }
 
-    /// What `telemetry.otlp_endpoint` is to be.
+    /// Returns the value for `telemetry.otlp_endpoint`.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
-    /// Who reports.
+    /// Returns the attributes of the service that reports.
     pub(crate) fn resource(&self) -> HashMap<String, String> {
         self.state.lock().unwrap().resource.clone()
     }
 
-    /// The spans so far.
+    /// Returns the spans so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
         self.state.lock().unwrap().spans.clone()
     }
 
-    /// The sum over the points of a metric that have these attributes; of a distribution, how
-    /// many values it is of.
+    /// Returns the sum over the points of a metric that have these attributes; of a histogram, the
+    /// number of values.
     pub(crate) fn value(&self, name: &str, attributes: &[(&str, &str)]) -> f64 {
         let state = self.state.lock().unwrap();
         let data = state.metrics.get(name).and_then(|m| m.data.as_ref());
@@ -92,7 +92,7 @@ impl Collector {
         }
     }
 
-    /// The names of the metrics that were reported.
+    /// Returns the names of the metrics that were reported.
     pub(crate) fn metrics(&self) -> Vec<String> {
         self.state.lock().unwrap().metrics.keys().cloned().collect()
     }
@@ -104,7 +104,7 @@ impl Drop for Collector {
     }
 }
 
-async fn take(shared: Arc<Mutex<State>>, mut request: Request) -> poem::Result<Response> {
+async fn receive(shared: Arc<Mutex<State>>, mut request: Request) -> poem::Result<Response> {
     let body = request.take_body().into_bytes().await?;
     let mut state = shared.lock().unwrap();
     if request.uri().path() == "/v1/traces" {
@@ -123,7 +123,7 @@ async fn take(shared: Arc<Mutex<State>>, mut request: Request) -> poem::Result<R
                 .map(|a| (a.key.clone(), text(a.value.as_ref())));
             state.resource = all.collect();
             let metrics = resource.scope_metrics.into_iter().flat_map(|s| s.metrics);
-            // An export has every metric that has a value at the time.
+            // An export holds every metric that has a value at that time.
             state.metrics = metrics
                 .map(|metric| (metric.name.clone(), metric))
                 .collect();
@@ -132,7 +132,7 @@ async fn take(shared: Arc<Mutex<State>>, mut request: Request) -> poem::Result<R
     Ok(Response::default())
 }
 
-/// An attribute as text.
+/// Returns an attribute as text.
 pub(crate) fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
     let found = attributes.iter().find(|attribute| attribute.key == key)?;
     Some(text(found.value.as_ref()))

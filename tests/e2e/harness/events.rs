@@ -1,4 +1,4 @@
-//! Events by number: what each holds, and whether all of them arrived.
+//! Events by number: their bodies, and whether all of them arrived.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 
 use super::{Answer, Producer, Received, Receiver, Service, Subscribed};
 
-/// Produced at once.
+/// Events that are produced at the same time.
 const CONCURRENCY: usize = 500;
 
 /// An event that the log has acknowledged.
@@ -18,19 +18,19 @@ pub(crate) struct Sent {
     pub(crate) offset: i64,
 }
 
-/// The body that event `number` of a test has: in every byte its own, and not what a serialiser
-/// would write.
+/// Returns the body of event `number` of a test. No serialiser would write these bytes, so a
+/// service that parses and writes a body again is found.
 pub(crate) fn body(number: usize) -> String {
     let text = "ä \\u00e4 ".repeat(number % 40);
     format!("{{ \"number\" : {number}.0, \"text\":\"{text}\",\"number\":1e2 }}")
 }
 
-/// An event for one subscription.
+/// Returns an event for one subscription.
 pub(crate) fn event(subscription: &Subscribed, body: &str) -> Vec<u8> {
     format!("{{\"id\":\"{}\",\"payload\":{body}}}", subscription.id).into_bytes()
 }
 
-/// Produces one event for each number, to the subscriptions in turn.
+/// Produces one event for each number, for the subscriptions in turn.
 pub(crate) async fn produce_all(
     producer: &Producer<'_>,
     subscriptions: &[Subscribed],
@@ -44,7 +44,7 @@ pub(crate) async fn produce_all(
     sent.buffered(CONCURRENCY).collect().await
 }
 
-/// As many subscriptions whose receivers answer 200, at `/0`, `/1` and so on.
+/// Creates `count` subscriptions whose receivers answer 200, at `/0`, `/1` and so on.
 pub(crate) async fn subscribe_all(
     service: &Service,
     receiver: &Receiver,
@@ -52,23 +52,31 @@ pub(crate) async fn subscribe_all(
 ) -> Vec<Subscribed> {
     let mut subscriptions = Vec::new();
     for number in 0..count {
-        let url = receiver.at(&format!("/{number}"), Answer::Status(200));
+        let url = receiver.set(&format!("/{number}"), Answer::Status(200));
         subscriptions.push(service.subscribe(&url).await);
     }
     subscriptions
 }
 
-/// The ids of requests, each once.
+/// Returns the ids of requests, each once.
 pub(crate) fn ids(received: &[Received]) -> HashSet<String> {
     let ids = received.iter().map(|request| request.id().to_owned());
     ids.collect()
 }
 
-/// How many events are not in `seen`, and a few of them.
-pub(crate) fn missing<'a>(sent: &'a [Sent], seen: &HashSet<String>) -> (usize, Vec<&'a Sent>) {
-    let missing: Vec<_> = sent
-        .iter()
-        .filter(|sent| !seen.contains(&sent.id))
-        .collect();
-    (missing.len(), missing.into_iter().take(5).collect())
+/// Events that did not arrive.
+#[derive(Debug)]
+pub(crate) struct Missing<'a> {
+    pub(crate) count: usize,
+    #[expect(dead_code, reason = "printed where a test fails")]
+    examples: Vec<&'a Sent>,
+}
+
+/// Returns the events whose ids are not in `seen`.
+pub(crate) fn missing<'a>(sent: &'a [Sent], seen: &HashSet<String>) -> Missing<'a> {
+    let missing = sent.iter().filter(|sent| !seen.contains(&sent.id));
+    Missing {
+        count: missing.clone().count(),
+        examples: missing.take(5).collect(),
+    }
 }

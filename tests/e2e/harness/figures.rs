@@ -1,49 +1,49 @@
-//! What a test measured, as `scripts/soak` gathers it.
+//! What a test measured, as a row of the table that `scripts/soak` prints.
 
 use std::time::Duration;
 
-/// One row of the summary.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) events: usize,
-    /// Kills, members that came or went, or outages.
+    /// Kills, instances that joined or left, or outages.
     pub(crate) changes: usize,
     pub(crate) lost: usize,
-    /// Deliveries that came again.
-    pub(crate) again: usize,
-    /// How many may.
-    pub(crate) bound: usize,
-    /// Between deliveries, one for each change.
+    /// Deliveries that arrived more than once.
+    pub(crate) repeats: usize,
+    /// How many of them the guarantees allow.
+    pub(crate) repeats_max: usize,
+    /// The longest time without a delivery, for each change.
     pub(crate) pauses: Vec<Duration>,
     pub(crate) note: String,
 }
 
 impl Figures {
-    /// Prints the row, and what must hold of all: nothing is lost, and no more came again than may.
-    pub(crate) fn hold(mut self, claim: &str) {
+    /// Prints the row, and checks what must hold in every test: nothing is lost, and no more is
+    /// repeated than the guarantees allow.
+    pub(crate) fn check(mut self, row: &str) {
         self.pauses.sort_unstable();
-        let at = |percent: usize| {
+        let percentile = |percent: usize| {
             let index = (self.pauses.len().max(1) - 1) * percent / 100;
             let pause = self.pauses.get(index).copied().unwrap_or_default();
             format!("{:.2}s", pause.as_secs_f64())
         };
+        let pauses = [percentile(50), percentile(90), percentile(100)].join("\t");
         let Self {
             events,
             changes,
             lost,
-            again,
-            bound,
+            repeats,
+            repeats_max,
             note,
             ..
         } = &self;
-        let pauses = format!("{}\t{}\t{}", at(50), at(90), at(100));
         println!(
-            "figures\t{claim}\t{changes}\t{events}\t{lost}\t{again}\t{bound}\t{pauses}\t{note}"
+            "figures\t{row}\t{changes}\t{events}\t{lost}\t{repeats}\t{repeats_max}\t{pauses}\t{note}"
         );
-        assert_eq!(*lost, 0, "{claim}: events were lost");
+        assert_eq!(*lost, 0, "{row}: events were lost");
         assert!(
-            again <= bound,
-            "{claim}: {again} came again, more than {bound}"
+            repeats <= repeats_max,
+            "{row}: {repeats} deliveries were repeated, more than {repeats_max}"
         );
     }
 }

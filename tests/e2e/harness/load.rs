@@ -1,4 +1,4 @@
-//! Events that come without a pause.
+//! Events that keep coming while something else happens.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use super::{Producer, Sent, Service, Subscribed, produce_all};
 
-/// Produces to Kafka for as long as what it is told to watch goes on.
+/// A producer of events that runs beside a future.
 pub(crate) struct Load {
     producer: Option<Producer<'static>>,
     subscriptions: Vec<Subscribed>,
-    /// Produced every 50 ms.
+    /// Events that are produced every 50 ms.
     chunk: usize,
-    /// What the log has acknowledged so far.
+    /// The events that the log has acknowledged so far.
     pub(crate) sent: Vec<Sent>,
 }
 
 impl Load {
-    /// `chunk` events every 50 ms, to the subscriptions in turn.
+    /// Returns a load of `chunk` events every 50 ms, for the subscriptions in turn.
     pub(crate) fn on(service: &Service, subscriptions: Vec<Subscribed>, chunk: usize) -> Self {
         Self {
             producer: Some(Producer::Topic(service.topic_producer("none"))),
@@ -27,7 +27,7 @@ impl Load {
         }
     }
 
-    /// Nothing but what was sent before.
+    /// Returns a load that produces nothing more than what was sent before.
     pub(crate) fn of(sent: Vec<Sent>) -> Self {
         Self {
             producer: None,
@@ -37,15 +37,15 @@ impl Load {
         }
     }
 
-    /// Produces until `change` is over; what was begun is acknowledged before this ends.
+    /// Produces until `change` is over; waits until what it began to send is acknowledged.
     pub(crate) async fn during<T>(&mut self, change: impl Future<Output = T>) -> T {
         let Some(producer) = &self.producer else {
             return change.await;
         };
-        let under_way = Cell::new(true);
+        let is_running = Cell::new(true);
         let mut ticks = tokio::time::interval(Duration::from_millis(50));
         let sending = async {
-            while under_way.get() {
+            while is_running.get() {
                 ticks.tick().await;
                 let numbers = self.sent.len()..self.sent.len() + self.chunk;
                 let sent = produce_all(producer, &self.subscriptions, numbers).await;
@@ -54,7 +54,7 @@ impl Load {
         };
         let changed = async {
             let result = change.await;
-            under_way.set(false);
+            is_running.set(false);
             result
         };
         tokio::join!(sending, changed).1

@@ -1,4 +1,4 @@
-//! The log that a test runs on, and Kafka as others than the service use it.
+//! The log that a test runs on, and Kafka as other programs than the service use it.
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -7,53 +7,51 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::provided;
 
-/// Held by every test: by one alone if its claims are about time.
+/// Held by every test, and exclusively by one that measures time.
 static TURN: RwLock<()> = RwLock::const_new(());
 
 #[derive(Debug)]
 #[expect(dead_code, reason = "held, not read")]
 enum Turn {
-    BesideOthers(RwLockReadGuard<'static, ()>),
-    Alone(RwLockWriteGuard<'static, ()>),
+    Shared(RwLockReadGuard<'static, ()>),
+    Exclusive(RwLockWriteGuard<'static, ()>),
 }
 
 /// Where the service keeps events.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum On {
-    /// The broker that the suite runs on.
+pub(crate) enum LogKind {
+    /// The broker that `KAFKA_BOOTSTRAP` names.
     Kafka,
-    /// The service's own file.
+    /// A file of the service.
     Embedded,
 }
 
-impl On {
-    /// For claims that hold on each.
-    pub(crate) const BOTH: [Self; 2] = [Self::Kafka, Self::Embedded];
-
-    /// The log, for one test at a time with others; none where this is to be skipped.
-    pub(crate) async fn beside_others(self) -> Option<Log> {
-        let kafka = self.address()?;
-        let turn = Turn::BesideOthers(TURN.read().await);
-        Some(Log { kafka, _turn: turn })
+impl LogKind {
+    /// Returns the log for a test that may run beside others.
+    pub(crate) async fn shared(self) -> Log {
+        Log {
+            kafka: self.address(),
+            _turn: Turn::Shared(TURN.read().await),
+        }
     }
 
-    /// As [`On::beside_others`], while no other test runs.
-    pub(crate) async fn alone(self) -> Option<Log> {
-        let kafka = self.address()?;
-        let turn = Turn::Alone(TURN.write().await);
-        Some(Log { kafka, _turn: turn })
+    /// Returns the log once no other test runs.
+    pub(crate) async fn exclusive(self) -> Log {
+        Log {
+            kafka: self.address(),
+            _turn: Turn::Exclusive(TURN.write().await),
+        }
     }
 
-    #[expect(clippy::option_option, reason = "skipped, or without an address")]
-    fn address(self) -> Option<Option<String>> {
+    fn address(self) -> Option<String> {
         match self {
-            Self::Kafka => provided("KAFKA_BOOTSTRAP").map(Some),
-            Self::Embedded => Some(None),
+            Self::Kafka => Some(provided("KAFKA_BOOTSTRAP")),
+            Self::Embedded => None,
         }
     }
 }
 
-/// A log, while it is this test's turn.
+/// A log, and the turn of the test that uses it.
 #[derive(Debug)]
 pub(crate) struct Log {
     /// The broker's address, unless the log is embedded.
@@ -62,12 +60,16 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The broker's address.
+    pub(crate) fn is_kafka(&self) -> bool {
+        self.kafka.is_some()
+    }
+
+    /// Returns the broker's address.
     pub(crate) fn address(&self) -> &str {
         self.kafka.as_deref().unwrap()
     }
 
-    /// Makes a topic as an operator would.
+    /// Creates a topic as an operator would.
     pub(crate) async fn create_topic(&self, name: &str, partitions: i32, policy: &str) {
         let admin: AdminClient<DefaultClientContext> = client(self.address()).create().unwrap();
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));

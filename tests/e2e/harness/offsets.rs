@@ -1,4 +1,4 @@
-//! What the service's group has committed: the offsets, and what the metadata beside them says.
+//! What the service's group has committed: the offsets, and the offset map in their metadata.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ const EMBEDDED: &str = "SELECT o.offset, coalesce(o.metadata, x'') FROM offsets 
      JOIN partitions p ON p.id = o.partition_id JOIN topics t ON t.id = p.topic_id \
      WHERE o.group_id = ? AND t.name = ? ORDER BY p.number";
 
-/// What need not be run again, partition by partition.
+/// The events that are complete, by partition.
 #[derive(Debug)]
 pub(crate) struct Commits(Vec<Commit>);
 
@@ -26,14 +26,14 @@ struct Commit {
 }
 
 impl Commits {
-    /// Whether the next process runs this event.
+    /// Returns whether the next process will process this event.
     pub(crate) fn is_open(&self, sent: &Sent) -> bool {
         let commit = &self.0[usize::try_from(sent.partition).unwrap()];
         let is_complete = |range: &Range<i64>| range.contains(&sent.offset);
         sent.offset >= commit.offset && !commit.complete.iter().any(is_complete)
     }
 
-    /// How many events need not be run again.
+    /// Counts the events that are complete.
     pub(crate) fn complete(&self) -> i64 {
         let above = |commit: &Commit| -> i64 {
             let ranges = commit.complete.iter();

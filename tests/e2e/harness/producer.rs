@@ -1,4 +1,4 @@
-//! Someone else's producer.
+//! Producers of events other than the service.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use super::log::client;
 use super::{Sent, Service};
 
-/// Puts events where the service reads them: straight into the topic, or over HTTP where nobody
-/// else can write to the log.
+/// Writes events where the service reads them: to the topic, or over HTTP where no other process
+/// can write to the log.
 pub(crate) enum Producer<'a> {
     Topic(TopicProducer),
     Http(&'a Service),
 }
 
 impl Producer<'_> {
-    /// Sends an event under this id and waits until the log has acknowledged it.
+    /// Sends an event with this id and waits until the log has acknowledged it.
     pub(crate) async fn send(&self, id: &str, value: &[u8]) -> Sent {
         match self {
             Self::Topic(producer) => producer.send(id, Some(value)).await,
@@ -46,13 +46,13 @@ impl TopicProducer {
         config.set("compression.type", codec);
         config.set("linger.ms", "5");
         config.set("reconnect.backoff.max.ms", "200");
-        // What is too large is the broker's to say.
+        // The broker decides what is too large, not the client.
         config.set("message.max.bytes", "100000000");
         let producer = config.create().unwrap();
         Self { producer, topic }
     }
 
-    /// Puts a record with this id on the topic and waits for the broker's acknowledgement.
+    /// Writes a record with this id to the topic and waits for the broker's acknowledgement.
     pub(crate) async fn send(&self, id: &str, value: Option<&[u8]>) -> Sent {
         let headers = [("webhook-id", id)];
         let sent = self.send_as(Some(id), &headers, value).await.unwrap();
@@ -62,7 +62,7 @@ impl TopicProducer {
         }
     }
 
-    /// Puts any record on the topic.
+    /// Writes any record to the topic.
     pub(crate) async fn send_as(
         &self,
         key: Option<&str>,

@@ -1,4 +1,4 @@
-//! A server's address that can be cut off from the server, and mended.
+//! A proxy of a server whose connections can be cut and restored.
 
 use std::sync::Arc;
 
@@ -8,28 +8,33 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Relays connections while it is mended; ends them, and closes new ones at once, while it is cut.
+/// Relays connections until it is cut; then ends them, and closes new ones at once, until it is
+/// restored.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     /// `host:port` of the proxy.
     pub(crate) address: String,
-    mended: watch::Sender<bool>,
+    is_up: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-/// What a Kafka broker says its address is, and what the proxy says in its place. Both are a
-/// host and four bytes of a port, and of one length, so that nothing else of an answer changes.
-type Addresses = Option<(Vec<u8>, Vec<u8>)>;
+/// The address that a Kafka broker advertises, and the proxy's, which replaces it in answers. Both
+/// are a host and four bytes of a port, and of the same length, so that nothing else changes.
+#[derive(Debug)]
+struct Advertised {
+    broker: Vec<u8>,
+    proxy: Vec<u8>,
+}
 
 impl Proxy {
-    /// A proxy of any server, mended.
+    /// Returns a proxy of any server.
     pub(crate) async fn of(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::relay(listener, server, None)
     }
 
-    /// A proxy of a Kafka broker, cut. Clients go where the broker says that it is, so the proxy
-    /// puts itself there.
+    /// Returns a proxy of a Kafka broker, cut. Clients connect to the address that the broker
+    /// advertises, so the proxy replaces it with its own.
     pub(crate) async fn of_kafka(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().to_string();
@@ -37,43 +42,47 @@ impl Proxy {
             server.starts_with("127.0.0.1:"),
             "{server} is not on loopback"
         );
-        let addresses = Some((advertised(server), advertised(&own)));
+        let addresses = Some(Advertised {
+            broker: encode(server),
+            proxy: encode(&own),
+        });
         let proxy = Self::relay(listener, server.to_owned(), addresses);
         proxy.cut();
         proxy
     }
 
-    fn relay(listener: TcpListener, server: String, addresses: Addresses) -> Self {
+    fn relay(listener: TcpListener, server: String, addresses: Option<Advertised>) -> Self {
         let address = listener.local_addr().unwrap().to_string();
-        let (mended, is_mended) = watch::channel(true);
+        let (is_up, watched) = watch::channel(true);
         let addresses = Arc::new(addresses);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, addresses) = (server.clone(), Arc::clone(&addresses));
-                let mut mended = is_mended.clone();
+                let server = server.clone();
+                let addresses = Arc::clone(&addresses);
+                let mut is_up = watched.clone();
                 drop(tokio::spawn(async move {
                     tokio::select! {
-                        _cut = mended.wait_for(|mended| !mended) => {}
-                        _ended = connect(client, &server, &addresses) => {}
+                        _cut = is_up.wait_for(|is_up| !is_up) => {}
+                        _ended = connect(client, &server, addresses.as_ref().as_ref()) => {}
                     }
                 }));
             }
         });
         Self {
             address,
-            mended,
+            is_up,
             task,
         }
     }
 
-    /// The server is down from now on.
+    /// Ends all connections and refuses new ones.
     pub(crate) fn cut(&self) {
-        self.mended.send_replace(false);
+        self.is_up.send_replace(false);
     }
 
-    /// The server is there again.
-    pub(crate) fn mend(&self) {
-        self.mended.send_replace(true);
+    /// Accepts connections again.
+    pub(crate) fn restore(&self) {
+        self.is_up.send_replace(true);
     }
 }
 
@@ -84,7 +93,11 @@ impl Drop for Proxy {
     }
 }
 
-async fn connect(client: TcpStream, server: &str, addresses: &Addresses) -> std::io::Result<()> {
+async fn connect(
+    client: TcpStream,
+    server: &str,
+    addresses: Option<&Advertised>,
+) -> std::io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -92,7 +105,7 @@ async fn connect(client: TcpStream, server: &str, addresses: &Addresses) -> std:
     let (mut from_server, mut to_server) = server.into_split();
     let answers = async {
         match addresses {
-            Some((theirs, own)) => answer(&mut from_server, &mut to_client, theirs, own).await,
+            Some(addresses) => relay_answers(&mut from_server, &mut to_client, addresses).await,
             None => copy(&mut from_server, &mut to_client).await.map(drop),
         }
     };
@@ -102,29 +115,29 @@ async fn connect(client: TcpStream, server: &str, addresses: &Addresses) -> std:
     }
 }
 
-/// Passes Kafka's answers on, each four bytes of length and so many bytes.
-async fn answer(
+/// Relays Kafka's answers, which are a length of four bytes and as many bytes, with the proxy's
+/// address in place of the broker's.
+async fn relay_answers(
     server: &mut OwnedReadHalf,
     client: &mut OwnedWriteHalf,
-    theirs: &[u8],
-    own: &[u8],
+    Advertised { broker, proxy }: &Advertised,
 ) -> std::io::Result<()> {
     loop {
         let length = server.read_u32().await?;
         let mut answer = vec![0; usize::try_from(length).unwrap()];
         server.read_exact(&mut answer).await?;
         let mut at = 0;
-        while let Some(found) = answer[at..].windows(theirs.len()).position(|w| w == theirs) {
-            answer[at + found..][..own.len()].copy_from_slice(own);
-            at += found + own.len();
+        while let Some(found) = answer[at..].windows(broker.len()).position(|w| w == broker) {
+            answer[at + found..][..proxy.len()].copy_from_slice(proxy);
+            at += found + proxy.len();
         }
         client.write_u32(length).await?;
         client.write_all(&answer).await?;
     }
 }
 
-/// An address as Kafka's protocol has it.
-fn advertised(address: &str) -> Vec<u8> {
+/// Encodes an address as Kafka's protocol does.
+fn encode(address: &str) -> Vec<u8> {
     let (host, port) = address.rsplit_once(':').unwrap();
     let port: i32 = port.parse().unwrap();
     [host.as_bytes(), &port.to_be_bytes()].concat()

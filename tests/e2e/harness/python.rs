@@ -1,32 +1,30 @@
-//! Clients of others, in Python: see `clients.py`.
+//! Clients that others wrote, in Python: see `clients.py`.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::provided;
+use super::{provided, root};
 
-/// An interpreter with what `requirements.txt` names.
+/// A Python interpreter with the packages of `requirements.txt`.
 #[derive(Debug)]
 pub(crate) struct Python(String);
 
 impl Python {
-    /// None where what needs it is to be skipped.
-    pub(crate) fn find() -> Option<Self> {
-        provided("E2E_PYTHON").map(Self)
+    pub(crate) fn find() -> Self {
+        Self(provided("E2E_PYTHON"))
     }
 
-    /// Runs one operation of `clients.py` on lines of JSON; gives what it prints.
+    /// Runs one operation of `clients.py` on lines of JSON; returns what it prints.
     pub(crate) async fn run(&self, operation: &[&str], lines: &[Value]) -> String {
         let input = NamedTempFile::new().unwrap();
         let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
         std::fs::write(input.path(), lines.join("\n")).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients.py");
         let mut command = Command::new(&self.0);
-        command.arg(script).args(operation);
+        command.arg(root().join("tests/e2e/clients.py"));
         command
+            .args(operation)
             .stdin(input.reopen().unwrap())
             .stderr(Stdio::inherit());
         let ended = tokio::task::spawn_blocking(move || command.output()).await;

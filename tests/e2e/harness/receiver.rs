@@ -1,5 +1,5 @@
-//! A receiver of webhooks that records every request and answers as it was told to, path by
-//! path. It must not know the service: what a request proves is for the tests to say.
+//! A receiver of webhooks that records every request and gives the answer that a test set for the
+//! path. It knows nothing of the service: tests decide what a request proves.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use poem::listener::{Acceptor, Listener, TcpListener};
 use poem::{Body, Request, Response, Server};
 use tokio::task::JoinHandle;
 
-/// A request as it came.
+/// A request, as it arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
     pub(crate) path: String,
@@ -22,25 +22,25 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// The header `webhook-id`; empty where there is none.
+    /// Returns the header `webhook-id`, or an empty text.
     pub(crate) fn id(&self) -> &str {
         let value = self.headers.get("webhook-id");
         value.and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 }
 
-/// What a path answers.
+/// The answer of a path.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Answer {
     /// This status, always.
     Status(u16),
     /// 500 to the first few requests with the same `webhook-id`, then 200.
     FailFirst(usize),
-    /// Nothing, ever.
+    /// No answer, ever.
     Hang,
     /// 307 to this path.
     Redirect(&'static str),
-    /// 200 with a gigabyte.
+    /// 200 with a body of a gigabyte.
     Gigabyte,
 }
 
@@ -50,11 +50,11 @@ struct State {
     received: Vec<Received>,
     /// Requests by path and `webhook-id`.
     counts: HashMap<(String, String), usize>,
-    /// Bytes of bodies that senders took.
-    taken: usize,
+    /// Bytes of response bodies that were sent.
+    bytes_sent: usize,
 }
 
-/// Listens until it is dropped.
+/// A server that listens until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     base: String,
@@ -63,7 +63,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Listens on a free port of loopback; every path answers 200 until it is told otherwise.
+    /// Listens on a free port of loopback; every path answers 200 until a test sets another answer.
     pub(crate) async fn start() -> Self {
         let acceptor = TcpListener::bind("127.0.0.1:0")
             .into_acceptor()
@@ -86,14 +86,14 @@ impl Receiver {
         }
     }
 
-    /// Tells what `path` answers from now on, and gives its URL.
-    pub(crate) fn at(&self, path: &str, answer: Answer) -> String {
+    /// Sets what `path` answers from now on; returns its URL.
+    pub(crate) fn set(&self, path: &str, answer: Answer) -> String {
         let mut state = self.state.lock().unwrap();
         state.answers.insert(path.to_owned(), answer);
         format!("{}{path}", self.base)
     }
 
-    /// What came to paths that start with `prefix` so far, in order of arrival.
+    /// Returns the requests to paths that start with `prefix`, in order of arrival.
     pub(crate) fn received(&self, prefix: &str) -> Vec<Received> {
         let state = self.state.lock().unwrap();
         let received = state.received.iter();
@@ -103,7 +103,7 @@ impl Receiver {
             .collect()
     }
 
-    /// The event of each request so far and when it came, in order of arrival.
+    /// Returns the event of each request and when it arrived, in that order.
     pub(crate) fn arrivals(&self) -> Vec<(String, Instant)> {
         let state = self.state.lock().unwrap();
         let received = state.received.iter();
@@ -112,18 +112,18 @@ impl Receiver {
             .collect()
     }
 
-    /// The ids of the events that came so far.
+    /// Returns the ids of the events that arrived so far.
     pub(crate) fn ids(&self) -> HashSet<String> {
         let state = self.state.lock().unwrap();
         state.counts.keys().map(|(_, id)| id.clone()).collect()
     }
 
-    /// How many different events came so far.
+    /// Counts the different events that arrived so far, by path.
     pub(crate) fn distinct(&self) -> usize {
         self.state.lock().unwrap().counts.len()
     }
 
-    /// How many different events at this path were answered 200 or, by now, would be.
+    /// Counts the different events at this path that were answered 200.
     pub(crate) fn accepted(&self, path: &str) -> usize {
         let state = self.state.lock().unwrap();
         let failures = match state.answers.get(path) {
@@ -136,12 +136,12 @@ impl Receiver {
             .count()
     }
 
-    /// How many bytes of its answers' bodies were taken so far.
-    pub(crate) fn taken(&self) -> usize {
-        self.state.lock().unwrap().taken
+    /// Returns how many bytes of its answers' bodies were sent so far.
+    pub(crate) fn bytes_sent(&self) -> usize {
+        self.state.lock().unwrap().bytes_sent
     }
 
-    /// How many requests came so far.
+    /// Counts the requests so far.
     pub(crate) fn total(&self) -> usize {
         self.state.lock().unwrap().received.len()
     }
@@ -176,7 +176,7 @@ async fn receive(shared: Arc<Mutex<State>>, mut request: Request) -> poem::Resul
     Ok(response.body(body))
 }
 
-/// Keeps the request; gives what is to be answered.
+/// Records a request; returns the answer to it.
 fn record(shared: &Mutex<State>, received: Received) -> Answer {
     let mut state = shared.lock().unwrap();
     let answer = state.answers.get(&received.path).copied();
@@ -194,7 +194,7 @@ fn record(shared: &Mutex<State>, received: Received) -> Answer {
 fn gigabyte(shared: Arc<Mutex<State>>) -> Body {
     const CHUNK: Bytes = Bytes::from_static(&[b'x'; 1 << 16]);
     let chunks = stream::iter(0..1 << 14).map(move |_| {
-        shared.lock().unwrap().taken += CHUNK.len();
+        shared.lock().unwrap().bytes_sent += CHUNK.len();
         Ok::<_, std::io::Error>(CHUNK)
     });
     Body::from_bytes_stream(chunks)

@@ -1,6 +1,5 @@
-//! The real binary as a process, with topics and a data directory that no other test knows.
+//! The binary that ships as a process, with topics and a data directory that no other test uses.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,19 +7,19 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{BOUND, DeadLetters, Log, Producer, TopicProducer, eventually};
+use super::{BOUND, Log, Producer, TopicProducer, TopicReader, eventually, provided};
 
-/// A subscription that was made for a test.
+/// A subscription that a test created.
 #[derive(Debug, Clone)]
 pub(crate) struct Subscribed {
     pub(crate) id: String,
     pub(crate) secret: String,
 }
 
-/// One instance of the service: a process at a time, which may be killed and started again.
+/// One instance of the service: one process at a time, which may be killed and started again.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// The consumer group, and what the topics' names begin with.
+    /// The consumer group, and the prefix of the topics' names.
     pub(crate) name: String,
     pub(super) kafka: Option<String>,
     pub(super) address: String,
@@ -32,17 +31,17 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts the binary with `settings` (`section.key` and its text) beyond the harness's own,
+    /// Starts the binary with `settings` (`section.key` and its text) beside those of the harness,
     /// and waits until it is ready and has its database.
     pub(crate) async fn start(log: &Log, test: &str, settings: &[(&str, &str)]) -> Self {
         let mut service = Self::prepare(log, test, settings);
         service.spawn();
         service.ready().await;
-        service.has_database().await;
+        service.wait_for_database().await;
         service
     }
 
-    /// As [`Service::start`], without a process yet.
+    /// Does the same without starting a process.
     pub(crate) fn prepare(log: &Log, test: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("e2e-{test}-{}", Uuid::now_v7().simple());
         let topic = |role: &str| format!("{name}-{role}");
@@ -54,30 +53,26 @@ impl Service {
             ("kafka.topics.payload_partitions".to_owned(), "4".to_owned()),
             ("egress.allow".to_owned(), "127.0.0.0/8".to_owned()),
         ];
-        let kind = if log.kafka.is_some() {
-            "kafka"
-        } else {
-            "embedded"
-        };
+        let kind = if log.is_kafka() { "kafka" } else { "embedded" };
         all.push(("log".to_owned(), kind.to_owned()));
         if let Some(address) = &log.kafka {
             all.push(("kafka.bootstrap_servers".to_owned(), address.clone()));
         }
         let own = settings.iter();
         all.extend(own.map(|(key, text)| ((*key).to_owned(), (*text).to_owned())));
-        Self::of(name, log.kafka.clone(), all)
+        Self::new(name, log.kafka.clone(), all)
     }
 
-    /// Another instance of the same group, with a data directory and an address of its own.
+    /// Starts another instance of the same group, with its own data directory and address.
     pub(crate) async fn join(&self) -> Self {
-        let (name, kafka) = (self.name.clone(), self.kafka.clone());
-        let mut other = Self::of(name, kafka, self.settings.clone());
+        let settings = self.settings.clone();
+        let mut other = Self::new(self.name.clone(), self.kafka.clone(), settings);
         other.spawn();
         other.ready().await;
         other
     }
 
-    fn of(name: String, kafka: Option<String>, settings: Vec<(String, String)>) -> Self {
+    fn new(name: String, kafka: Option<String>, settings: Vec<(String, String)>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().file_name().unwrap().display();
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}{folder}.log"));
@@ -98,9 +93,9 @@ impl Service {
         self.settings.push((path.to_owned(), text.to_owned()));
     }
 
-    /// Starts the process, which must not be running.
+    /// Starts the process. It must not be running.
     pub(crate) fn spawn(&mut self) {
-        assert!(self.child.is_none(), "it runs");
+        assert!(self.child.is_none(), "the process is running already");
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.unwrap();
         let mut command = self.command();
@@ -110,9 +105,9 @@ impl Service {
         self.child = Some(output.stderr(log).spawn().unwrap());
     }
 
-    /// The binary with this instance's settings.
+    /// Returns the binary that ships with this instance's settings.
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_webhook-delivery"));
+        let mut command = Command::new(provided("SERVICE_BINARY"));
         let folder = self.data.path().display();
         let own = [
             ("data_dir", folder.to_string()),
@@ -142,14 +137,14 @@ impl Service {
         .await;
     }
 
-    /// Ends the process without a chance to finish anything.
+    /// Kills the process, which cannot finish anything.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Ends the process as a supervisor does, and waits for it.
+    /// Stops the process as a supervisor does, and waits for its end.
     pub(crate) async fn stop(&mut self) {
         let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").arg(pid).status().unwrap().success());
@@ -170,12 +165,12 @@ impl Service {
         .await
     }
 
-    /// What all its processes said so far.
-    pub(crate) fn said(&self) -> String {
+    /// Returns what all its processes logged so far.
+    pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The most memory that the process had so far, in bytes.
+    /// Returns the peak of the process's resident memory, in bytes.
     pub(crate) fn memory_peak(&self) -> usize {
         let pid = self.child.as_ref().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -184,7 +179,7 @@ impl Service {
         kib.parse::<usize>().unwrap() << 10
     }
 
-    /// What puts events where the service reads them.
+    /// Returns a producer that writes events where the service reads them.
     pub(crate) fn producer(&self) -> Producer<'_> {
         match self.kafka {
             Some(_) => Producer::Topic(self.topic_producer("none")),
@@ -192,31 +187,36 @@ impl Service {
         }
     }
 
-    /// Someone else's Kafka producer for the payload topic, compressing with `codec`.
+    /// Returns a Kafka producer for the payload topic that compresses with `codec`.
     pub(crate) fn topic_producer(&self, codec: &str) -> TopicProducer {
         let kafka = self.kafka.as_ref().unwrap();
         TopicProducer::new(kafka, self.topic("payload"), codec)
     }
 
-    /// Reads the dead letters, all of them from the first on.
-    pub(crate) fn dead_letters(&self) -> DeadLetters {
-        self.records("dead-letter", "retry")
+    /// Starts to read all dead letters.
+    pub(crate) fn read_dead_letters(&self) -> TopicReader {
+        self.read("dead-letter", "retry")
     }
 
-    /// Reads what is parked, in the same way.
-    pub(crate) fn parked(&self) -> DeadLetters {
-        self.records("retry", "dead-letter")
+    /// Starts to read all records of `retry_sub`.
+    pub(crate) fn read_retries(&self) -> TopicReader {
+        self.read("retry", "dead-letter")
     }
 
-    /// The command that prints dead letters prints any topic that it is told holds them.
-    fn records(&self, role: &str, other: &str) -> DeadLetters {
+    /// Reads a topic. The command that prints dead letters prints the topic that its configuration
+    /// names, so the two topics' names are swapped to read `retry_sub`.
+    fn read(&self, role: &str, other: &str) -> TopicReader {
         let topics = [self.topic(role), self.topic(other)];
         if let Some(kafka) = &self.kafka {
-            return DeadLetters::of_kafka(kafka, &topics[0]);
+            return TopicReader::of_kafka(kafka, &topics[0]);
         }
-        let environment: Vec<_> = self.command().get_envs().map(owned).collect();
-        DeadLetters::printed_by(move || {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_webhook-delivery"));
+        let command = self.command();
+        let environment = command.get_envs();
+        let environment: Vec<_> = environment
+            .map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()))
+            .collect();
+        TopicReader::printed_by(move || {
+            let mut command = Command::new(provided("SERVICE_BINARY"));
             command.envs(environment.iter().cloned());
             command.env(variable("kafka.topics.dead_letter"), &topics[0]);
             command.env(variable("kafka.topics.retry"), &topics[1]);
@@ -226,7 +226,7 @@ impl Service {
         })
     }
 
-    /// Where its API is; no two instances are there.
+    /// Returns the address of its API, which differs between instances.
     pub(crate) fn at(&self) -> &str {
         &self.address
     }
@@ -235,7 +235,7 @@ impl Service {
         self.data.path()
     }
 
-    /// The name of the topic of this role.
+    /// Returns the name of the topic of a role.
     pub(crate) fn topic(&self, role: &str) -> String {
         format!("{}-{role}", self.name)
     }
@@ -244,7 +244,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // A test that failed leaves no process behind; there is no one to tell if it does.
+            // A test that failed leaves no process behind. Errors have nobody to report to.
             drop(child.kill());
             drop(child.wait());
         }
@@ -254,10 +254,6 @@ impl Drop for Service {
 fn variable(path: &str) -> String {
     let path = path.to_uppercase().replace('.', "__");
     format!("WEBHOOK_DELIVERY__{path}")
-}
-
-fn owned((name, value): (&OsStr, Option<&OsStr>)) -> (OsString, OsString) {
-    (name.to_owned(), value.unwrap_or_default().to_owned())
 }
 
 fn free_port() -> u16 {

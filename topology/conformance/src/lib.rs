@@ -2,6 +2,8 @@
 //!
 //! A crate with a log implements [`LogFixture`], and has its tests made by [`log_suite!`] and
 //! [`guarantee_suite!`]. Only tests depend on this crate.
+
+#![warn(missing_docs)]
 #![expect(
     missing_docs,
     missing_debug_implementations,

@@ -5,6 +5,8 @@
 //! transaction (`synchronous=FULL`) and acknowledges them after the commit; its reader fills the
 //! bounded buffers from which workers read.
 
+#![warn(missing_docs)]
+
 mod buffer;
 mod group;
 mod headers;

@@ -1,5 +1,7 @@
 //! Apache Kafka as the log of a [topology].
 
+#![warn(missing_docs)]
+
 mod admin;
 mod assignment;
 mod close;

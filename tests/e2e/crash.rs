@@ -4,88 +4,84 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::harness::{
-    Commits, Figures, Load, Log, On, Receiver, Service, missing, produce_all, soak_seconds,
+    Commits, Figures, Load, Log, LogKind, Receiver, Service, missing, produce_all, soak_seconds,
     subscribe_all, until,
 };
 
-/// `delivery.concurrency`: what may be at the receiver when the process is killed.
+on_each_log!(nothing_is_lost_when_the_process_is_killed: exclusive);
+
+/// `delivery.concurrency`: how many deliveries may be in flight when the process is killed.
 const CONCURRENCY: usize = 64;
-/// What a commit may be behind: it is made every 20 ms, and more rarely, up to this, the more is
-/// complete above the oldest open event.
+/// The longest time between two commits. Commits are made every 20 ms, and less often, up to this
+/// long, the more is complete above the oldest open event.
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// When the process is killed, and under which load.
-struct Plan {
+struct Schedule {
     kills: usize,
-    /// The time between two kills, if progress does not take longer.
+    /// The time between two kills, unless progress takes longer.
     every: Duration,
-    /// Events that arrive between two kills, at least.
+    /// The least number of events that arrive between two kills.
     progress: usize,
-    /// Events that are there before the first process.
+    /// Events in the log before the first process starts.
     backlog: usize,
-    /// Events that come every 50 ms.
+    /// Events that are produced every 50 ms.
     chunk: usize,
 }
 
-/// Three times SIGKILL during 20,000 events. What the group had committed, and what the commit
-/// said was complete above that, is never sent again; the rest once more for each kill, at most.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_when_the_process_is_killed() {
-    let plan = Plan {
+/// Sends SIGKILL three times during 20,000 events. An event that a commit, or its metadata, has as
+/// complete is never sent again; any other is sent at most once more for each kill.
+async fn nothing_is_lost_when_the_process_is_killed(log: Log) {
+    let schedule = Schedule {
         kills: 3,
         every: Duration::ZERO,
         progress: 4_000,
         backlog: 20_000,
         chunk: 0,
     };
-    for on in On::BOTH {
-        if let Some(log) = on.alone().await {
-            kill(&log, &plan, &format!("kill, {on:?}")).await;
-        }
-    }
+    kill_repeatedly(&log, &schedule, "kill").await;
 }
 
-/// SIGKILL every 4 seconds, while events keep coming.
+/// Sends SIGKILL every 4 seconds, while events keep coming.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: scripts/soak runs it"]
-async fn soak_nothing_is_lost_when_the_process_is_killed_again_and_again() {
+#[ignore = "takes minutes: run scripts/soak"]
+async fn soak_nothing_is_lost_when_the_process_is_killed() {
     const EVERY: Duration = Duration::from_secs(4);
-    let plan = Plan {
+    let schedule = Schedule {
         kills: soak_seconds() / 4,
         every: EVERY,
         progress: 500,
         backlog: 0,
         chunk: 50,
     };
-    if let Some(log) = On::Kafka.alone().await {
-        kill(&log, &plan, "kill").await;
-    }
+    let log = LogKind::Kafka.exclusive().await;
+    kill_repeatedly(&log, &schedule, "kill").await;
 }
 
-async fn kill(log: &Log, plan: &Plan, claim: &str) {
-    let mut service = Service::start(log, "kill", &[("roles", "api")]).await;
+async fn kill_repeatedly(log: &Log, schedule: &Schedule, row: &str) {
+    let mut service = Service::start(log, "crash", &[("roles", "api")]).await;
     let receiver = Receiver::start().await;
     let subscriptions = subscribe_all(&service, &receiver, 5).await;
-    let mut load = if plan.backlog > 0 {
-        Load::of(produce_all(&service.producer(), &subscriptions, 0..plan.backlog).await)
+    let mut load = if schedule.backlog > 0 {
+        Load::of(produce_all(&service.producer(), &subscriptions, 0..schedule.backlog).await)
     } else {
-        Load::on(&service, subscriptions, plan.chunk)
+        Load::on(&service, subscriptions, schedule.chunk)
     };
     service.stop().await;
     service.set("roles", "api,deliver,retry");
     service.spawn();
-    let letters = service.dead_letters();
+    let dead_letters = service.read_dead_letters();
 
     let mut kills: Vec<Kill> = Vec::new();
-    for _ in 0..plan.kills {
-        let goal = receiver.distinct() + plan.progress;
-        let next = tokio::time::Instant::now() + plan.every;
+    for _ in 0..schedule.kills {
+        let goal = receiver.distinct() + schedule.progress;
+        let next = tokio::time::Instant::now() + schedule.every;
         load.during(async {
             until("progress between kills", || receiver.distinct() >= goal).await;
             tokio::time::sleep_until(next).await;
         })
         .await;
-        let kill = load.during(Kill::of(&mut service, &receiver)).await;
+        let kill = load.during(Kill::send(&mut service, &receiver)).await;
         let before = kills.last().map_or(0, |kill| kill.commits.complete());
         assert!(
             kill.commits.complete() > before,
@@ -95,8 +91,8 @@ async fn kill(log: &Log, plan: &Plan, claim: &str) {
     }
     let events = load.sent.len();
     until("every event arrived", || receiver.distinct() >= events).await;
-    audit(&receiver, &load, &kills).hold(claim);
-    assert!(letters.so_far().is_empty(), "{:?}", letters.so_far());
+    audit(&receiver, &load, &kills).check(row);
+    assert_eq!(dead_letters.records(), []);
     service.ready().await;
     service.stop().await;
 }
@@ -111,7 +107,7 @@ struct Kill {
 }
 
 impl Kill {
-    async fn of(service: &mut Service, receiver: &Receiver) -> Self {
+    async fn send(service: &mut Service, receiver: &Receiver) -> Self {
         service.kill();
         let killed = Instant::now();
         let commits = service.committed().await;
@@ -128,24 +124,25 @@ impl Kill {
     }
 }
 
-/// Holds every event to the commits: only what had arrived and was open at a kill comes again
-/// after it. And the commits to their promise: of what had arrived, only what was in flight or
-/// came within a commit interval is open.
+/// Checks two promises. Deliveries: only an event that had arrived and was open at a kill arrives
+/// again after it. Commits: of the events that had arrived, only those in flight, or that arrived
+/// within a commit interval, are open.
 fn audit(receiver: &Receiver, load: &Load, kills: &[Kill]) -> Figures {
     let arrivals = receiver.arrivals();
     let mut times: HashMap<&str, Vec<Instant>> = HashMap::new();
     for (id, arrived) in &arrivals {
         times.entry(id).or_default().push(*arrived);
     }
-    let (mut open, mut oldest) = (0, Duration::ZERO);
+    let mut open = 0;
+    let mut oldest = Duration::ZERO;
     for sent in &load.sent {
         let times = times.get(sent.id.as_str()).map_or(&[][..], Vec::as_slice);
         let Some(first) = times.first() else {
             continue;
         };
-        let at_risk = |kill: &&Kill| *first < kill.spawned && kill.commits.is_open(sent);
+        let is_at_risk = |kill: &&Kill| *first < kill.spawned && kill.commits.is_open(sent);
         let mut allowed = 0;
-        for kill in kills.iter().filter(at_risk) {
+        for kill in kills.iter().filter(is_at_risk) {
             allowed += 1;
             oldest = oldest.max(kill.killed.saturating_duration_since(*first));
         }
@@ -153,24 +150,28 @@ fn audit(receiver: &Receiver, load: &Load, kills: &[Kill]) -> Figures {
         let id = &sent.id;
         assert!(
             times.len() <= 1 + allowed,
-            "{id} came {} times; it had come and was open at {allowed} kills",
+            "{id} arrived {} times; it had arrived and was open at {allowed} kills",
             times.len()
         );
     }
     let bound = kills.iter().map(|kill| {
-        let recent = |at: &Instant| *at < kill.spawned && *at + COMMIT_INTERVAL_MAX >= kill.killed;
-        CONCURRENCY + arrivals.iter().filter(|(_, at)| recent(at)).count()
+        let is_recent =
+            |at: &Instant| *at < kill.spawned && *at + COMMIT_INTERVAL_MAX >= kill.killed;
+        CONCURRENCY + arrivals.iter().filter(|(_, at)| is_recent(at)).count()
     });
     let bound: usize = bound.sum();
-    assert!(open <= bound, "{open} had come and were not committed");
+    assert!(
+        open <= bound,
+        "{open} events had arrived and were not committed, more than {bound}"
+    );
     let events = load.sent.len();
     Figures {
         events,
         changes: kills.len(),
-        lost: missing(&load.sent, &receiver.ids()).0,
-        again: arrivals.len() - events,
-        bound: open,
+        lost: missing(&load.sent, &receiver.ids()).count,
+        repeats: arrivals.len() - events,
+        repeats_max: open,
         pauses: kills.iter().map(|kill| kill.pause).collect(),
-        note: format!("what came last may be open: {bound}; the oldest was for {oldest:.3?}"),
+        note: format!("open at most {bound}; the oldest open event had arrived {oldest:.3?} ago"),
     }
 }

@@ -1,5 +1,5 @@
-//! Reads a topic of the service in the background: straight from Kafka, or as the service prints
-//! it where nobody else can read the log.
+//! Reads a topic of the service in the background: from Kafka, or by the service's own command where
+//! no other process can read the log.
 
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,27 +14,27 @@ use tokio::task::JoinHandle;
 use super::BOUND;
 use super::log::client;
 
-/// A record of the dead-letter topic.
-#[derive(Debug, Clone)]
-pub(crate) struct DeadLetter {
+/// A record of the topic of dead letters or of `retry_sub`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TopicRecord {
     pub(crate) value: Option<Bytes>,
     pub(crate) headers: Vec<(String, String)>,
 }
 
-impl DeadLetter {
-    /// The last header of that name.
+impl TopicRecord {
+    /// Returns the last header of that name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().rev().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Why it is here, in one word.
+    /// Returns the header `wd-reason`, or an empty text.
     pub(crate) fn reason(&self) -> &str {
         self.header("wd-reason").unwrap_or("")
     }
 }
 
-impl From<&BorrowedMessage<'_>> for DeadLetter {
+impl From<&BorrowedMessage<'_>> for TopicRecord {
     fn from(message: &BorrowedMessage<'_>) -> Self {
         let headers = message.headers().into_iter().flat_map(Headers::iter);
         let text =
@@ -48,14 +48,14 @@ impl From<&BorrowedMessage<'_>> for DeadLetter {
     }
 }
 
-/// The records of one topic, from the first on.
+/// A reader of all records of one topic.
 #[derive(Debug)]
-pub(crate) struct DeadLetters {
-    letters: Arc<Mutex<Vec<DeadLetter>>>,
+pub(crate) struct TopicReader {
+    records: Arc<Mutex<Vec<TopicRecord>>>,
     reader: JoinHandle<()>,
 }
 
-impl DeadLetters {
+impl TopicReader {
     pub(super) fn of_kafka(kafka: &str, topic: &str) -> Self {
         let mut config = client(kafka);
         config.set("group.id", format!("{topic}-reader"));
@@ -69,23 +69,23 @@ impl DeadLetters {
         }
         assert!(partitions.count() > 0, "no topic {topic}");
         consumer.assign(&partitions).unwrap();
-        let letters = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&letters);
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&records);
         let reader = tokio::spawn(async move {
             loop {
-                // An error says that the broker is away.
+                // An error means that the broker is unreachable.
                 if let Ok(message) = consumer.recv().await {
-                    shared.lock().unwrap().push(DeadLetter::from(&message));
+                    shared.lock().unwrap().push(TopicRecord::from(&message));
                 }
             }
         });
-        Self { letters, reader }
+        Self { records, reader }
     }
 
-    /// `command` prints them all.
+    /// Reads what `command` prints, again and again.
     pub(super) fn printed_by(command: impl Fn() -> Command + Send + 'static) -> Self {
-        let letters = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&letters);
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&records);
         let reader = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(200));
             loop {
@@ -99,41 +99,41 @@ impl DeadLetters {
                 }
             }
         });
-        Self { letters, reader }
+        Self { records, reader }
     }
 
-    /// Those read so far.
-    pub(crate) fn so_far(&self) -> Vec<DeadLetter> {
-        self.letters.lock().unwrap().clone()
+    /// Returns the records read so far.
+    pub(crate) fn records(&self) -> Vec<TopicRecord> {
+        self.records.lock().unwrap().clone()
     }
 }
 
-impl Drop for DeadLetters {
+impl Drop for TopicReader {
     fn drop(&mut self) {
         self.reader.abort();
     }
 }
 
-/// Reads what `webhook-delivery dead-letters` prints: for each a line `partition/offset key`, a
-/// line for each header, and the value, which in these tests is one line.
-fn parse(text: &str) -> Vec<DeadLetter> {
-    let mut letters: Vec<DeadLetter> = Vec::new();
+/// Parses what `webhook-delivery dead-letters` prints: for each record a line `partition/offset
+/// key`, a line for each header, and the value, which is one line in these tests.
+fn parse(text: &str) -> Vec<TopicRecord> {
+    let mut records: Vec<TopicRecord> = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
         let header = line
             .strip_prefix("  ")
             .and_then(|line| line.split_once(": "));
-        match (letters.last_mut(), header) {
-            (Some(letter), Some((name, value))) => {
-                letter.headers.push((name.to_owned(), value.to_owned()));
+        match (records.last_mut(), header) {
+            (Some(record), Some((name, value))) => {
+                record.headers.push((name.to_owned(), value.to_owned()));
             }
-            (Some(letter), None) if letter.value.is_none() && !letter.headers.is_empty() => {
-                letter.value = Some(Bytes::copy_from_slice(line.as_bytes()));
+            (Some(record), None) if record.value.is_none() && !record.headers.is_empty() => {
+                record.value = Some(Bytes::copy_from_slice(line.as_bytes()));
             }
-            _ => letters.push(DeadLetter {
+            _ => records.push(TopicRecord {
                 value: None,
                 headers: Vec::new(),
             }),
         }
     }
-    letters
+    records
 }

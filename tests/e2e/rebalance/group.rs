@@ -1,18 +1,18 @@
-//! A group under load whose members change, and what each change came to.
+//! A group under load whose instances change, and what each change caused.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::super::harness::{
-    Answer, BOUND, Commits, Database, DeadLetters, Figures, Load, Log, Receiver, Service, missing,
+    Answer, BOUND, Commits, Database, Figures, Load, Log, Receiver, Service, TopicReader, missing,
     subscribe_all, until,
 };
 
-/// Of the payload topic; each of up to three members has as many as the others.
+/// Of the payload topic; up to three instances divide them evenly.
 const PARTITIONS: usize = 6;
-/// `delivery.retry_concurrency`: what of `retry_sub` may be at receivers.
+/// `delivery.retry_concurrency`: how many retries may be in flight.
 const RETRY_CONCURRENCY: usize = 16;
-/// What a commit of `retry_sub` may be behind.
+/// The longest time between two commits of `retry_sub`.
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const FLAKY: &str = "/flaky";
 
@@ -22,10 +22,10 @@ pub(super) struct Group {
     receiver: Receiver,
     load: Load,
     changes: Vec<Moved>,
-    bound: usize,
+    repeats_max: usize,
 }
 
-/// The partitions that members were given or gave up, and when.
+/// The partitions that instances were assigned or gave up during a change, and when that was.
 struct Moved {
     from: Instant,
     to: Instant,
@@ -33,11 +33,11 @@ struct Moved {
 }
 
 impl Group {
-    /// One member, and five subscriptions; one of them fails twice, then succeeds.
+    /// Starts one instance with five subscriptions; the receiver of one fails twice, then succeeds.
     pub(super) async fn start(
         kafka: &Log,
         database: &Database,
-        protocol: (&str, &str),
+        protocol: super::Protocol,
         chunk: usize,
     ) -> Self {
         let partitions = PARTITIONS.to_string();
@@ -48,10 +48,10 @@ impl Group {
             ("retry.schedule", "500ms,1s,1s,1s,1s"),
             ("retry.tiers", "0s,1s,2s,3s"),
         ];
-        let first = Service::start(kafka, "members", &settings).await;
+        let first = Service::start(kafka, "rebalance", &settings).await;
         let receiver = Receiver::start().await;
         let mut subscriptions = subscribe_all(&first, &receiver, 4).await;
-        let flaky = receiver.at(FLAKY, Answer::FailFirst(2));
+        let flaky = receiver.set(FLAKY, Answer::FailFirst(2));
         subscriptions.push(first.subscribe(&flaky).await);
         Self {
             load: Load::on(&first, subscriptions, chunk),
@@ -59,81 +59,88 @@ impl Group {
             others: Vec::new(),
             receiver,
             changes: Vec::new(),
-            bound: 0,
+            repeats_max: 0,
         }
     }
 
-    pub(super) fn dead_letters(&self) -> DeadLetters {
-        self.first.dead_letters()
+    pub(super) fn read_dead_letters(&self) -> TopicReader {
+        self.first.read_dead_letters()
     }
 
-    /// Another member comes.
+    /// Adds an instance.
     pub(super) async fn join(&mut self, every: Duration) {
-        let (from, before) = (Instant::now(), self.said());
+        let from = Instant::now();
+        let before = self.count_moves();
         let other = self.load.during(self.first.join()).await;
         self.others.push(other);
         self.rest(from, every).await;
-        self.moved(from, &before, &[]);
+        self.record_change(from, &before, &[]);
         self.wait(from + every).await;
     }
 
-    /// The member that came last goes.
+    /// Stops the newest instance.
     pub(super) async fn leave(&mut self, every: Duration) {
-        let (from, before) = (Instant::now(), self.said());
+        let from = Instant::now();
+        let before = self.count_moves();
         let mut leaver = self.others.pop().unwrap();
         self.load.during(leaver.stop()).await;
         self.rest(from, every).await;
-        self.moved(from, &before, &[&leaver]);
+        self.record_change(from, &before, &[&leaver]);
         self.wait(from + every).await;
     }
 
-    /// The member that came last is killed for good, while deliveries are under way; how long
-    /// until another had delivered what was there.
+    /// Kills the newest instance while deliveries are in flight; returns how long it took until the
+    /// others had delivered what was there.
     pub(super) async fn die(&mut self) -> Duration {
         let goal = self.receiver.total() + 500;
-        let under_way = until("deliveries are under way", || self.receiver.total() > goal);
-        self.load.during(under_way).await;
-        let (from, before) = (Instant::now(), self.said());
+        let in_flight = until("deliveries are in flight", || self.receiver.total() > goal);
+        self.load.during(in_flight).await;
+        let from = Instant::now();
+        let before = self.count_moves();
         let mut dead = self.others.pop().unwrap();
         dead.kill();
         let commits = self.first.committed().await;
-        self.bound += self.open(&dead.held(), &commits, from);
+        self.repeats_max += self.count_open(&dead.assigned(), &commits, from);
 
-        let there = self.load.sent.clone();
-        let arrived = until("what the killed one had arrived", || {
-            missing(&there, &self.receiver.ids()).0 == 0
+        let sent = self.load.sent.clone();
+        let arrived = until("the killed instance's events arrived", || {
+            missing(&sent, &self.receiver.ids()).count == 0
         });
         self.load.during(arrived).await;
         let pause = from.elapsed();
         self.rest(from, Duration::ZERO).await;
-        self.moved(from, &before, &[&dead]);
+        self.record_change(from, &before, &[&dead]);
         pause
     }
 
-    /// How many deliveries may come again: those that had arrived of the dead one's partitions,
-    /// without a commit that says so, and of `retry_sub` what was in flight or came within a
-    /// commit interval.
-    fn open(&self, held: &BTreeSet<i32>, commits: &Commits, killed: Instant) -> usize {
+    /// Counts the deliveries that may be repeated: events of the dead instance's partitions that
+    /// had arrived and are not committed, and of `retry_sub` those in flight or that arrived within
+    /// a commit interval.
+    fn count_open(&self, partitions: &BTreeSet<i32>, commits: &Commits, killed: Instant) -> usize {
         let arrived = self.receiver.ids();
         let sent = self.load.sent.iter();
         let open = sent.filter(|sent| {
-            held.contains(&sent.partition) && commits.is_open(sent) && arrived.contains(&sent.id)
+            partitions.contains(&sent.partition)
+                && commits.is_open(sent)
+                && arrived.contains(&sent.id)
         });
         let mut flaky = self.receiver.received(FLAKY);
         flaky.retain(|request| request.arrived + COMMIT_INTERVAL_MAX >= killed);
         open.count() + RETRY_CONCURRENCY + flaky.len()
     }
 
-    fn members(&self) -> impl Iterator<Item = &Service> {
+    fn instances(&self) -> impl Iterator<Item = &Service> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// Until every member has its share, or until the next change is due.
+    /// Waits until every instance has its share, or until the next change is due.
     async fn rest(&mut self, from: Instant, every: Duration) {
-        let members: Vec<_> = std::iter::once(&self.first).chain(&self.others).collect();
-        let share = PARTITIONS / members.len();
-        let rest = until("every member has its share", || {
-            members.iter().all(|member| member.held().len() == share)
+        let instances: Vec<_> = std::iter::once(&self.first).chain(&self.others).collect();
+        let share = PARTITIONS / instances.len();
+        let rest = until("every instance has its share", || {
+            instances
+                .iter()
+                .all(|instance| instance.assigned().len() == share)
         });
         let limit = if every.is_zero() { BOUND * 2 } else { every };
         let bounded = tokio::time::timeout_at((from + limit).into(), rest);
@@ -146,18 +153,18 @@ impl Group {
             .await;
     }
 
-    /// How often each member was told of partitions, by its address.
-    fn said(&self) -> HashMap<String, usize> {
-        let said = |member: &Service| (member.at().to_owned(), member.moves().len());
-        self.members().map(said).collect()
+    /// Counts how often partitions were assigned or revoked, by the address of the instance.
+    fn count_moves(&self) -> HashMap<String, usize> {
+        let count = |instance: &Service| (instance.at().to_owned(), instance.moves().len());
+        self.instances().map(count).collect()
     }
 
-    fn moved(&mut self, from: Instant, before: &HashMap<String, usize>, gone: &[&Service]) {
-        let members = self.members().chain(gone.iter().copied());
-        let partitions = members.flat_map(|member| {
-            let known = before.get(member.at()).copied().unwrap_or_default();
-            let moves = member.moves().into_iter().skip(known);
-            moves.flat_map(|(_, partitions)| partitions)
+    fn record_change(&mut self, from: Instant, before: &HashMap<String, usize>, gone: &[&Service]) {
+        let instances = self.instances().chain(gone.iter().copied());
+        let partitions = instances.flat_map(|instance| {
+            let known = before.get(instance.at()).copied().unwrap_or_default();
+            let moves = instance.moves().into_iter().skip(known);
+            moves.flat_map(|change| change.partitions)
         });
         let partitions = partitions.collect();
         self.changes.push(Moved {
@@ -167,7 +174,7 @@ impl Group {
         });
     }
 
-    /// Waits until every event arrived, the flaky receiver's at the third time.
+    /// Waits until every event arrived; at the flaky receiver, three times.
     pub(super) async fn settle(&self) {
         let events = self.load.sent.len();
         until("every event arrived", || {
@@ -176,8 +183,8 @@ impl Group {
         .await;
     }
 
-    /// How many requests were more than needed, once all is settled.
-    pub(super) fn again(&self) -> usize {
+    /// Returns how many requests were more than needed, after [`Group::settle`].
+    pub(super) fn repeats(&self) -> usize {
         let events = self.load.sent.len();
         self.receiver.total() - events - 2 * events / 5
     }
@@ -198,9 +205,9 @@ impl Group {
         Figures {
             events,
             changes: self.changes.len(),
-            lost: missing(&self.load.sent, &self.receiver.ids()).0,
-            again: self.again(),
-            bound: self.bound,
+            lost: missing(&self.load.sent, &self.receiver.ids()).count,
+            repeats: self.repeats(),
+            repeats_max: self.repeats_max,
             pauses: pauses.collect(),
             note: match kept {
                 Some(pause) => format!("kept: pause {pause:.2?}, {}", self.rates(&partitions)),
@@ -209,7 +216,7 @@ impl Group {
         }
     }
 
-    /// When the events of each partition came, for the first time.
+    /// Returns, by partition, when each event arrived for the first time.
     fn first_arrivals(&self, arrivals: &[(String, Instant)]) -> HashMap<i32, Vec<Instant>> {
         let sent = self.load.sent.iter();
         let mut of: HashMap<&str, i32> = sent
@@ -224,21 +231,26 @@ impl Group {
         partitions
     }
 
-    /// Events a second of a partition that its member keeps while others move, and of any while
-    /// nothing moves.
+    /// Describes the events per second of a partition that stays where it is while others move, and
+    /// of any partition while none moves.
     fn rates(&self, partitions: &HashMap<i32, Vec<Instant>>) -> String {
-        let (mut kept, mut still) = (Rate::default(), Rate::default());
+        let mut kept = Rate::default();
+        let mut at_rest = Rate::default();
         for (partition, times) in partitions {
             for (number, change) in self.changes.iter().enumerate() {
                 if !change.partitions.contains(partition) {
                     kept.add(times, change.from, change.to);
                 }
                 if let Some(next) = self.changes.get(number + 1) {
-                    still.add(times, change.to, next.from);
+                    at_rest.add(times, change.to, next.from);
                 }
             }
         }
-        format!("{:.0}/s each; at rest {:.0}/s", kept.rate(), still.rate())
+        format!(
+            "{:.0}/s each; at rest {:.0}/s",
+            kept.per_second(),
+            at_rest.per_second()
+        )
     }
 
     pub(super) async fn stop(mut self) {
@@ -250,7 +262,7 @@ impl Group {
 }
 
 impl Moved {
-    /// The longest time without a delivery that lies in the change in part or as a whole.
+    /// Returns the longest time without a delivery that overlaps the change.
     fn longest_gap(&self, times: &[Instant]) -> Duration {
         let gaps = times.windows(2).filter_map(|pair| match pair {
             [from, to] if *to > self.from && *from < self.to => Some(*to - *from),
@@ -273,7 +285,7 @@ impl Rate {
         self.time += to - from;
     }
 
-    fn rate(&self) -> f64 {
+    fn per_second(&self) -> f64 {
         f64::from(self.events) / self.time.as_secs_f64().max(f64::EPSILON)
     }
 }
