@@ -125,6 +125,10 @@ pub(super) struct Children {
 
 impl Children {
     /// `before` is what [`all`](Self::all) returned when the part failed.
+    #[expect(
+        clippy::box_collection,
+        reason = "the state that a replay keeps is a box of any type"
+    )]
     pub(super) fn resume(before: Option<Box<BTreeSet<u128>>>) -> Self {
         Self {
             before: before.map_or_else(BTreeSet::new, |before| *before),

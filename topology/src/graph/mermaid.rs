@@ -8,9 +8,13 @@ pub(super) fn render(picture: &Picture<'_>) -> String {
     let cylinders = picture.cylinders.iter().map(shape);
     let frames = picture.frames.iter().flat_map(frame);
     let links = picture.links.iter().map(arrow);
-    let lines = cylinders.chain(frames).chain(links);
-    let lines: String = lines.map(|line| format!("  {line}\n")).collect();
-    format!("flowchart TB\n{lines}")
+    let mut text = "flowchart TB\n".to_owned();
+    for line in cylinders.chain(frames).chain(links) {
+        text.push_str("  ");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
 }
 
 fn frame(frame: &Frame<'_>) -> Vec<String> {
