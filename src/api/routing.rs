@@ -311,7 +311,7 @@ mod tests {
         let open: Vec<_> = OPERATIONS
             .iter()
             .filter(|operation| !operation.is_observed)
-            .map(|operation| operation.path())
+            .map(super::Operation::path)
             .collect();
         assert_eq!(open, ["/livez", "/readyz", "/openapi.json", "/docs"]);
     }

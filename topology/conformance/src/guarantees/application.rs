@@ -91,6 +91,7 @@ impl Work {
         }
     }
 
+    #[must_use]
     pub fn on(self, partition: i32) -> Self {
         Self {
             partition: Some(partition),
@@ -98,6 +99,7 @@ impl Work {
         }
     }
 
+    #[must_use]
     pub fn due_at(self, due_ms: i64) -> Self {
         Self {
             due_ms: Some(due_ms),
