@@ -16,11 +16,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ApiState;
-use super::body::BufferedRequest;
+use super::body::{BufferedRequest, json_response};
 use super::fields::FieldValue;
 use super::problem::{Problem, Violation};
 use super::responses::{HeadersTooLarge, Invalid, NotFound, UnsupportedMediaType};
-use super::subscriptions::{CreatedView, json_response, store_problem, unknown_subscription};
+use super::subscriptions::{CreatedView, store_problem, unknown_subscription};
 use crate::domain::event::{DEFAULT_TENANT, DecodeError, RawEvent, Route, decode};
 use crate::domain::id::{EventId, SubscriptionId};
 use crate::domain::subscription::Subscription;
