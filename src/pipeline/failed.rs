@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use topology::log::SinkError;
-use topology::{ChildPath, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine};
+use topology::{
+    ChildPath, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, FailureKind, HeadOfLine,
+};
 use topology::{ProducerRecord, ProductionResponse, Response};
 use uuid::Uuid;
 
 use super::step::{End, Parcel, Pipeline};
-use super::{fan_out, read, write};
+use super::{read, write};
 use crate::domain::headers::Kind;
 use crate::domain::id::SubscriptionId;
 
@@ -51,7 +53,7 @@ pub fn exception_handlers(pipeline: &Arc<Pipeline>) -> ExceptionHandlers {
 /// again: the subscriptions were changed, or the database did not answer. Joined alone, as it is
 /// then, it is made, or ends with its own reason.
 fn is_lost(context: &ErrorHandlerContext<'_>) -> bool {
-    context.processor_node_id.ends_with(fan_out::NAME) && !context.part.numbers().is_empty()
+    context.kind == FailureKind::ChildNotProduced
 }
 
 /// What is not taken as a dead letter either is one that is smaller; where there is no such, a stop
@@ -115,8 +117,8 @@ impl Parcels {
         let parcel = catch_unwind(AssertUnwindSafe(|| read(record)));
         let mut parcel = parcel.unwrap_or_else(|_panic| (self.unread)(record));
         // The step that is for no subscription stands for the event itself.
-        if let Some(number) = part.numbers().first().filter(|number| **number != 0) {
-            let id = SubscriptionId::from_uuid(Uuid::from_u128(*number));
+        if let Some(number) = part.ids().first().filter(|id| id.get() != 0) {
+            let id = SubscriptionId::from_uuid(Uuid::from_u128(number.get()));
             parcel.meta.kind = Kind::Delivery;
             parcel.meta.subscription_id = Some(id);
             parcel.meta.after = None;

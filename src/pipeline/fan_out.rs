@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::join::Joined;
 use super::step::{Attempt, Content, End, Parcel, Pipeline, Step};
+use topology::ChildId;
+
 use crate::domain::event::{Event, Route};
 use crate::domain::headers::Kind;
 use crate::domain::id::SubscriptionId;
@@ -18,11 +20,13 @@ const INLINE_MAX: usize = 100;
 /// What is to be done next, told apart by the subscription that each step is for.
 pub(super) fn steps(
     pipeline: &Arc<Pipeline>,
-) -> impl Fn(Joined) -> Vec<(u128, Step)> + Send + Sync + 'static {
+) -> impl Fn(Joined) -> Vec<(ChildId, Step)> + Send + Sync + 'static {
     let pipeline = Arc::clone(pipeline);
     move |joined| {
         let steps = fan_out(&pipeline, joined).into_iter();
-        steps.map(|step| (step.number(), step)).collect()
+        steps
+            .map(|step| (ChildId::new(step.number()), step))
+            .collect()
     }
 }
 
