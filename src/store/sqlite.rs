@@ -17,7 +17,7 @@ const DIALECT: Dialect = Dialect {
     select_locked: rows::SELECT,
     increment_tenant_version: "INSERT INTO tenants (tenant, version) VALUES (?, 1) \
          ON CONFLICT (tenant) DO UPDATE SET version = version + 1",
-    migrator: &migrations::SQLITE,
+    migrations: migrations::sqlite,
 };
 
 /// Returns a store that opens the file when it is first used. Creates the folder now, and the file
