@@ -91,8 +91,8 @@ pub use exec::permits::MaxInFlight;
 pub use graph::{CallsDescription, NodeDescription, NodeKind, OrderDescription, Subtopology};
 pub use graph::{TopologyDescription, TopologyError};
 pub use metrics::{
-    METRICS, MetricDescription, MetricKind, MetricLevel, MetricSubject, MetricsReporter,
-    StreamsMetrics,
+    HistogramSnapshot, METRICS, MetricDescription, MetricKind, MetricLevel, MetricSubject,
+    MetricsReporter, StreamsMetrics,
 };
 pub use named::{Consumed, Named, Produced};
 pub use offsets::InvalidOffsetMap;

@@ -1,22 +1,24 @@
-//! What a running topology counts, mostly under the names of Kafka Streams' own metrics. It must
-//! not know who reads it: a [`MetricsReporter`] is told the values whenever it asks.
+//! The numbers of a running topology, mostly under the names of Kafka Streams' own metrics. Knows no
+//! telemetry system: a [`MetricsReporter`] gets the values whenever it asks for them.
 
-mod cells;
 mod client;
+mod counter;
 mod description;
 mod group;
-mod report;
+mod histogram;
+mod recorder;
 mod worker;
 
 use std::sync::Arc;
 
-pub(crate) use cells::{Roll, nanos};
 pub(crate) use client::{AliveThread, ClientMetrics};
+pub(crate) use counter::nanos;
 pub use description::{METRICS, MetricDescription, MetricKind, MetricLevel};
 pub(crate) use group::GroupMetrics;
+pub use histogram::HistogramSnapshot;
 pub(crate) use worker::{NodeMetrics, SourceMetrics, WaitsFor, WorkerMetrics};
 
-/// What a value is told of.
+/// The thing that a value describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricSubject<'a> {
     /// The running topology.
@@ -34,7 +36,7 @@ pub enum MetricSubject<'a> {
 }
 
 impl MetricSubject<'_> {
-    /// Whose metrics are told of it.
+    /// Returns the level whose metrics describe it.
     pub fn level(&self) -> MetricLevel {
         match self {
             Self::Client => MetricLevel::Client,
@@ -47,17 +49,24 @@ impl MetricSubject<'_> {
     }
 }
 
-/// Takes the values of metrics: an exporter's side.
+/// Takes the values of metrics, to export them. [`StreamsMetrics::report`] calls it on the caller's
+/// thread, while it holds locks of the engine: it must neither block nor call the engine.
 pub trait MetricsReporter {
-    /// Takes one value. Called by [`StreamsMetrics::report`] on the caller's thread, which holds
-    /// locks of the engine: it must neither block nor call the engine.
-    fn report(&mut self, metric: &'static MetricDescription, of: MetricSubject<'_>, value: f64);
-}
+    /// Takes the value of a counter or a gauge.
+    fn report(
+        &mut self,
+        metric: &'static MetricDescription,
+        subject: MetricSubject<'_>,
+        value: f64,
+    );
 
-impl<F: FnMut(&'static MetricDescription, MetricSubject<'_>, f64)> MetricsReporter for F {
-    fn report(&mut self, metric: &'static MetricDescription, of: MetricSubject<'_>, value: f64) {
-        self(metric, of, value);
-    }
+    /// Takes a histogram.
+    fn report_histogram(
+        &mut self,
+        metric: &'static MetricDescription,
+        subject: MetricSubject<'_>,
+        histogram: &HistogramSnapshot,
+    );
 }
 
 /// The numbers of a running topology. Clones share them.
@@ -102,8 +111,8 @@ impl StreamsMetrics {
         }
     }
 
-    /// Tells every metric's values as they are now, each by itself. Takes microseconds and a few
-    /// for each task; may be called at any time, from any thread.
+    /// Reports the present value of every metric. The values are read one after the other. Takes
+    /// microseconds, and a few more for each task; may be called at any time, from any thread.
     pub fn report(&self, reporter: &mut dyn MetricsReporter) {
         for level in MetricLevel::ALL {
             self.report_level(level, reporter);
@@ -115,15 +124,56 @@ impl StreamsMetrics {
         self.0.report(level, reporter);
     }
 
-    /// One value as it is now; `None` where there is none: of an average without a record, say.
-    pub fn value(&self, name: &str, of: MetricSubject<'_>) -> Option<f64> {
-        let mut found = None;
-        let mut look = |metric: &MetricDescription, told: MetricSubject<'_>, value| {
-            if metric.name == name && told == of {
-                found = Some(value);
-            }
+    /// Returns the present value of a counter or a gauge, if it has one.
+    pub fn value(&self, name: &str, subject: MetricSubject<'_>) -> Option<f64> {
+        self.find(name, subject).value
+    }
+
+    /// Returns a histogram, if anything was recorded.
+    pub fn histogram(&self, name: &str, subject: MetricSubject<'_>) -> Option<HistogramSnapshot> {
+        self.find(name, subject).histogram
+    }
+
+    fn find<'a>(&self, name: &'a str, subject: MetricSubject<'a>) -> Find<'a> {
+        let mut find = Find {
+            name,
+            subject,
+            value: None,
+            histogram: None,
         };
-        self.report_level(of.level(), &mut look);
-        found
+        self.report_level(subject.level(), &mut find);
+        find
+    }
+}
+
+/// Looks for one metric of one subject.
+struct Find<'a> {
+    name: &'a str,
+    subject: MetricSubject<'a>,
+    value: Option<f64>,
+    histogram: Option<HistogramSnapshot>,
+}
+
+impl MetricsReporter for Find<'_> {
+    fn report(
+        &mut self,
+        metric: &'static MetricDescription,
+        subject: MetricSubject<'_>,
+        value: f64,
+    ) {
+        if metric.name == self.name && subject == self.subject {
+            self.value = Some(value);
+        }
+    }
+
+    fn report_histogram(
+        &mut self,
+        metric: &'static MetricDescription,
+        subject: MetricSubject<'_>,
+        histogram: &HistogramSnapshot,
+    ) {
+        if metric.name == self.name && subject == self.subject {
+            self.histogram = Some(histogram.clone());
+        }
     }
 }

@@ -18,9 +18,9 @@ use std::time::Duration;
 use topology::log::Revocation;
 use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, METRICS, MaxInFlight,
-    MetricDescription, MetricSubject, Named, Produced, ProducerRecord, Response, StreamsBuilder,
-    Topology,
+    Async, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HistogramSnapshot,
+    METRICS, MaxInFlight, MetricDescription, MetricKind, MetricSubject, MetricsReporter, Named,
+    Produced, ProducerRecord, Response, StreamsBuilder, Topology,
 };
 
 use records::record;
@@ -81,6 +81,23 @@ fn pass(driver: &TopologyTestDriver, ms: u64) {
     driver.advance_wall_clock_time(Duration::from_millis(ms));
 }
 
+/// Checks how many times a histogram has, and their sum in seconds.
+#[track_caller]
+fn check_times(
+    driver: &TopologyTestDriver,
+    of: MetricSubject<'_>,
+    name: &str,
+    expected: (u64, f64),
+) {
+    let times = driver.metrics().histogram(name, of).unwrap_or_default();
+    let (count, sum) = (times.count(), times.sum_seconds());
+    let is_equal = count == expected.0 && (sum - expected.1).abs() < 1e-9;
+    assert!(
+        is_equal,
+        "{name} of {of:?}: {count} times of {sum} s, not {expected:?}"
+    );
+}
+
 #[track_caller]
 fn check(driver: &TopologyTestDriver, of: MetricSubject<'_>, expected: &[(&str, Option<f64>)]) {
     for (name, expected) in expected {
@@ -100,7 +117,7 @@ fn end(calls: &PendingCalls<String, String>, index: usize) {
 }
 
 #[test]
-fn records_and_bytes_are_counted_where_they_are_read_written_and_in_flight() {
+fn records_and_bytes_are_counted_at_both_ends_and_in_flight() {
     let calls = PendingCalls::seeded(0);
     let driver = driver(&calls);
     pipe(&driver, &["12345", "123"]);
@@ -129,17 +146,29 @@ fn records_and_bytes_are_counted_where_they_are_read_written_and_in_flight() {
 fn residence_is_from_a_records_start_to_its_end() {
     let calls = PendingCalls::seeded(0);
     let driver = driver(&calls);
-    let residence = |avg, max| [("residence-time-avg", avg), ("residence-time-max", max)];
-    check(&driver, SOURCE, &residence(None, None));
+    let residence = |count, sum| check_times(&driver, SOURCE, "residence-time", (count, sum));
+    residence(0, 0.0);
     pipe(&driver, &["a", "b"]);
     pass(&driver, 100);
     end(&calls, 0);
     pass(&driver, 200);
     end(&calls, 0);
     driver.settle();
-    check(&driver, SOURCE, &residence(Some(0.2), Some(0.3)));
-    pass(&driver, 61_000);
-    check(&driver, SOURCE, &residence(None, None));
+    residence(2, 0.1 + 0.3);
+    let times = driver
+        .metrics()
+        .histogram("residence-time", SOURCE)
+        .unwrap();
+    let bucket_of = |seconds| {
+        times
+            .bounds()
+            .iter()
+            .position(|bound| *bound >= seconds)
+            .unwrap()
+    };
+    for seconds in [0.1, 0.3] {
+        assert_eq!(times.counts()[bucket_of(seconds)], 1, "{times:?}");
+    }
 }
 
 #[test]
@@ -150,17 +179,12 @@ fn a_call_is_timed_from_its_permit_on_and_its_wait_before() {
     pass(&driver, 90);
     end(&calls, 0);
     pass(&driver, 10);
-    let waits = [
-        ("process-latency-avg", Some(0.09)),
-        ("process-latency-max", Some(0.09)),
-        ("credit-wait-time-avg", Some(0.03)),
-        ("credit-wait-time-max", Some(0.09)),
-    ];
-    check(&driver, CALL, &waits);
+    check_times(&driver, CALL, "process-latency", (1, 0.09));
+    check_times(&driver, CALL, "permit-wait-time", (3, 0.09));
 }
 
 #[test]
-fn what_completes_above_the_lowest_open_record_is_told_with_the_map_that_keeps_it() {
+fn completion_above_the_lowest_open_record_is_reported() {
     let calls = PendingCalls::seeded(0);
     let driver = driver(&calls);
     pipe(&driver, &["a", "b"]);
@@ -204,14 +228,13 @@ fn commits_are_counted_by_whether_the_log_took_them() {
     let commits = [
         ("commit-total", Some(1.0)),
         ("commit-failed-total", Some(1.0)),
-        ("commit-latency-avg", Some(0.0)),
-        ("commit-latency-max", Some(0.0)),
     ];
     check(&driver, SOURCE, &commits);
+    check_times(&driver, SOURCE, "commit-latency", (1, 0.0));
 }
 
 #[test]
-fn a_partition_that_is_given_up_tells_how_long_that_took_and_what_it_left_behind() {
+fn a_revoked_partition_reports_its_drain_and_open_records() {
     let calls = PendingCalls::seeded(0);
     let driver = driver(&calls);
     pipe(&driver, &["a", "b"]);
@@ -219,13 +242,12 @@ fn a_partition_that_is_given_up_tells_how_long_that_took_and_what_it_left_behind
     let limit = Duration::from_millis(250);
     assert!(driver.revoke(0, &driver.partitions(), Revocation::Graceful(limit)));
     let drained = [
-        ("rebalance-drain-time-avg", Some(0.25)),
-        ("rebalance-drain-time-max", Some(0.25)),
         ("duplicates-possible-total", Some(2.0)),
         ("late-results-total", Some(0.0)),
         ("records-in-flight", Some(2.0)),
     ];
     check(&driver, SOURCE, &drained);
+    check_times(&driver, SOURCE, "rebalance-drain-time", (1, 0.25));
     check(&driver, WORKER, &[("task-closed-total", Some(1.0))]);
     check(&driver, TASK, &[("base-offset", None)]);
     driver.crash(0);
@@ -293,34 +315,65 @@ fn what_a_commit_has_as_complete_is_restored_and_not_run() {
     check(&driver, TASK, &[("hol-avoided", Some(2.0))]);
 }
 
+/// What was reported: each metric of a subject once.
+#[derive(Default)]
+struct Seen {
+    metrics: BTreeSet<String>,
+    names: BTreeSet<(String, &'static str)>,
+}
+
+impl Seen {
+    fn add(&mut self, metric: &'static MetricDescription, subject: MetricSubject<'_>) {
+        assert!(METRICS.contains(&metric), "{metric:?}");
+        assert_eq!(metric.level, subject.level(), "{metric:?}");
+        let is_new = self.metrics.insert(format!("{metric:?} {subject:?}"));
+        assert!(is_new, "{metric:?}");
+        self.names
+            .insert((format!("{:?}", metric.level), metric.name));
+    }
+}
+
+impl MetricsReporter for Seen {
+    fn report(
+        &mut self,
+        metric: &'static MetricDescription,
+        subject: MetricSubject<'_>,
+        value: f64,
+    ) {
+        self.add(metric, subject);
+        assert_ne!(metric.kind, MetricKind::Histogram, "{metric:?}");
+        assert!(value.is_finite() && value >= 0.0, "{metric:?}: {value}");
+    }
+
+    fn report_histogram(
+        &mut self,
+        metric: &'static MetricDescription,
+        subject: MetricSubject<'_>,
+        _: &HistogramSnapshot,
+    ) {
+        self.add(metric, subject);
+        assert_eq!(metric.kind, MetricKind::Histogram, "{metric:?}");
+    }
+}
+
 #[test]
-fn every_metric_that_is_told_is_in_the_table_at_its_level_and_once_a_subject() {
+fn every_reported_metric_is_in_the_table_once_a_subject() {
     let calls = PendingCalls::seeded(0);
     let driver = driver(&calls);
     pipe(&driver, &["a", "b"]);
     end(&calls, 1);
     pass(&driver, 100);
-    let mut told = BTreeSet::new();
-    let mut names = BTreeSet::new();
-    let mut look = |metric: &'static MetricDescription, of: MetricSubject<'_>, value: f64| {
-        assert!(METRICS.contains(&metric), "{metric:?}");
-        assert_eq!(metric.level, of.level(), "{metric:?}");
-        assert!(value.is_finite() && value >= 0.0, "{metric:?}: {value}");
-        assert!(told.insert(format!("{metric:?} {of:?}")), "{metric:?}");
-        names.insert((format!("{:?}", metric.level), metric.name));
-    };
-    driver.metrics().report(&mut look);
-    let untold = METRICS
-        .iter()
-        .filter(|metric| !names.contains(&(format!("{:?}", metric.level), metric.name)));
-    let untold: Vec<_> = untold.map(|metric| metric.name).collect();
-    let needs = [
-        "rebalance-drain-time-avg",
-        "rebalance-drain-time-max",
-        "records-lag",
-    ];
+    let mut seen = Seen::default();
+    driver.metrics().report(&mut seen);
+    let missing = METRICS.iter().filter(|metric| {
+        !seen
+            .names
+            .contains(&(format!("{:?}", metric.level), metric.name))
+    });
+    let missing: Vec<_> = missing.map(|metric| metric.name).collect();
     assert_eq!(
-        untold, needs,
-        "they need a rebalance, or a log that tells lag"
+        missing,
+        ["rebalance-drain-time", "records-lag"],
+        "they need a rebalance, or a log that knows the lag"
     );
 }

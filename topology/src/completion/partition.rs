@@ -77,9 +77,9 @@ impl Budget {
 
     /// Sets the round clock, in nanoseconds: what ended since the last time ended now.
     pub(crate) fn tick(&self, now: u64) {
-        if let Some((count, total, max)) = self.residence.tick(now) {
-            self.metrics.resided(count, total, max);
-        }
+        let residence = &self.metrics.residence;
+        self.residence
+            .tick(now, |nanos| residence.record_nanos(nanos));
     }
 
     /// The next part that failed and was not looked at.
@@ -239,11 +239,11 @@ impl PartitionState {
             add(&self.bytes, bytes);
             add(&self.budget.bytes, bytes);
         }
-        self.budget.metrics.record_started(bytes);
+        self.budget.metrics.add_started(bytes);
         let shared = Rc::new(InFlight {
             record,
             bytes,
-            started: self.budget.residence.started(),
+            started: self.budget.residence.now(),
             partition: Rc::clone(self),
             open: Cell::new(0),
             is_incomplete: Cell::new(false),
@@ -304,8 +304,8 @@ impl PartitionState {
         }
         take(&self.bytes, bytes);
         take(&self.budget.bytes, bytes);
-        self.budget.metrics.record_ended(bytes);
-        self.budget.residence.ended(record.started);
+        self.budget.metrics.add_ended(bytes);
+        self.budget.residence.add_end(record.started);
         if self.records.get() == 0 {
             self.idle.notify_one();
         }

@@ -1,40 +1,33 @@
 //! How long records are in flight, by the worker's round clock: a clock read for each record would
 //! cost as much as all else that is counted of it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
-/// What ended since the last round. The round that follows an end follows at once, for the end
-/// wakes the worker; so it ended then.
+/// The records that ended since the last round. The round that follows an end follows at once,
+/// because the end wakes the worker; so they ended at the time of that round.
 #[derive(Debug, Default)]
 pub(super) struct Residence {
     now: Cell<u64>,
-    ended: Cell<u64>,
-    /// The sum of when they started, which may wrap: what is subtracted from it does too.
-    started: Cell<u64>,
-    earliest: Cell<Option<u64>>,
+    /// When the records that ended in this round were started: no more than were in flight.
+    ended: RefCell<Vec<u64>>,
 }
 
 impl Residence {
-    /// When a record starts that is read in this round.
-    pub(super) fn started(&self) -> u64 {
+    /// Returns the time of this round, in which a record starts.
+    pub(super) fn now(&self) -> u64 {
         self.now.get()
     }
 
-    pub(super) fn ended(&self, started: u64) {
-        self.ended.set(self.ended.get() + 1);
-        self.started.set(self.started.get().wrapping_add(started));
-        let earliest = self.earliest.get().map_or(started, |at| at.min(started));
-        self.earliest.set(Some(earliest));
+    pub(super) fn add_end(&self, started: u64) {
+        self.ended.borrow_mut().push(started);
     }
 
-    /// Begins a round: how many records ended, how long they were in flight together, and the
-    /// longest of them.
-    pub(super) fn tick(&self, now: u64) -> Option<(u64, u64, u64)> {
+    /// Begins a round, and records how long those that ended before it were in flight.
+    pub(super) fn tick(&self, now: u64, mut record: impl FnMut(u64)) {
         self.now.set(now);
-        let earliest = self.earliest.take()?;
-        let (ended, started) = (self.ended.take(), self.started.take());
-        let total = now.wrapping_mul(ended).wrapping_sub(started);
-        Some((ended, total, now.saturating_sub(earliest)))
+        for started in self.ended.borrow_mut().drain(..) {
+            record(now.saturating_sub(started));
+        }
     }
 }
 
@@ -45,23 +38,18 @@ mod tests {
     #[test]
     fn what_ends_in_a_round_was_in_flight_until_the_next_one() {
         let residence = Residence::default();
-        assert_eq!(residence.tick(100), None);
-        let first = residence.started();
-        assert_eq!(residence.tick(150), None);
-        let second = residence.started();
-        residence.ended(second);
-        residence.ended(first);
-        assert_eq!(residence.tick(160), Some((2, 70, 60)));
-        assert_eq!(residence.tick(170), None);
-    }
-
-    #[test]
-    fn sums_may_wrap() {
-        let (residence, now) = (Residence::default(), u64::MAX / 2);
-        residence.tick(now);
-        for _ in 0..5 {
-            residence.ended(residence.started());
-        }
-        assert_eq!(residence.tick(now + 3), Some((5, 15, 3)));
+        let tick = |now| {
+            let mut times = Vec::new();
+            residence.tick(now, |time| times.push(time));
+            times
+        };
+        assert_eq!(tick(100), []);
+        let first = residence.now();
+        assert_eq!(tick(150), []);
+        let second = residence.now();
+        residence.add_end(second);
+        residence.add_end(first);
+        assert_eq!(tick(160), [10, 60]);
+        assert_eq!(tick(170), []);
     }
 }

@@ -36,7 +36,7 @@ async fn append_one(
     while can_write() {
         // Bounded by the log. To wait for less would only add a second copy to those it has.
         let Err(error) = context.sink.send(record.clone()).await else {
-            context.metrics.produced(&record.topic, record.bytes());
+            context.metrics.add_produced(&record.topic, record.bytes());
             return true;
         };
         tracing::debug!(topic = &*record.topic, %error, "a write failed");

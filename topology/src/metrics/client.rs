@@ -16,11 +16,11 @@ pub(crate) struct ClientMetrics {
 pub(crate) struct AliveThread(Arc<ClientMetrics>);
 
 impl ClientMetrics {
-    pub(crate) fn became(&self, state: u8) {
+    pub(crate) fn set_state(&self, state: u8) {
         self.state.store(state.into(), Ordering::Relaxed);
     }
 
-    pub(crate) fn thread(self: &Arc<Self>) -> AliveThread {
+    pub(crate) fn start_thread(self: &Arc<Self>) -> AliveThread {
         self.alive.fetch_add(1, Ordering::Relaxed);
         AliveThread(Arc::clone(self))
     }
@@ -39,7 +39,7 @@ impl ClientMetrics {
 }
 
 impl AliveThread {
-    pub(crate) fn failed(&self) {
+    pub(crate) fn mark_failed(&self) {
         self.0.failed.fetch_add(1, Ordering::Relaxed);
     }
 }

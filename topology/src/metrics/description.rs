@@ -1,7 +1,7 @@
 //! The table of all metrics. Where Kafka Streams has one its name is Kafka's; its rates are left
 //! to the reader, who has the totals.
 
-use MetricKind::{Counter, Gauge, UpDownCounter};
+use MetricKind::{Counter, Gauge, Histogram, UpDownCounter};
 use MetricLevel::{Client, ProcessorNode, Source, Task, Thread, Topic};
 
 /// What a metric is.
@@ -11,8 +11,10 @@ pub enum MetricKind {
     Counter,
     /// Goes up and down; the values of several instances add up.
     UpDownCounter,
-    /// A value of its own.
+    /// A value that means something only by itself.
     Gauge,
+    /// Times by size, from the start of the topology.
+    Histogram,
 }
 
 /// What a metric is told of; [`MetricSubject`](super::MetricSubject) says of which.
@@ -61,8 +63,7 @@ macro_rules! metrics {
             description: $description,
         };)+
 
-        /// Every metric of the engine. An average or a maximum is over the last 30 to 60 seconds,
-        /// and is not told where nothing happened in them.
+        /// Every metric of the engine.
         pub static METRICS: &[&MetricDescription] = &[$(&$id),+];
     };
 }
@@ -77,14 +78,6 @@ metrics! {
 
     POLLS = Thread, "poll-total", Counter, "{poll}",
         "Rounds in which every partition of a worker had its turn";
-    POLL_LATENCY_AVG = Thread, "poll-latency-avg", Gauge, "s",
-        "How long a round takes, with the synchronous operators of the records that it read";
-    POLL_LATENCY_MAX = Thread, "poll-latency-max", Gauge, "s",
-        "How long the longest round took";
-    POLL_RECORDS_AVG = Thread, "poll-records-avg", Gauge, "{record}",
-        "Records that a round reads";
-    POLL_RECORDS_MAX = Thread, "poll-records-max", Gauge, "{record}",
-        "The most records that a round read";
     THREAD_PROCESSED = Thread, "process-total", Counter, "{record}",
         "Records that a worker handed to the topology";
     TASKS_CREATED = Thread, "task-created-total", Counter, "{task}",
@@ -110,14 +103,10 @@ metrics! {
         "Commits that the log took";
     COMMITS_FAILED = Source, "commit-failed-total", Counter, "{commit}",
         "Commits that failed and are made again";
-    COMMIT_LATENCY_AVG = Source, "commit-latency-avg", Gauge, "s",
+    COMMIT_LATENCY = Source, "commit-latency", Histogram, "s",
         "How long the log takes to answer a commit";
-    COMMIT_LATENCY_MAX = Source, "commit-latency-max", Gauge, "s",
-        "How long the slowest commit took";
-    RESIDENCE_AVG = Source, "residence-time-avg", Gauge, "s",
-        "From a record's start to its end";
-    RESIDENCE_MAX = Source, "residence-time-max", Gauge, "s",
-        "The longest from a record's start to its end";
+    RESIDENCE = Source, "residence-time", Histogram, "s",
+        "How long records are in flight, from start to completion";
     UNPOLLED_TIME = Source, "partition-unpolled-time-total", Counter, "s",
         "Time that partitions were not read for want of room: their rate is the partitions that wait";
     STARVED_TIME = Source, "queue-starved-time-total", Counter, "s",
@@ -132,10 +121,8 @@ metrics! {
         "Parts of records that failed until the processing handler was asked";
     HEAD_BLOCKED = Source, "head-blocked-total", Counter, "{record}",
         "How often one record was found to hold the commit of its partition back";
-    DRAIN_AVG = Source, "rebalance-drain-time-avg", Gauge, "s",
+    DRAIN = Source, "rebalance-drain-time", Histogram, "s",
         "How long partitions take to be given up";
-    DRAIN_MAX = Source, "rebalance-drain-time-max", Gauge, "s",
-        "How long the slowest partition took to be given up";
 
     RECORDS_LAG = Task, "records-lag", Gauge, "{record}",
         "Records after the committed offset: not yet read, waiting or in flight";
@@ -159,14 +146,10 @@ metrics! {
 
     NODE_PROCESSED = ProcessorNode, "process-total", Counter, "{value}",
         "Values that an operator took";
-    PROCESS_LATENCY_AVG = ProcessorNode, "process-latency-avg", Gauge, "s",
+    PROCESS_LATENCY = ProcessorNode, "process-latency", Histogram, "s",
         "How long the asynchronous calls of an operator take";
-    PROCESS_LATENCY_MAX = ProcessorNode, "process-latency-max", Gauge, "s",
-        "How long the longest asynchronous call took";
-    CREDIT_WAIT_AVG = ProcessorNode, "credit-wait-time-avg", Gauge, "s",
+    PERMIT_WAIT = ProcessorNode, "permit-wait-time", Histogram, "s",
         "How long calls wait for their permit";
-    CREDIT_WAIT_MAX = ProcessorNode, "credit-wait-time-max", Gauge, "s",
-        "The longest that a call waited for its permit";
 }
 
 #[cfg(test)]

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::cells::{Counter, Sensor};
+use super::counter::Counter;
+use super::histogram::Histogram;
 use crate::offsets::SharedOffsets;
 
 /// The numbers of one source's control thread, its only writer.
 #[derive(Debug)]
 pub(crate) struct GroupMetrics {
     pub(super) topic: Arc<str>,
-    pub(super) commits: Sensor,
+    pub(super) commits: Histogram,
     pub(super) failed_commits: Counter,
     metadata_max: AtomicU64,
     deleted_unread: AtomicU64,
@@ -31,7 +32,7 @@ impl GroupMetrics {
     pub(crate) fn new(topic: Arc<str>) -> Self {
         Self {
             topic,
-            commits: Sensor::default(),
+            commits: Histogram::default(),
             failed_commits: Counter::default(),
             metadata_max: AtomicU64::default(),
             deleted_unread: AtomicU64::default(),
@@ -39,7 +40,7 @@ impl GroupMetrics {
         }
     }
 
-    pub(crate) fn assigned(&self, partition: i32, progress: SharedOffsets) {
+    pub(crate) fn add_task(&self, partition: i32, progress: SharedOffsets) {
         let task = TaskMetrics {
             progress,
             committed: None,
@@ -49,7 +50,7 @@ impl GroupMetrics {
     }
 
     /// A partition that is given up is another member's to report; it may be already.
-    pub(crate) fn gave_up(&self, partition: i32, progress: &SharedOffsets) {
+    pub(crate) fn remove_task(&self, partition: i32, progress: &SharedOffsets) {
         let mut tasks = self.tasks();
         let task = tasks.get(&partition);
         if task.is_some_and(|task| Arc::ptr_eq(&task.progress, progress)) {
@@ -57,22 +58,22 @@ impl GroupMetrics {
         }
     }
 
-    pub(crate) fn commit_took(&self, took: Duration) {
-        self.commits.took(took);
+    pub(crate) fn record_commit(&self, took: Duration) {
+        self.commits.record(took);
     }
 
-    pub(crate) fn committed(&self, partition: i32, offset: i64) {
+    pub(crate) fn set_committed(&self, partition: i32, offset: i64) {
         if let Some(task) = self.tasks().get_mut(&partition) {
             task.committed = Some(offset);
         }
     }
 
-    pub(crate) fn commit_failed(&self) {
+    pub(crate) fn add_failed_commit(&self) {
         self.failed_commits.add(1);
     }
 
     /// The longest offset map that is committed.
-    pub(crate) fn metadata_limit(&self, bytes: usize) {
+    pub(crate) fn set_metadata_max(&self, bytes: usize) {
         self.metadata_max.store(bytes as u64, Ordering::Relaxed);
     }
 
@@ -81,7 +82,7 @@ impl GroupMetrics {
     }
 
     /// How many records the log has deleted unread so far.
-    pub(crate) fn were_deleted_unread(&self, records: u64) {
+    pub(crate) fn set_deleted_unread(&self, records: u64) {
         self.deleted_unread.store(records, Ordering::Relaxed);
     }
 
@@ -89,15 +90,10 @@ impl GroupMetrics {
         self.deleted_unread.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn lags(&self, lags: &BTreeMap<i32, u64>) {
+    pub(crate) fn set_lags(&self, lags: &BTreeMap<i32, u64>) {
         for (partition, task) in &mut *self.tasks() {
             task.lag = lags.get(partition).copied();
         }
-    }
-
-    /// Begins the next window of every average and maximum.
-    pub(crate) fn roll(&self) {
-        self.commits.roll();
     }
 
     pub(super) fn tasks(&self) -> MutexGuard<'_, BTreeMap<i32, TaskMetrics>> {

@@ -3,16 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use super::cells::{Counter, Sensor};
+use super::counter::Counter;
+use super::histogram::Histogram;
 
 /// The numbers of one worker.
 #[derive(Debug)]
 pub(crate) struct WorkerMetrics {
     pub(super) thread: String,
-    pub(super) poll_latency: Sensor,
-    pub(super) poll_records: Sensor,
+    pub(super) polls: Counter,
     pub(super) tasks_created: Counter,
     pub(super) tasks_closed: Counter,
     /// In the order of the topology's sources.
@@ -38,8 +37,8 @@ pub(crate) struct SourceMetrics {
     pub(super) ended_bytes: Counter,
     pub(super) unpolled: Counter,
     pub(super) starved: Counter,
-    pub(super) residence: Sensor,
-    pub(super) drain: Sensor,
+    pub(crate) residence: Histogram,
+    pub(crate) drain: Histogram,
     pub(crate) restored: Counter,
     pub(crate) dropped: Counter,
     pub(crate) late: Counter,
@@ -54,8 +53,8 @@ pub(crate) struct SourceMetrics {
 pub(crate) struct NodeMetrics {
     pub(crate) name: Arc<str>,
     pub(crate) processed: Counter,
-    pub(crate) calls: Sensor,
-    pub(crate) credit_wait: Sensor,
+    pub(crate) calls: Histogram,
+    pub(crate) permit_wait: Histogram,
 }
 
 /// What keeps a task from being read further.
@@ -74,8 +73,7 @@ impl WorkerMetrics {
     pub(super) fn new(number: usize, sources: usize, nodes: &[(usize, Arc<str>)]) -> Self {
         Self {
             thread: format!("streams-worker-{number}"),
-            poll_latency: Sensor::default(),
-            poll_records: Sensor::default(),
+            polls: Counter::default(),
             tasks_created: Counter::default(),
             tasks_closed: Counter::default(),
             sources: (0..sources).map(|_| Arc::default()).collect(),
@@ -98,20 +96,19 @@ impl WorkerMetrics {
         }
     }
 
-    pub(crate) fn polled(&self, took: Duration, records: u64) {
-        self.poll_latency.took(took);
-        self.poll_records.record(records);
+    pub(crate) fn add_poll(&self) {
+        self.polls.add(1);
     }
 
-    pub(crate) fn task_created(&self) {
+    pub(crate) fn add_task_created(&self) {
         self.tasks_created.add(1);
     }
 
-    pub(crate) fn task_closed(&self) {
+    pub(crate) fn add_task_closed(&self) {
         self.tasks_closed.add(1);
     }
 
-    pub(crate) fn produced(&self, topic: &Arc<str>, bytes: usize) {
+    pub(crate) fn add_produced(&self, topic: &Arc<str>, bytes: usize) {
         let mut produced = self.produced_lock();
         let of = match produced.get_mut(topic) {
             Some(of) => of,
@@ -124,45 +121,21 @@ impl WorkerMetrics {
     pub(super) fn produced_lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Produced>> {
         self.produced.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Begins the next window of every average and maximum.
-    pub(crate) fn roll(&self) {
-        self.poll_latency.roll();
-        self.poll_records.roll();
-        for source in &self.sources {
-            source.residence.roll();
-            source.drain.roll();
-        }
-        for node in self.nodes.values() {
-            node.calls.roll();
-            node.credit_wait.roll();
-        }
-    }
 }
 
 impl SourceMetrics {
-    pub(crate) fn record_started(&self, bytes: usize) {
+    pub(crate) fn add_started(&self, bytes: usize) {
         self.started_bytes.add(bytes as u64);
         self.started.add(1);
     }
 
-    pub(crate) fn record_ended(&self, bytes: usize) {
+    pub(crate) fn add_ended(&self, bytes: usize) {
         self.ended_bytes.add(bytes as u64);
         self.ended.add(1);
     }
 
-    /// `count` records ended that were in flight for `total`, and one of them for `max`, in
-    /// nanoseconds.
-    pub(crate) fn resided(&self, count: u64, total: u64, max: u64) {
-        self.residence.record_all(count, total, max);
-    }
-
-    pub(crate) fn drained(&self, took: Duration) {
-        self.drain.took(took);
-    }
-
-    /// A task has waited for some nanoseconds more.
-    pub(crate) fn waited(&self, waits_for: WaitsFor, nanos: u64) {
+    /// Adds the time that a task has waited.
+    pub(crate) fn add_wait(&self, waits_for: WaitsFor, nanos: u64) {
         match waits_for {
             WaitsFor::Time => {}
             WaitsFor::Room => self.unpolled.add(nanos),
@@ -176,8 +149,8 @@ impl NodeMetrics {
         Self {
             name,
             processed: Counter::default(),
-            calls: Sensor::default(),
-            credit_wait: Sensor::default(),
+            calls: Histogram::default(),
+            permit_wait: Histogram::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::fault::Fault;
 use crate::log::{CommitError, Committable};
-use crate::metrics::{GroupMetrics, Roll};
+use crate::metrics::GroupMetrics;
 use crate::offsets::{SharedOffsets, lock};
 use crate::record::TopicPartition;
 
@@ -27,7 +27,6 @@ pub(crate) struct Committer {
     limit: usize,
     not_before: Option<Instant>,
     metrics: Arc<GroupMetrics>,
-    roll: Option<Roll>,
 }
 
 #[derive(Debug)]
@@ -44,14 +43,13 @@ struct Due {
 
 impl Committer {
     pub(crate) fn new(interval: Duration, limit: usize, metrics: Arc<GroupMetrics>) -> Self {
-        metrics.metadata_limit(limit);
+        metrics.set_metadata_max(limit);
         Self {
             partitions: HashMap::new(),
             interval,
             limit,
             not_before: None,
             metrics,
-            roll: None,
         }
     }
 
@@ -62,7 +60,7 @@ impl Committer {
     pub(crate) fn assign(&mut self, partition: TopicPartition, progress: SharedOffsets) {
         let committed = lock(&progress).version();
         self.metrics
-            .assigned(partition.partition, Arc::clone(&progress));
+            .add_task(partition.partition, Arc::clone(&progress));
         let entry = Entry {
             progress,
             committed,
@@ -77,7 +75,7 @@ impl Committer {
     /// told by [`last`](Self::last), once nothing runs on it any more.
     pub(crate) fn revoke(&mut self, partition: &TopicPartition) -> Option<SharedOffsets> {
         let progress = self.partitions.remove(partition)?.progress;
-        self.metrics.gave_up(partition.partition, &progress);
+        self.metrics.remove_task(partition.partition, &progress);
         Some(progress)
     }
 
@@ -108,10 +106,6 @@ impl Committer {
         now: Instant,
         mut commit: impl FnMut(&[Committable]) -> Result<(), CommitError>,
     ) -> Result<bool, CommitError> {
-        let roll = self.roll.get_or_insert_with(|| Roll::new(now));
-        for _ in 0..roll.due(now) {
-            self.metrics.roll();
-        }
         if self.not_before.is_some_and(|at| now < at) {
             return Ok(false);
         }
@@ -130,13 +124,13 @@ impl Committer {
         }
         match committed {
             Ok(()) => {
-                self.metrics.commit_took(began.elapsed());
+                self.metrics.record_commit(began.elapsed());
                 self.committed(&due, now);
                 Ok(true)
             }
             Err(CommitError::Rebalancing) => Ok(false),
             Err(error) => {
-                self.metrics.commit_failed();
+                self.metrics.add_failed_commit();
                 self.not_before = Some(now + AGAIN);
                 Err(error)
             }
@@ -163,7 +157,7 @@ impl Committer {
     fn shrink(&mut self, offsets: &mut [Committable]) {
         let refused = offsets.iter().map(|offset| offset.metadata.len()).max();
         self.limit = self.limit.min(refused.unwrap_or(0)) / 4 * 3;
-        self.metrics.metadata_limit(self.limit);
+        self.metrics.set_metadata_max(self.limit);
         tracing::warn!(
             limit = self.limit,
             "the log refused offset maps as too large; lower offset_metadata_max"
@@ -180,7 +174,7 @@ impl Committer {
         } in due
         {
             let partition = committable.partition.partition;
-            self.metrics.committed(partition, committable.offset);
+            self.metrics.set_committed(partition, committable.offset);
             let interval = self.stretched(committable.metadata.len());
             if let Some(entry) = self.partitions.get_mut(&committable.partition) {
                 entry.committed = *version;
@@ -202,7 +196,8 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         for (partition, entry) in &self.partitions {
-            self.metrics.gave_up(partition.partition, &entry.progress);
+            self.metrics
+                .remove_task(partition.partition, &entry.progress);
         }
     }
 }

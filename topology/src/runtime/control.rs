@@ -244,7 +244,7 @@ impl Control {
     ) -> std::io::Result<JoinHandle<()>> {
         let name = format!("streams-{group}");
         let client = self.shared.metrics.client();
-        let (heartbeat, alive) = (self.shared.heartbeat(&name), client.thread());
+        let (heartbeat, alive) = (self.shared.heartbeat(&name), client.start_thread());
         std::thread::Builder::new().name(name).spawn(move || {
             self.run(&heartbeat, &alive);
             drop(alive);
@@ -262,13 +262,13 @@ impl Control {
                     tracing::warn!(%error, "a poll failed; it is made again");
                 }
                 Err(error @ (SourceError::Fatal(_) | SourceError::Fenced(_))) => {
-                    alive.failed();
+                    alive.mark_failed();
                     self.shared.fail(error.into());
                     break;
                 }
             }
             self.metrics
-                .were_deleted_unread(self.source.records_deleted_unread());
+                .set_deleted_unread(self.source.records_deleted_unread());
             self.commit();
             if let Some(interval) = self.lag_interval
                 && lag_asked.elapsed() >= interval
@@ -302,7 +302,7 @@ impl Control {
             return;
         }
         match self.source.records_lag() {
-            Ok(lag) => self.metrics.lags(&lag),
+            Ok(lag) => self.metrics.set_lags(&lag),
             Err(error) => tracing::debug!(%error, "the log does not tell the lag"),
         }
     }

@@ -132,7 +132,7 @@ impl States {
             return;
         }
         current.state = next;
-        self.metrics.became(next as u8);
+        self.metrics.set_state(next as u8);
         tracing::info!(state = %next, %before, "the topology's state changed");
         if let Some(StateListener(listen)) = &self.listener {
             listen(next, before);

@@ -62,11 +62,6 @@ impl Round {
         }
     }
 
-    /// How many it took.
-    pub(super) fn records(&self) -> usize {
-        BATCH - self.left
-    }
-
     /// Whether there may be more to read.
     pub(super) fn is_full(&self) -> bool {
         self.left == 0
@@ -131,7 +126,7 @@ impl Task {
 
     /// Counts the time since the last round as spent on what this waited for then.
     pub(super) fn account(&self, nanos: u64) {
-        self.state.budget().metrics.waited(self.waits_for, nanos);
+        self.state.budget().metrics.add_wait(self.waits_for, nanos);
     }
 
     /// Below its share a task counts records alone: what those of other tasks were fanned out to
@@ -229,7 +224,7 @@ pub(super) async fn give_up(
     }
     state.close();
     bounds.drop_given_up();
-    state.budget().metrics.drained(began.elapsed());
+    state.budget().metrics.drain.record(began.elapsed());
     let open = state.records();
     let returned = Returned {
         queue: task.queue,

@@ -29,7 +29,7 @@ use crate::exec::context::WorkerContext;
 use crate::exec::replay::replay_or_settle;
 use crate::fault::Fault;
 use crate::log::PartitionQueue;
-use crate::metrics::{Roll, nanos};
+use crate::metrics::nanos;
 use crate::offsets::SharedOffsets;
 use crate::record::TopicPartition;
 
@@ -60,7 +60,6 @@ struct Rounds {
     /// When the worker was made: the zero of the round clock.
     zero: Instant,
     last: Instant,
-    roll: Roll,
 }
 
 impl Worker {
@@ -76,7 +75,10 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (heartbeat, alive) = (shared.heartbeat(&name), shared.metrics.client().thread());
+        let (heartbeat, alive) = (
+            shared.heartbeat(&name),
+            shared.metrics.client().start_thread(),
+        );
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
@@ -88,11 +90,11 @@ impl Worker {
                 match catch_unwind(AssertUnwindSafe(body)) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        alive.failed();
+                        alive.mark_failed();
                         shared.fail(error);
                     }
                     Err(_) => {
-                        alive.failed();
+                        alive.mark_failed();
                         shared.fail(StreamsError::Thread(format!("{name} panicked")));
                     }
                 }
@@ -135,7 +137,6 @@ impl Worker {
             rounds: Rounds {
                 zero: now,
                 last: now,
-                roll: Roll::new(now),
             },
         }
     }
@@ -162,8 +163,7 @@ impl Worker {
                 return Err(error);
             }
             let round = self.poll_round((self.clock)(), began)?;
-            let metrics = &self.context.metrics;
-            metrics.polled(began.elapsed(), round.records() as u64);
+            self.context.metrics.add_poll();
             if round.is_full() {
                 loop {
                     match commands.try_recv() {
@@ -192,9 +192,6 @@ impl Worker {
     /// Begins a round: the time since the last one is accounted for.
     fn tick(&mut self) -> Instant {
         let (now, rounds) = (Instant::now(), &mut self.rounds);
-        for _ in 0..rounds.roll.due(now) {
-            self.context.metrics.roll();
-        }
         let since = nanos(now.saturating_duration_since(rounds.last));
         rounds.last = now;
         for task in &self.tasks {
@@ -222,7 +219,7 @@ impl Worker {
                 let mut tasks = self.tasks.iter();
                 if let Some(index) = tasks.position(|t| *t.queue.partition() == partition) {
                     let task = self.tasks.swap_remove(index);
-                    self.context.metrics.task_closed();
+                    self.context.metrics.add_task_closed();
                     self.given_up.insert(partition, Rc::clone(&task.state));
                     let bounds = Rc::clone(&self.context.bounds);
                     let given_up = give_up(task, bounds, revocation, done);
@@ -248,7 +245,7 @@ impl Worker {
                 return;
             }
         }
-        self.context.metrics.task_created();
+        self.context.metrics.add_task_created();
         self.tasks.push(Task::new(source, queue, state));
     }
 
@@ -321,7 +318,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.state.close();
-            self.context.metrics.task_closed();
+            self.context.metrics.add_task_closed();
         }
         // Of some, what gives them up may not have begun.
         let given_up = self.given_up.values();

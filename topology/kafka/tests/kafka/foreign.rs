@@ -15,7 +15,7 @@ fn metadata_of_another_client_is_read_as_text_on_a_mock() {
 }
 
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn metadata_of_another_client_is_read_as_text() {
     on_broker(metadata_is_read_as_text);
 }

@@ -10,7 +10,7 @@ use topology_kafka::{Assignor, GroupProtocol};
 use crate::harness::{be_static_member, on_broker_by_each_protocol, on_mock};
 
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn only_moved_partitions_change_owner_with_their_commit() {
     on_broker_by_each_protocol(|subject, protocol| {
         subject.create(4);
@@ -55,7 +55,7 @@ fn only_moved_partitions_change_owner_with_their_commit() {
 }
 
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn the_next_owner_reads_on_from_the_committed_offset() {
     on_broker_by_each_protocol(|subject, _| {
         subject.create(1);
@@ -73,7 +73,7 @@ fn the_next_owner_reads_on_from_the_committed_offset() {
 }
 
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn a_closing_static_member_revokes_each_partition_once() {
     on_broker_by_each_protocol(|subject, _| {
         be_static_member(subject, "stays", false);
@@ -91,7 +91,7 @@ fn a_closing_static_member_revokes_each_partition_once() {
 
 /// The classic protocol keeps the newer, KIP-848 the older.
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn one_of_two_members_with_the_same_id_is_fenced() {
     on_broker_by_each_protocol(|subject, protocol| {
         be_static_member(subject, "id", true);

@@ -3,6 +3,7 @@
 //! `KAFKA_BOOTSTRAP=… cargo test -p topology-kafka -- --include-ignored`, as `scripts/test` does.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "a test fails by panicking, also in what tests share"
 )]
 

@@ -19,14 +19,14 @@ fn a_cooperative_member_takes_no_kept_partition_on_a_mock() {
 }
 
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn a_cooperative_member_takes_no_kept_partition() {
     on_broker(|subject| a_member_joins_and_leaves(subject, COOPERATIVE));
 }
 
 /// The mock cluster does not know KIP-848.
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn a_kip_848_member_takes_no_kept_partition() {
     on_broker(|subject| a_member_joins_and_leaves(subject, GroupProtocol::Consumer));
 }
@@ -37,7 +37,7 @@ fn an_eager_member_loses_nothing_on_a_mock() {
 }
 
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn an_eager_member_loses_nothing() {
     on_broker(|subject| a_member_joins_and_leaves(subject, EAGER));
 }

@@ -10,7 +10,7 @@ use topology_conformance::{committable, eventually, values};
 use crate::harness::{delete_before, on_broker, on_mock};
 
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn a_topic_that_would_lose_records_is_refused_with_a_remedy() {
     on_broker(|subject| {
         let lenient = TopicSpec {
@@ -101,7 +101,7 @@ fn a_record_of_a_too_large_batch_is_sent_alone_first() {
 }
 
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn records_deleted_unread_are_counted_once() {
     on_broker(|subject| {
         subject.create(2);
@@ -130,7 +130,7 @@ fn records_deleted_unread_are_counted_once() {
 }
 
 #[test]
-#[ignore = "needs a Kafka broker"]
+#[ignore = "needs KAFKA_BOOTSTRAP: run scripts/test"]
 fn records_deleted_ahead_of_the_reader_are_counted() {
     const RECORDS: usize = 60;
     /// More than the client reads ahead of a partition.

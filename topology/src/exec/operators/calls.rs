@@ -178,7 +178,7 @@ where
         if how == Begin::Here
             && let Some(permit) = bound.try_acquire()
         {
-            self.node.credit_wait.record(0);
+            self.node.permit_wait.record(Duration::ZERO);
             let call = Box::pin(Rc::clone(self).run(value, part, None));
             return begin(Some(permit), call);
         }
@@ -203,7 +203,7 @@ where
         let began = Instant::now();
         if let Some(since) = since {
             let waited = began.saturating_duration_since(since);
-            self.node.credit_wait.took(waited);
+            self.node.permit_wait.record(waited);
         }
         let call = (self.call)(value);
         let ended = match self.options.timeout {
@@ -212,7 +212,7 @@ where
                 .await
                 .map_err(|elapsed| format!("took longer than {limit:?}: {elapsed}")),
         };
-        self.node.calls.took(began.elapsed());
+        self.node.calls.record(began.elapsed());
         ended
     }
 
