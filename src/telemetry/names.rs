@@ -8,7 +8,7 @@ mod tests;
 
 #[cfg(test)]
 pub(crate) use engine::level_attributes;
-pub use engine::{EngineInstrument, engine_instruments};
+pub use engine::{EngineInstrument, Reading, engine_instruments};
 
 /// The version of the semantic conventions that the names follow.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
@@ -197,8 +197,9 @@ pub const LATENCY_BUCKETS: [f64; 18] = [
 ];
 
 /// All attributes of metrics, spans and the resource.
-pub const ATTRIBUTES: [&str; 29] = [
+pub const ATTRIBUTES: [&str; 30] = [
     attribute::ATTEMPT_KIND,
+    attribute::BUCKET_BOUND,
     attribute::CACHE_NAME,
     attribute::CACHE_RESULT,
     attribute::DESTINATION,
@@ -232,6 +233,9 @@ pub const ATTRIBUTES: [&str; 29] = [
 pub mod attribute {
     /// `first` or `retry`.
     pub const ATTEMPT_KIND: &str = "webhook.attempt.kind";
+    /// The longest time, in seconds, that a bucket counts. The name is Prometheus', so that
+    /// `histogram_quantile` works.
+    pub const BUCKET_BOUND: &str = "le";
     /// `subscription` (lookups by id) or `tenant` (all subscriptions of a tenant).
     pub const CACHE_NAME: &str = "webhook.cache.name";
     /// `hit`, `negative`, `miss`, `stale` or `error`.

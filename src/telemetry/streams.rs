@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, AsyncInstrumentBuilder, Meter};
-use topology::{MetricDescription, MetricSubject, StreamsMetrics};
+use topology::{
+    HistogramSnapshot, MetricDescription, MetricSubject, MetricsReporter, StreamsMetrics,
+};
 
-use super::names::{EngineInstrument, InstrumentKind, attribute, engine_instruments};
+use super::names::{EngineInstrument, InstrumentKind, Reading, attribute, engine_instruments};
 
 /// Reads the engine's metrics and adds the attributes that the engine does not know.
 struct EngineObserver {
@@ -55,9 +57,17 @@ fn with_callback<I>(
     observer: Arc<EngineObserver>,
 ) -> AsyncInstrumentBuilder<'_, I, f64> {
     let metrics = instrument.metrics;
+    let reading = instrument.reading;
     let callback = move |output: &dyn AsyncInstrument<f64>| {
         for (metric, error) in &metrics {
-            observer.observe(metric, *error, output);
+            let mut values = Observed {
+                observer: &observer,
+                metric,
+                error: *error,
+                reading,
+                output,
+            };
+            observer.streams.report_level(metric.level, &mut values);
         }
     };
     builder
@@ -66,22 +76,69 @@ fn with_callback<I>(
         .with_callback(callback)
 }
 
-impl EngineObserver {
-    fn observe(
-        &self,
-        metric: &MetricDescription,
-        error: Option<&'static str>,
-        output: &dyn AsyncInstrument<f64>,
+/// Observes the values of one metric of the engine.
+struct Observed<'a> {
+    observer: &'a EngineObserver,
+    metric: &'static MetricDescription,
+    error: Option<&'static str>,
+    reading: Reading,
+    output: &'a dyn AsyncInstrument<f64>,
+}
+
+impl MetricsReporter for Observed<'_> {
+    fn report(
+        &mut self,
+        metric: &'static MetricDescription,
+        subject: MetricSubject<'_>,
+        value: f64,
     ) {
-        let mut report = |reported: &MetricDescription, subject: MetricSubject<'_>, value: f64| {
-            // A series for an error appears only after the first error.
-            if reported.name == metric.name && (error.is_none() || value > 0.0) {
-                output.observe(value, &self.attributes(subject, error));
-            }
-        };
-        self.streams.report_level(metric.level, &mut report);
+        // A series for an error appears only after the first error.
+        if metric.name == self.metric.name && (self.error.is_none() || value > 0.0) {
+            let attributes = self.observer.attributes(subject, self.error);
+            self.output.observe(value, &attributes);
+        }
     }
 
+    fn report_histogram(
+        &mut self,
+        metric: &'static MetricDescription,
+        subject: MetricSubject<'_>,
+        histogram: &HistogramSnapshot,
+    ) {
+        if metric.name != self.metric.name {
+            return;
+        }
+        let attributes = self.observer.attributes(subject, self.error);
+        match self.reading {
+            Reading::Value => {}
+            Reading::Sum => self.output.observe(histogram.sum_seconds(), &attributes),
+            Reading::Count => self.output.observe(as_f64(histogram.count()), &attributes),
+            Reading::Buckets => self.observe_buckets(histogram, attributes),
+        }
+    }
+}
+
+impl Observed<'_> {
+    /// Observes cumulative buckets, as Prometheus has them.
+    fn observe_buckets(&self, histogram: &HistogramSnapshot, attributes: Vec<KeyValue>) {
+        let bounds = histogram.bounds().iter().map(f64::to_string);
+        let bounds = bounds.chain(["+Inf".to_owned()]);
+        let mut below = 0;
+        for (bound, count) in bounds.zip(histogram.counts()) {
+            below += count;
+            let mut attributes = attributes.clone();
+            attributes.push(KeyValue::new(attribute::BUCKET_BOUND, bound));
+            self.output.observe(as_f64(below), &attributes);
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+impl EngineObserver {
     fn attributes(&self, subject: MetricSubject<'_>, error: Option<&'static str>) -> Vec<KeyValue> {
         let group_of = |topic: &str| (self.group_of)(topic);
         attributes(subject, error, self.messaging_system, group_of)

@@ -18,12 +18,28 @@ pub struct EngineInstrument {
     pub description: &'static str,
     /// The engine's metrics that make up this one, each with its `error.type` if it counts errors.
     pub metrics: Vec<(&'static MetricDescription, Option<&'static str>)>,
+    pub reading: Reading,
+}
+
+/// The number that an instrument reads from a metric. OpenTelemetry has no histogram that is filled by
+/// reading, so each histogram of the engine is exported as three counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Value,
+    /// How many times are not longer than `le`, for each `le`.
+    Buckets,
+    Sum,
+    Count,
 }
 
 /// Returns all exported metrics of the engine, in the order of the engine's table.
 pub fn engine_instruments() -> Vec<EngineInstrument> {
     let mut instruments: Vec<EngineInstrument> = Vec::new();
     for metric in METRICS {
+        if metric.kind == MetricKind::Histogram {
+            instruments.extend(histogram(metric));
+            continue;
+        }
         let (instrument, error) = export(metric);
         match instruments.iter_mut().find(|i| i.name == instrument.name) {
             Some(other) => other.metrics.push((metric, error)),
@@ -60,6 +76,7 @@ fn export(metric: &MetricDescription) -> (EngineInstrument, Option<&'static str>
         unit: instrument.unit,
         description: instrument.description,
         metrics: Vec::new(),
+        reading: Reading::Value,
     };
     (instrument, error)
 }
@@ -91,9 +108,28 @@ fn name_by_rule(metric: &MetricDescription) -> EngineInstrument {
             MetricKind::Counter => InstrumentKind::Counter,
             MetricKind::UpDownCounter => InstrumentKind::UpDownCounter,
             MetricKind::Gauge => InstrumentKind::Gauge,
+            MetricKind::Histogram => InstrumentKind::Histogram,
         },
         unit: metric.unit,
         description: metric.description,
         metrics: Vec::new(),
+        reading: Reading::Value,
     }
+}
+
+fn histogram(metric: &'static MetricDescription) -> [EngineInstrument; 3] {
+    let all = name_by_rule(metric);
+    let part = |suffix, unit, reading| EngineInstrument {
+        name: format!("{}.{suffix}", all.name).into(),
+        kind: InstrumentKind::Counter,
+        unit,
+        metrics: vec![(metric, None)],
+        reading,
+        ..all.clone()
+    };
+    [
+        part("bucket", "{value}", Reading::Buckets),
+        part("sum", all.unit, Reading::Sum),
+        part("count", "{value}", Reading::Count),
+    ]
 }

@@ -141,7 +141,7 @@ fn exported_names_do_not_change() {
     );
     assert_eq!(
         ATTRIBUTES.join(" "),
-        "webhook.attempt.kind webhook.cache.name webhook.cache.result \
+        "webhook.attempt.kind le webhook.cache.name webhook.cache.result \
          messaging.destination.name error.type webhook.event.id \
          messaging.consumer.group.name http.request.method messaging.message.id \
          messaging.kafka.offset messaging.operation.name \
