@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::completion::ChildId;
-use crate::exec::context::{Shared, WorkerContext};
+use crate::exec::context::{SharedKey, WorkerContext};
 use crate::exec::node::{Node, SourceNode};
 use crate::exec::operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
 use crate::graph::{Graph, GraphNode, NodeKind, TopologyDescription, TopologyError};
@@ -23,7 +23,7 @@ pub use table::{GlobalTable, Lookup};
 
 type MakeSource = Box<dyn Fn(&WorkerContext) -> Rc<dyn SourceNode> + Send + Sync>;
 type Make<V> = Box<dyn Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync>;
-type SharedMake<V> = Arc<Mutex<Option<Make<V>>>>;
+type MakeNext<V> = Arc<Mutex<Option<Make<V>>>>;
 
 pub(crate) struct SourceEntry {
     pub(crate) topic: Arc<str>,
@@ -63,8 +63,10 @@ impl StreamsBuilder {
         };
         let mut declared = self.lock();
         let node = declared.graph.add(consumed.name, kind, &[]);
-        let next: SharedMake<V> = SharedMake::default();
-        let (decode, after, number) = (consumed.decode, Arc::clone(&next), node.id);
+        let next: MakeNext<V> = MakeNext::default();
+        let decode = consumed.decode;
+        let after = Arc::clone(&next);
+        let number = node.id;
         let make = Box::new(move |context: &WorkerContext| {
             Rc::new(DecodeNode {
                 node: context.metrics.node(number),
@@ -108,7 +110,7 @@ impl std::fmt::Debug for StreamsBuilder {
     }
 }
 
-fn instantiate<V: 'static>(make: &SharedMake<V>, context: &WorkerContext) -> Rc<dyn Node<V>> {
+fn instantiate<V: 'static>(make: &MakeNext<V>, context: &WorkerContext) -> Rc<dyn Node<V>> {
     match &*make.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(make) => make(context),
         None => unreachable!("`build` refuses a stream without a consumer"),
@@ -122,7 +124,7 @@ fn instantiate<V: 'static>(make: &SharedMake<V>, context: &WorkerContext) -> Rc<
 pub struct KStream<V> {
     builder: StreamsBuilder,
     node: GraphNode,
-    next: SharedMake<V>,
+    next: MakeNext<V>,
 }
 
 impl<V: 'static> KStream<V> {
@@ -208,12 +210,14 @@ impl<V: 'static> KStream<V> {
     /// each worker, not once for each stream.
     #[must_use]
     pub fn merge(self, other: Self, name: Named) -> Self {
-        let (node, builder) = (self.declare_merge(&other, name), self.builder.clone());
-        let (id, next) = (node.id, SharedMake::default());
+        let node = self.declare_merge(&other, name);
+        let builder = self.builder.clone();
+        let id = node.id;
+        let next = MakeNext::default();
         for stream in [self, other] {
             let after = Arc::clone(&next);
-            stream.lead_to(move |context| {
-                context.shared(Shared::AfterMerge(id), || instantiate(&after, context))
+            stream.connect(move |context| {
+                context.shared(SharedKey::AfterMerge(id), || instantiate(&after, context))
             });
         }
         Self {
@@ -236,7 +240,8 @@ impl<V: 'static> KStream<V> {
     /// written. What the log does not take goes to the
     /// [production handler](ExceptionHandlers::production).
     pub fn to(self, topic: &str, produced: Produced<V>) {
-        let (encode, name) = (produced.encode, Arc::<str>::from(topic));
+        let encode = produced.encode;
+        let name = Arc::<str>::from(topic);
         let kind = NodeKind::Sink {
             topic: topic.to_owned(),
         };
@@ -259,7 +264,8 @@ impl<V: 'static> KStream<V> {
         + Sync
         + 'static,
     ) -> KStream<W> {
-        let (builder, next) = (self.builder.clone(), SharedMake::default());
+        let builder = self.builder.clone();
+        let next = MakeNext::default();
         let after = Arc::clone(&next);
         let node = self.end(name, kind, move |context, node| {
             make(context, node, instantiate(&after, context))
@@ -279,7 +285,7 @@ impl<V: 'static> KStream<V> {
     ) -> GraphNode {
         let node = self.declare(name, kind);
         let number = node.id;
-        self.lead_to(move |context| make(context, context.metrics.node(number)));
+        self.connect(move |context| make(context, context.metrics.node(number)));
         node
     }
 
@@ -298,7 +304,7 @@ impl<V: 'static> KStream<V> {
         node
     }
 
-    fn lead_to(self, make: impl Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync + 'static) {
+    fn connect(self, make: impl Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync + 'static) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(make));
     }
 }

@@ -110,7 +110,8 @@ impl Graph {
         let number = self.numbers + 2;
         self.numbers += 3;
         let generated = || format!("KTABLE-SOURCE-{number:010}");
-        let (id, name) = (self.tables.len(), name.0.unwrap_or_else(generated).into());
+        let id = self.tables.len();
+        let name = name.0.unwrap_or_else(generated).into();
         self.tables.push(TableEntry {
             name: Arc::clone(&name),
             is_joined: false,
@@ -192,7 +193,8 @@ impl Graph {
         if let Some(error) = &self.refused {
             return Err(error.clone());
         }
-        let (mut names, mut topics) = (BTreeSet::new(), BTreeSet::new());
+        let mut names = BTreeSet::new();
+        let mut topics = BTreeSet::new();
         for node in &self.nodes {
             check_name(&node.name, &mut names)?;
             if let NodeKind::Source { topic, .. } = &node.kind

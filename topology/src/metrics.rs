@@ -16,7 +16,7 @@ pub(crate) use counter::nanos;
 pub use description::{METRICS, MetricDescription, MetricKind, MetricLevel};
 pub(crate) use group::GroupMetrics;
 pub use histogram::HistogramSnapshot;
-pub(crate) use worker::{NodeMetrics, SourceMetrics, WaitsFor, WorkerMetrics};
+pub(crate) use worker::{NodeMetrics, SourceMetrics, WaitReason, WorkerMetrics};
 
 /// The thing that a value describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -180,7 +180,7 @@ impl OffsetTracker {
     }
 
     /// The log has taken a commit.
-    pub(crate) fn was_committed(&mut self, offset: i64) {
+    pub(crate) fn set_committed(&mut self, offset: i64) {
         self.committed = Some(offset);
     }
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::dsl::Topology;
 use crate::error::{Abandoned, CloseError, StartError, StreamsError};
 use crate::exec::context::WorkerContext;
-use crate::exec::permits::InstanceBounds;
+use crate::exec::permits::InstancePermits;
 use crate::log::Log;
 use crate::metrics::StreamsMetrics;
 use control::{Control, Listener};
@@ -32,7 +32,7 @@ use shared::Shared;
 use worker::WorkerHandle;
 
 #[cfg(feature = "testing")]
-pub(crate) use command::{COMMANDS, Command, Returned};
+pub(crate) use command::{COMMANDS, Command, ReturnedPartition};
 #[cfg(feature = "testing")]
 pub(crate) use committer::Committer;
 pub use config::{InvalidOffsetMetadata, StreamsConfig};
@@ -97,18 +97,21 @@ impl Streams {
         running: &Sender<Infallible>,
     ) -> Result<(), StartError> {
         self.shared.states.become_state(State::Rebalancing);
-        let bounds = InstanceBounds::of(config.workers);
-        for number in 0..bounds.workers() {
-            let (topology, sink) = (Arc::clone(topology), log.sink());
-            let bounds = Arc::clone(&bounds);
-            let (metrics, config) = (self.shared.metrics.worker(number), config.clone());
+        let permits = InstancePermits::new(config.workers);
+        for number in 0..permits.workers() {
+            let topology = Arc::clone(topology);
+            let sink = log.sink();
+            let permits = Arc::clone(&permits);
+            let metrics = self.shared.metrics.worker(number);
+            let config = config.clone();
             let make = move |wake| {
                 let handlers = config.exception_handlers.clone();
-                let context = WorkerContext::new(number, bounds, sink, handlers, wake, metrics);
+                let context = WorkerContext::new(number, permits, sink, handlers, wake, metrics);
                 let how = (config.limits(), config.head_of_line.clone());
                 Worker::new(&topology, context, how, Worker::wall_clock())
             };
-            let (shared, name) = (Arc::clone(&self.shared), format!("streams-worker-{number}"));
+            let shared = Arc::clone(&self.shared);
+            let name = format!("streams-worker-{number}");
             self.workers
                 .push(Worker::spawn(make, name, shared, running.clone())?);
         }
@@ -119,11 +122,13 @@ impl Streams {
                 .groups
                 .get(&*source.topic)
                 .unwrap_or(&config.application_id);
-            let (shared, told) = (Arc::clone(&self.shared), Arc::clone(metrics));
+            let shared = Arc::clone(&self.shared);
+            let told = Arc::clone(metrics);
             let listener = Listener::new(index, &self.workers, config, shared, told);
             let committer = listener.committer();
             let source = log.subscribe(group, &source.topic, Box::new(listener))?;
-            let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(metrics));
+            let shared = Arc::clone(&self.shared);
+            let metrics = Arc::clone(metrics);
             let control = Control::new(source, committer, config, shared, metrics);
             let thread = control.spawn(group, running.clone())?;
             self.threads.push((format!("streams-{group}"), thread));
@@ -138,7 +143,8 @@ impl Streams {
 
     /// Tells, whenever it is called, whether every source has seen an assignment.
     pub fn assignment(&self) -> impl Fn() -> bool + Send + Sync + use<> {
-        let (shared, sources) = (Arc::clone(&self.shared), self.sources);
+        let shared = Arc::clone(&self.shared);
+        let sources = self.sources;
         move || shared.assigned_once.load(Ordering::Acquire) >= sources
     }
 

@@ -39,7 +39,9 @@ fn orders() -> TopologyDescription {
     let bound = MaxInFlight::new(64);
     for (topic, prefix) in [("orders", ""), ("again", "again-")] {
         let named = |name: &str| Named::new(format!("{prefix}{name}"));
-        let (again, count, total) = (format!("{prefix}to-again"), named("count"), named("total"));
+        let again = format!("{prefix}to-again");
+        let count = named("count");
+        let total = named("total");
         let consumed = Consumed::with(|_| (), named("read"));
         let (consumed, calls) = match prefix {
             "" => (consumed, Async::named(named("pay")).max_in_flight(bound)),
@@ -198,7 +200,8 @@ fn two_splits_in_a_row_are_two_diamonds() {
 #[test]
 fn a_branch_may_lead_to_a_merge_at_once() {
     let builder = StreamsBuilder::new();
-    let (mut a, mut b) = (None, None);
+    let mut a = None;
+    let mut b = None;
     read(&builder, "in", "read")
         .split(Named::new("kind"))
         .branch("-a", Ok::<(), ()>, |stream| a = Some(stream))
@@ -240,11 +243,9 @@ fn inserting_an_operator_renumbers_generated_names_only() {
             .flat_map(|sub| sub.nodes);
         nodes.map(|node| node.name).collect::<Vec<_>>()
     };
-    let (source, flat_map, for_each) = (
-        "KSTREAM-SOURCE-0000000000",
-        "KSTREAM-FLATMAPVALUES-000000000",
-        "KSTREAM-FOREACH-000000000",
-    );
+    let source = "KSTREAM-SOURCE-0000000000";
+    let flat_map = "KSTREAM-FLATMAPVALUES-000000000";
+    let for_each = "KSTREAM-FOREACH-000000000";
     let numbered = |prefix: &str, number: usize| format!("{prefix}{number}");
     assert_eq!(
         names(false),

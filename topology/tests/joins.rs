@@ -61,7 +61,8 @@ fn show((value, found): Joined) -> String {
 }
 
 fn driver(look_ups: &LookUps, how: Async<String, Joined>) -> TopologyTestDriver {
-    let (builder, look_ups) = (StreamsBuilder::new(), look_ups.clone());
+    let builder = StreamsBuilder::new();
+    let look_ups = look_ups.clone();
     let table = builder.global_table(Named::new("table"), move |_| Table(look_ups.clone()));
     let stream = builder.stream("in", Consumed::with(text, Named::new("in")));
     join(stream, &table, how)
@@ -198,8 +199,10 @@ fn values_of_one_key_are_joined_in_their_order() {
 
 #[test]
 fn a_table_is_made_once_for_each_worker_however_many_streams_it_is_joined_with() {
-    let (builder, made) = (StreamsBuilder::new(), Arc::new(AtomicUsize::new(0)));
-    let (look_ups, count) = (LookUps::seeded(0), Arc::clone(&made));
+    let builder = StreamsBuilder::new();
+    let made = Arc::new(AtomicUsize::new(0));
+    let look_ups = LookUps::seeded(0);
+    let count = Arc::clone(&made);
     let supplier = look_ups.clone();
     let table = builder.global_table(Named::generated(), move |_| {
         count.fetch_add(1, Ordering::Relaxed);

@@ -51,8 +51,10 @@ fn values_of_both_streams_pass_and_complete() {
 
 #[test]
 fn what_follows_a_merge_is_made_once_for_each_worker() {
-    let (builder, made) = (StreamsBuilder::new(), Arc::new(AtomicUsize::new(0)));
-    let (mut left, mut right) = (None, None);
+    let builder = StreamsBuilder::new();
+    let made = Arc::new(AtomicUsize::new(0));
+    let mut left = None;
+    let mut right = None;
     read(&builder, "first")
         .split(Named::new("kind"))
         .branch("-left", Ok::<_, &str>, |stream| left = Some(stream))

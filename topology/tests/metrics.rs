@@ -90,7 +90,8 @@ fn check_times(
     expected: (u64, f64),
 ) {
     let times = driver.metrics().histogram(name, of).unwrap_or_default();
-    let (count, sum) = (times.count(), times.sum_seconds());
+    let count = times.count();
+    let sum = times.sum_seconds();
     let is_equal = count == expected.0 && (sum - expected.1).abs() < 1e-9;
     assert!(
         is_equal,
@@ -289,7 +290,8 @@ fn a_partition_waits_for_records_or_for_room() {
     let driver = with(&calls, config);
     let waits = |driver: &TopologyTestDriver| {
         let value = |name| driver.metrics().value(name, SOURCE).unwrap();
-        let (unpolled, starved) = ("partition-unpolled-time-total", "queue-starved-time-total");
+        let unpolled = "partition-unpolled-time-total";
+        let starved = "queue-starved-time-total";
         (value(unpolled), value(starved))
     };
     driver.settle();

@@ -91,10 +91,8 @@ fn what_the_group_set_back_while_the_partition_was_away_is_read_again() {
     }
     driver.advance_wall_clock_time(Duration::from_millis(200));
     assert_eq!(driver.committed("in", 0), Some(3));
-    let (partitions, drain) = (
-        driver.partitions(),
-        Revocation::Graceful(Duration::from_secs(1)),
-    );
+    let partitions = driver.partitions();
+    let drain = Revocation::Graceful(Duration::from_secs(1));
     assert!(driver.revoke(0, &partitions, drain));
     let set_back = |partition: &TopicPartition| Committable {
         partition: partition.clone(),
@@ -186,10 +184,8 @@ fn what_was_read_and_what_is_open_is_counted() {
 
 #[test]
 fn a_partition_reads_its_share_however_wide_the_calls_of_another_fan_out() {
-    let (found, made) = (
-        PendingCalls::seeded(0),
-        PendingCalls::<String, ()>::seeded(0),
-    );
+    let found = PendingCalls::seeded(0);
+    let made = PendingCalls::<String, ()>::seeded(0);
     let builder = StreamsBuilder::new();
     builder
         .stream("in", Consumed::with(text, Named::new("in")))

@@ -136,7 +136,8 @@ fn a_table_has_a_legal_name_that_nothing_else_has() {
         ("a b", TopologyError::IllegalName("a b".into())),
     ] {
         check(error, |builder| {
-            let (other, table) = (table(builder, "other"), table(builder, name));
+            let other = table(builder, "other");
+            let table = table(builder, name);
             join(read(builder, "in", "in"), &table, "join");
             join(read(builder, "more", "more"), &other, "join-other");
         });

@@ -39,7 +39,9 @@ pub(crate) fn load() -> String {
 pub(crate) fn spread(mut rounds: Vec<f64>, digits: usize) -> String {
     rounds.sort_by(f64::total_cmp);
     let at = |index: usize| format!("{:.digits$}", rounds[index]);
-    let (median, low, high) = (at(rounds.len() / 2), at(0), at(rounds.len() - 1));
+    let median = at(rounds.len() / 2);
+    let low = at(0);
+    let high = at(rounds.len() - 1);
     if low == high {
         return median;
     }

@@ -73,7 +73,8 @@ fn append(runtime: &Runtime, log: &EmbeddedLog, (topic, in_flight): (&str, usize
     let rate = per_second(count, started);
     waits.sort();
     let at = |share: usize| waits.get(waits.len() * share / 1_000).copied();
-    let (p50, p99) = (at(500).unwrap_or_default(), at(990).unwrap_or_default());
+    let p50 = at(500).unwrap_or_default();
+    let p99 = at(990).unwrap_or_default();
     println!("append, {in_flight} in flight: {rate} acknowledged/s, p50 {p50:?}, p99 {p99:?}");
 }
 

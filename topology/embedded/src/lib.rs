@@ -92,7 +92,8 @@ impl EmbeddedLog {
         let (appends, appended) = mpsc::channel(sink::QUEUE_RECORDS);
         let (requests, requested) = mpsc::channel(REQUESTS);
         let (opened, ready) = sync_channel(1);
-        let (shared, stop) = (Arc::new(Shared::default()), CancellationToken::new());
+        let shared = Arc::new(Shared::default());
+        let stop = CancellationToken::new();
         let lock = open::lock(&config.path)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -109,7 +110,8 @@ impl EmbeddedLog {
         let thread = std::thread::Builder::new()
             .name("embedded-log".into())
             .spawn(move || {
-                let (_closes, _lock) = (closes, lock);
+                let _closes = closes;
+                let _lock = lock;
                 runtime.block_on(run);
             })
             .map_err(|error| OpenError::file(&config.path, error))?;

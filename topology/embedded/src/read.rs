@@ -87,7 +87,8 @@ impl EmbeddedReader {
             partition: from.partition,
         };
         let partition = partition.ok_or_else(|| missing(&at))?;
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        let mut records = Vec::new();
+        let mut bytes = 0;
         let mut rows = sqlx::query(row::SELECT)
             .bind(partition)
             .bind(from.offset)

@@ -52,7 +52,8 @@ impl ReadError {
 }
 
 pub(super) fn from_row(at: &TopicPartition, row: &SqliteRow) -> Result<ConsumedRecord, ReadError> {
-    let (id, offset) = (row.try_get("partition_id")?, row.try_get("offset")?);
+    let id = row.try_get("partition_id")?;
+    let offset = row.try_get("offset")?;
     decode(at, offset, row).map_err(|error| ReadError::Damaged {
         at: at.clone(),
         offset,

@@ -53,7 +53,8 @@ impl EmbeddedSink {
         let partition = topic.partition_for(record);
         let number = record.partition.unwrap_or_default();
         let partition = partition.ok_or_else(|| unknown(format!("partition {name}/{number}")))?;
-        let (bytes, limit) = (record.bytes(), topic.record_bytes_max);
+        let bytes = record.bytes();
+        let limit = topic.record_bytes_max;
         if bytes > limit {
             let reason = format!("{bytes} bytes, where {} takes {limit}", record.topic);
             return Err(SinkError::TooLarge(reason));
@@ -68,7 +69,8 @@ impl RecordSink for EmbeddedSink {
             Ok(placed) => placed,
             Err(error) => return futures::future::ready(Err(error)).boxed(),
         };
-        let (appends, room) = (self.appends.clone(), Arc::clone(&self.room));
+        let appends = self.appends.clone();
+        let room = Arc::clone(&self.room);
         let mut sent = append(appends, room, partition, bytes, record).boxed();
         // The first poll puts the record into the queue if there is room: in the order of calls,
         // and whether or not the caller goes on polling.
@@ -91,7 +93,8 @@ async fn append(
     let units = u32::try_from(units).unwrap_or(u32::MAX);
     let room = room.acquire_many_owned(units).await;
     let (done, acknowledged) = oneshot::channel();
-    let (topic, number) = (Arc::clone(&record.topic), partition.at.partition);
+    let topic = Arc::clone(&record.topic);
+    let number = partition.at.partition;
     let append = Append {
         partition,
         record,

@@ -67,7 +67,8 @@ impl EmbeddedSource {
     }
 
     fn assign(&mut self) -> Result<(), SourceError> {
-        let (group, topic) = (Arc::clone(&self.group), Arc::clone(&self.topic));
+        let group = Arc::clone(&self.group);
+        let topic = Arc::clone(&self.topic);
         let joined = self.ask(|done| Request::Join { group, topic, done })?;
         let numbers = self.topic.partitions.iter().map(|p| p.at.partition);
         let nexts = joined.iter().map(|joined| joined.next);
@@ -75,7 +76,8 @@ impl EmbeddedSource {
         let partitions = self.topic.partitions.iter().zip(joined);
         let queues: Vec<Assigned> = partitions
             .map(|(partition, Joined { next, committed })| {
-                let (partition, shared) = (Arc::clone(partition), Arc::clone(&self.shared));
+                let partition = Arc::clone(partition);
+                let shared = Arc::clone(&self.shared);
                 let queue = EmbeddedQueue(Buffer::new(partition, shared, next));
                 Assigned {
                     queue: Box::new(queue),

@@ -79,7 +79,8 @@ async fn count(log: &KafkaLog, topic: &str) -> Result<i32, SourceError> {
 }
 
 fn check_partitions(spec: &TopicSpec, count: i32) -> Result<(), TopicError> {
-    let (name, multiple) = (&spec.name, spec.partitions_multiple_of.max(1));
+    let name = &spec.name;
+    let multiple = spec.partitions_multiple_of.max(1);
     if count % multiple == 0 {
         return Ok(());
     }
@@ -152,7 +153,8 @@ async fn check_settings(
 }
 
 fn check_topic(spec: &TopicSpec, resource: &ConfigResource) -> Result<(), TopicError> {
-    let (mut found, mut asked) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
+    let mut asked = Vec::new();
     for Setting { key, value, is_met } in settings_of(spec) {
         let entry = resource.get(key).and_then(|entry| entry.value.as_deref());
         if let Some(has) = entry.filter(|has| !is_met(has, &value)) {

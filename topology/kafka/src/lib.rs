@@ -156,10 +156,8 @@ impl Log for KafkaLog {
         topic: &str,
         listener: Box<dyn RebalanceListener>,
     ) -> Result<Box<dyn RecordSource>, SourceError> {
-        let (member, fetch) = (
-            member_config(&self.config, group),
-            consumer_config(&self.config, group),
-        );
+        let member = member_config(&self.config, group);
+        let fetch = consumer_config(&self.config, group);
         let source = KafkaSource::subscribe((&member, &fetch), topic, listener, &self.config)?;
         Ok(Box::new(source))
     }

@@ -18,7 +18,8 @@ use topology::{ConsumedRecord, Position, TopicPartition};
 
 impl LogReader for KafkaLog {
     fn partitions<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<i32, SourceError>> {
-        let (producer, topic) = (self.sink.producer(), topic.to_owned());
+        let producer = self.sink.producer();
+        let topic = topic.to_owned();
         blocking(move || partitions(&producer, &topic).map_err(|error| transient(&error))).boxed()
     }
 
@@ -26,7 +27,8 @@ impl LogReader for KafkaLog {
         &'a self,
         partition: &'a TopicPartition,
     ) -> BoxFuture<'a, Result<Range<i64>, SourceError>> {
-        let (producer, partition) = (self.sink.producer(), partition.clone());
+        let producer = self.sink.producer();
+        let partition = partition.clone();
         blocking(move || {
             let client = producer.client();
             let found = client.fetch_watermarks(&partition.topic, partition.partition, LIMIT);
@@ -77,7 +79,9 @@ fn read(
         partition: from.partition,
     };
     let deadline = Instant::now() + WHOLE;
-    let (mut records, mut bytes, mut last) = (Vec::new(), 0, None);
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    let mut last = None;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
         if records.len() >= limit || bytes > READ_BYTES_MAX {
             return Ok(records);

@@ -119,7 +119,8 @@ impl RecordSink for KafkaSink {
             Ok(delivery) => delivery,
             Err(error) => return futures::future::ready(Err(error)).boxed(),
         };
-        let (topic, sinks) = (record.topic, Arc::downgrade(&self.0));
+        let topic = record.topic;
+        let sinks = Arc::downgrade(&self.0);
         async move {
             let refused = match acknowledged(delivery.await, &topic) {
                 Ok(position) => return Ok(position),

@@ -146,7 +146,8 @@ impl RecordSource for KafkaSource {
         /// fetchers have stopped. A static member that is closed before that stays in the group
         /// until its session ends, and its partitions are nobody's for so long.
         const LEAVING: Duration = Duration::from_millis(300);
-        let (consumer, member) = (self.consumer(), self.consumer().context());
+        let consumer = self.consumer();
+        let member = self.consumer().context();
         member.drain_for(drain);
         if self.leaves {
             consumer.unsubscribe();
@@ -179,7 +180,8 @@ impl Drop for KafkaSource {
         let Some(consumer) = self.consumer.take() else {
             return;
         };
-        let (topic, limit) = (&self.topic, consumer.context().drain() + CLOSE);
+        let topic = &self.topic;
+        let limit = consumer.context().drain() + CLOSE;
         if Arc::strong_count(&consumer) > 1 || consumer.context().fetcher().is_held() {
             tracing::warn!(
                 topic,

@@ -193,7 +193,8 @@ impl PartitionState {
         if Fault::LateResultsDropped.is_active() {
             return;
         }
-        let (mut tracker, before_tracker) = (lock(&self.progress), lock(&before.progress));
+        let mut tracker = lock(&self.progress);
+        let before_tracker = lock(&before.progress);
         let Some((at, last)) = tracker.committable().zip(before.given_up_at.get()) else {
             return;
         };
@@ -297,7 +298,8 @@ impl PartitionState {
 
     /// Ends a record whose last completion has ended.
     pub(super) fn end_record(&self, record: &InFlight) {
-        let (offset, bytes) = (record.record.position.offset, record.bytes);
+        let offset = record.record.position.offset;
+        let bytes = record.bytes;
         take(&self.records, 1);
         if self.should_release_budget() {
             take(&self.budget.records, 1);

@@ -48,10 +48,8 @@ impl Partition {
 fn a_record_is_complete_only_with_its_last_child() {
     let partition = Partition::new();
     let completion = partition.start(5);
-    let (first, second) = (
-        completion.child(ChildId::new(0)).unwrap(),
-        completion.child(ChildId::new(1)).unwrap(),
-    );
+    let first = completion.child(ChildId::new(0)).unwrap();
+    let second = completion.child(ChildId::new(1)).unwrap();
     completion.complete();
     second.complete();
     assert_eq!(partition.committable(), Some(5));
@@ -90,10 +88,8 @@ fn a_dropped_completion_fails_and_holds_the_commit_back() {
 fn what_failed_is_run_again_alone() {
     let partition = Partition::new();
     let completion = partition.start(5);
-    let (first, second) = (
-        completion.child(ChildId::new(7)).unwrap(),
-        completion.child(ChildId::new(8)).unwrap(),
-    );
+    let first = completion.child(ChildId::new(7)).unwrap();
+    let second = completion.child(ChildId::new(8)).unwrap();
     completion.complete();
     first.complete();
     second.fail("node", "error".to_owned(), None);

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::exec::call_options::{Again, CallOptions, KeyOf, RetryWhile};
+use crate::exec::call_options::{CallOptions, KeyOf, Retry, RetryWhile};
 use crate::exec::permits::MaxInFlight;
 use crate::graph::{CallsDescription, OrderDescription};
 use crate::named::Named;
@@ -96,7 +96,7 @@ impl<V, W> Async<V, W> {
                 bound: None,
                 key_of: None,
                 timeout: None,
-                again: None,
+                retry: None,
             },
             limit: None,
             order: OrderDescription::Unordered,
@@ -160,7 +160,7 @@ impl<V, W> Async<V, W> {
         value: impl Fn(&W) -> Option<V> + Send + Sync + 'static,
     ) -> Self {
         let value = Arc::new(value);
-        self.options.again = Some(Again { wait, value });
+        self.options.retry = Some(Retry { wait, value });
         self
     }
 
@@ -179,7 +179,7 @@ impl<V, W> std::fmt::Debug for Async<V, W> {
             .field("name", &self.name)
             .field("order", &self.order)
             .field("timeout", &self.options.timeout)
-            .field("retry_while", &self.options.again)
+            .field("retry_while", &self.options.retry)
             .finish_non_exhaustive()
     }
 }

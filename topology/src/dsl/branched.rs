@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{KStream, SharedMake, instantiate};
+use super::{KStream, MakeNext, instantiate};
 use crate::exec::context::WorkerContext;
 use crate::exec::operators::{Branch, BranchNode, branch};
 use crate::graph::GraphNode;
@@ -46,7 +46,7 @@ impl<V: 'static> BranchedKStream<V> {
         let split = self.numbered_branch((suffix, 0), Ok, then);
         let branches = split.branches;
         let number = split.node.id;
-        split.stream.lead_to(move |context| {
+        split.stream.connect(move |context| {
             Rc::new(BranchNode {
                 node: context.metrics.node(number),
                 branches: branches.iter().map(|make| make(context)).collect(),
@@ -62,8 +62,10 @@ impl<V: 'static> BranchedKStream<V> {
     ) -> Self {
         let builder = self.stream.builder.clone();
         let node = builder.lock().graph.add_branch(&self.node, suffix, number);
-        let (select, next) = (Arc::new(select), SharedMake::default());
-        let (number, after) = (node.id, Arc::clone(&next));
+        let select = Arc::new(select);
+        let next = MakeNext::default();
+        let number = node.id;
+        let after = Arc::clone(&next);
         self.branches.push(Box::new(move |context| {
             let select = Arc::clone(&select);
             let next = instantiate(&after, context);

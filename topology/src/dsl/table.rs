@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
 use super::{Async, KStream, StreamsBuilder};
-use crate::exec::context::{Shared, WorkerContext};
+use crate::exec::context::{SharedKey, WorkerContext};
 use crate::exec::operators::Calls;
 use crate::graph::{GraphTable, NodeKind};
 use crate::named::Named;
@@ -123,11 +123,14 @@ impl<V: 'static> KStream<V> {
             calls: how.description(),
         };
         let is_own = Arc::ptr_eq(&self.builder.declared, &table.builder.declared);
-        let (id, make) = (table.table.id, Arc::clone(&table.make));
-        let (key_of, joiner) = (Arc::new(key_of), Arc::new(joiner));
+        let id = table.table.id;
+        let make = Arc::clone(&table.make);
+        let key_of = Arc::new(key_of);
+        let joiner = Arc::new(joiner);
         let stream = self.then(how.name.clone(), kind, move |context, node, next| {
-            let get = context.shared(Shared::Table(id), || make(context));
-            let (key_of, joiner) = (Arc::clone(&key_of), Arc::clone(&joiner));
+            let get = context.shared(SharedKey::Table(id), || make(context));
+            let key_of = Arc::clone(&key_of);
+            let joiner = Arc::clone(&joiner);
             let call = move |value: V| {
                 let lookup = key_of(&value).map(&*get);
                 let joiner = Arc::clone(&joiner);

@@ -17,15 +17,15 @@ pub struct RetryWhile {
     pub waiting: MaxInFlight,
 }
 
-type ValueAgain<V, W> = Arc<dyn Fn(&W) -> Option<V> + Send + Sync>;
+type RetryValue<V, W> = Arc<dyn Fn(&W) -> Option<V> + Send + Sync>;
 
 /// With which value a call is made again.
-pub(crate) struct Again<V, W> {
+pub(crate) struct Retry<V, W> {
     pub(crate) wait: RetryWhile,
-    pub(crate) value: ValueAgain<V, W>,
+    pub(crate) value: RetryValue<V, W>,
 }
 
-impl<V, W> Clone for Again<V, W> {
+impl<V, W> Clone for Retry<V, W> {
     fn clone(&self) -> Self {
         Self {
             wait: self.wait,
@@ -34,7 +34,7 @@ impl<V, W> Clone for Again<V, W> {
     }
 }
 
-impl<V, W> std::fmt::Debug for Again<V, W> {
+impl<V, W> std::fmt::Debug for Retry<V, W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.wait.fmt(f)
     }
@@ -50,7 +50,7 @@ pub(crate) struct CallOptions<V, W> {
     /// `None`: in any order.
     pub(crate) key_of: Option<KeyOf<V>>,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) again: Option<Again<V, W>>,
+    pub(crate) retry: Option<Retry<V, W>>,
 }
 
 impl<V, W> Clone for CallOptions<V, W> {
@@ -59,7 +59,7 @@ impl<V, W> Clone for CallOptions<V, W> {
             bound: self.bound.clone(),
             key_of: self.key_of.clone(),
             timeout: self.timeout,
-            again: self.again.clone(),
+            retry: self.retry.clone(),
         }
     }
 }

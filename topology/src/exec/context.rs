@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::failing_writes::FailingWrites;
 use super::handlers::ExceptionHandlers;
-use super::permits::{InstanceBounds, WorkerBounds};
+use super::permits::{InstancePermits, WorkerPermits};
 use crate::error::StreamsError;
 use crate::log::RecordSink;
 use crate::metrics::WorkerMetrics;
@@ -27,15 +27,15 @@ pub struct WorkerContext {
     pub(crate) wake: Arc<Notify>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     fatal: Rc<RefCell<Option<StreamsError>>>,
-    pub(crate) bounds: Rc<WorkerBounds>,
+    pub(crate) permits: Rc<WorkerPermits>,
     pub(super) failing: FailingWrites,
     /// For as long as one of those that share it has it.
-    shared: Rc<RefCell<HashMap<Shared, Box<dyn Any>>>>,
+    shared: Rc<RefCell<HashMap<SharedKey, Box<dyn Any>>>>,
 }
 
 /// What several nodes of one worker share, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Shared {
+pub(crate) enum SharedKey {
     /// What follows a merge.
     AfterMerge(usize),
     /// A table.
@@ -45,7 +45,7 @@ pub(crate) enum Shared {
 impl WorkerContext {
     pub(crate) fn new(
         worker: usize,
-        instance: Arc<InstanceBounds>,
+        instance: Arc<InstancePermits>,
         sink: Arc<dyn RecordSink>,
         handlers: ExceptionHandlers,
         wake: Arc<Notify>,
@@ -59,7 +59,7 @@ impl WorkerContext {
             wake,
             metrics,
             fatal: Rc::default(),
-            bounds: Rc::new(WorkerBounds::new(instance)),
+            permits: Rc::new(WorkerPermits::new(instance)),
             failing: FailingWrites::default(),
             shared: Rc::default(),
         }
@@ -78,7 +78,7 @@ impl WorkerContext {
     /// Made for the first of those that share it, the same for the others.
     pub(crate) fn shared<T: ?Sized + 'static>(
         &self,
-        key: Shared,
+        key: SharedKey,
         make: impl FnOnce() -> Rc<T>,
     ) -> Rc<T> {
         let known = self.shared.borrow().get(&key).and_then(|known| {

@@ -48,13 +48,13 @@ impl MaxInFlight {
 
 /// What the workers of an instance share of its bounds: the part of each that none is guaranteed.
 #[derive(Debug)]
-pub(crate) struct InstanceBounds {
+pub(crate) struct InstancePermits {
     workers: usize,
     spare: Mutex<BTreeMap<usize, Arc<Semaphore>>>,
 }
 
-impl InstanceBounds {
-    pub(crate) fn of(workers: usize) -> Arc<Self> {
+impl InstancePermits {
+    pub(crate) fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self {
             workers: workers.max(1),
             spare: Mutex::default(),
@@ -66,7 +66,7 @@ impl InstanceBounds {
     }
 
     /// What each worker is guaranteed. A bound under two for each worker is spare as a whole.
-    fn share(&self, bound: MaxInFlight) -> usize {
+    fn guaranteed(&self, bound: MaxInFlight) -> usize {
         match self.workers {
             1 => bound.limit,
             workers => bound.limit / 2 / workers,
@@ -79,7 +79,7 @@ impl InstanceBounds {
             return None;
         }
         let make = || {
-            let spare = bound.limit - self.share(bound) * self.workers;
+            let spare = bound.limit - self.guaranteed(bound) * self.workers;
             Arc::new(Semaphore::new(spare.min(Semaphore::MAX_PERMITS)))
         };
         let mut semaphores = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,35 +90,35 @@ impl InstanceBounds {
 
 /// The bounds on one worker.
 #[derive(Debug)]
-pub(crate) struct WorkerBounds {
-    instance: Arc<InstanceBounds>,
+pub(crate) struct WorkerPermits {
+    instance: Arc<InstancePermits>,
     /// By their numbers, of which a topology has few.
     bounds: RefCell<BTreeMap<usize, Rc<Bound>>>,
     /// Where calls wait for something else.
-    queues: RefCell<Vec<Weak<dyn Queue>>>,
+    queues: RefCell<Vec<Weak<dyn CallQueue>>>,
 }
 
 /// Where calls wait on one worker.
-pub(super) trait Queue {
+pub(super) trait CallQueue {
     /// Takes out what may not begin any more, to be dropped: which may come back here.
-    fn take_given_up(&self) -> Box<dyn Any>;
+    fn take_revoked(&self) -> Box<dyn Any>;
 }
 
-impl std::fmt::Debug for dyn Queue {
+impl std::fmt::Debug for dyn CallQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Queue")
+        f.write_str("CallQueue")
     }
 }
 
 /// Takes out of a queue what may not begin any more.
-pub(super) fn take_given_up<T>(queue: &mut VecDeque<T>, can_start: impl Fn(&T) -> bool) -> Vec<T> {
+pub(super) fn take_revoked<T>(queue: &mut VecDeque<T>, can_start: impl Fn(&T) -> bool) -> Vec<T> {
     let (stays, given_up) = std::mem::take(queue).into_iter().partition(can_start);
     *queue = stays;
     Vec::from(given_up)
 }
 
-impl WorkerBounds {
-    pub(crate) fn new(instance: Arc<InstanceBounds>) -> Self {
+impl WorkerPermits {
+    pub(crate) fn new(instance: Arc<InstancePermits>) -> Self {
         Self {
             instance,
             bounds: RefCell::default(),
@@ -127,21 +127,21 @@ impl WorkerBounds {
     }
 
     /// The calls that wait in `queue` are dropped with their partition too.
-    pub(super) fn add_queue(&self, queue: Weak<dyn Queue>) {
+    pub(super) fn add_queue(&self, queue: Weak<dyn CallQueue>) {
         self.queues.borrow_mut().push(queue);
     }
 
-    pub(crate) fn of(&self, bound: MaxInFlight) -> Rc<Bound> {
+    pub(crate) fn bound(&self, bound: MaxInFlight) -> Rc<Bound> {
         let make = || Rc::new(Bound::new(&self.instance, bound));
         let mut bounds = self.bounds.borrow_mut();
         Rc::clone(bounds.entry(bound.id).or_insert_with(make))
     }
 
     /// Drops the calls that wait and may not begin any more.
-    pub(crate) fn drop_given_up(&self) {
+    pub(crate) fn drop_revoked(&self) {
         // A call that is dropped may pass a turn or a permit on, and so come back here.
         let bounds: Vec<_> = self.bounds.borrow().values().cloned().collect();
-        let given_up: Vec<_> = bounds.iter().map(|bound| bound.take_given_up()).collect();
+        let given_up: Vec<_> = bounds.iter().map(|bound| bound.take_revoked()).collect();
         drop(given_up);
         let queues: Vec<_> = self
             .queues
@@ -149,18 +149,18 @@ impl WorkerBounds {
             .iter()
             .filter_map(Weak::upgrade)
             .collect();
-        let given_up: Vec<_> = queues.iter().map(|queue| queue.take_given_up()).collect();
+        let given_up: Vec<_> = queues.iter().map(|queue| queue.take_revoked()).collect();
         drop(given_up);
     }
 }
 
 /// A call that was not made yet, or has not ended.
-pub(super) type Call = Pin<Box<dyn Future<Output = ()>>>;
+pub(super) type BoxedCall = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A call, for a part of `record`, that waits for its permit.
-pub(super) struct Waiting {
+pub(super) struct QueuedCall {
     pub(super) record: Rc<InFlight>,
-    pub(super) call: Call,
+    pub(super) call: BoxedCall,
 }
 
 /// One bound on one worker. While a call waits here, no permit of the worker's share is free, and
@@ -174,18 +174,18 @@ pub(crate) struct Bound {
     borrowed: RefCell<Vec<OwnedSemaphorePermit>>,
     /// First in, first out, whatever the operator. Each is a part in flight, of which there is a
     /// limited number.
-    waiting: RefCell<VecDeque<Waiting>>,
-    is_asking: Cell<bool>,
+    waiting: RefCell<VecDeque<QueuedCall>>,
+    is_requesting: Cell<bool>,
 }
 
 impl Bound {
-    fn new(instance: &InstanceBounds, bound: MaxInFlight) -> Self {
+    fn new(instance: &InstancePermits, bound: MaxInFlight) -> Self {
         Self {
-            free: Cell::new(instance.share(bound)),
+            free: Cell::new(instance.guaranteed(bound)),
             spare: instance.spare(bound),
             borrowed: RefCell::default(),
             waiting: RefCell::default(),
-            is_asking: Cell::new(false),
+            is_requesting: Cell::new(false),
         }
     }
 
@@ -195,11 +195,11 @@ impl Bound {
     }
 
     /// The call begins when its turn comes. It is dropped if it may not begin by then, and by
-    /// [`drop_given_up`](WorkerBounds::drop_given_up).
-    pub(super) fn wait(self: &Rc<Self>, call: Waiting) {
+    /// [`drop_revoked`](WorkerPermits::drop_revoked).
+    pub(super) fn wait(self: &Rc<Self>, call: QueuedCall) {
         self.waiting.borrow_mut().push_back(call);
         self.start_next();
-        self.ask();
+        self.request_spare();
     }
 
     fn is_idle(&self) -> bool {
@@ -214,10 +214,10 @@ impl Bound {
             return Some(Permit { of, is_borrowed });
         }
         let spare = Arc::clone(self.spare.as_ref()?);
-        Some(of.borrow(spare.try_acquire_owned().ok()?))
+        Some(of.borrow_permit(spare.try_acquire_owned().ok()?))
     }
 
-    fn borrow(self: Rc<Self>, spare: OwnedSemaphorePermit) -> Permit {
+    fn borrow_permit(self: Rc<Self>, spare: OwnedSemaphorePermit) -> Permit {
         self.borrowed.borrow_mut().push(spare);
         Permit {
             of: self,
@@ -236,7 +236,7 @@ impl Bound {
     }
 
     /// The next of the calls that wait and may begin still.
-    fn next(&self) -> Option<Call> {
+    fn next(&self) -> Option<BoxedCall> {
         loop {
             let next = self.waiting.borrow_mut().pop_front()?;
             if next.record.can_start() {
@@ -245,9 +245,9 @@ impl Bound {
         }
     }
 
-    fn take_given_up(&self) -> Vec<Waiting> {
+    fn take_revoked(&self) -> Vec<QueuedCall> {
         let mut waiting = self.waiting.borrow_mut();
-        take_given_up(&mut waiting, |call| call.record.can_start())
+        take_revoked(&mut waiting, |call| call.record.can_start())
     }
 
     /// Begins a call that waits, if a permit of the worker's share is free: in a task, for calls that
@@ -259,31 +259,31 @@ impl Bound {
         let of = Rc::clone(self);
         drop(tokio::task::spawn_local(async move {
             if let Some(permit) = of.permit() {
-                permit.serve(None).await;
+                permit.run_queued(None).await;
             }
         }));
     }
 
     /// Waits in the line of the workers, for one call after another, for as long as any waits here.
-    fn ask(self: &Rc<Self>) {
+    fn request_spare(self: &Rc<Self>) {
         let Some(spare) = self.spare.clone() else {
             return;
         };
-        if self.is_idle() || self.is_asking.replace(true) {
+        if self.is_idle() || self.is_requesting.replace(true) {
             return;
         }
         let of = Rc::clone(self);
         drop(tokio::task::spawn_local(async move {
-            let asking = Asking(of);
-            let of = &asking.0;
+            let request = SpareRequest(of);
+            let of = &request.0;
             while !of.is_idle() {
                 // It is never closed.
                 let Ok(permit) = Arc::clone(&spare).acquire_owned().await else {
                     break;
                 };
-                let permit = Rc::clone(of).borrow(permit);
+                let permit = Rc::clone(of).borrow_permit(permit);
                 if let Some(call) = of.next() {
-                    begin(Some(permit), call);
+                    start_call(Some(permit), call);
                 }
             }
         }));
@@ -292,12 +292,12 @@ impl Bound {
 
 /// The place of a worker in the line. What ends it by a panic leaves calls that wait, for which it
 /// asks anew.
-struct Asking(Rc<Bound>);
+struct SpareRequest(Rc<Bound>);
 
-impl Drop for Asking {
+impl Drop for SpareRequest {
     fn drop(&mut self) {
-        self.0.is_asking.set(false);
-        self.0.ask();
+        self.0.is_requesting.set(false);
+        self.0.request_spare();
     }
 }
 
@@ -311,19 +311,20 @@ pub(super) struct Permit {
 
 impl Permit {
     /// Makes the call, and after it, one by one, those that wait.
-    async fn serve(self, call: Option<Call>) {
-        let (of, mut permit) = (Rc::clone(&self.of), Some(self));
+    async fn run_queued(self, call: Option<BoxedCall>) {
+        let of = Rc::clone(&self.of);
+        let mut permit = Some(self);
         let mut next = call.or_else(|| of.next());
         while let Some(call) = next {
             call.await;
-            permit = permit.and_then(Self::renew);
+            permit = permit.and_then(Self::reacquire);
             next = permit.as_ref().and_then(|_| of.next());
         }
     }
 
     /// A permit for a further call that waits here. What is borrowed is given back for it, for
     /// another worker may have waited longer.
-    fn renew(self) -> Option<Self> {
+    fn reacquire(self) -> Option<Self> {
         if self.of.is_idle() {
             return None;
         }
@@ -344,20 +345,20 @@ impl Drop for Permit {
 }
 
 /// Begins a call here, and makes it a task only if it does not end at once.
-pub(super) fn begin(permit: Option<Permit>, mut call: Call) {
+pub(super) fn start_call(permit: Option<Permit>, mut call: BoxedCall) {
     // The task polls it again, with a waker of its own.
     let mut unawaited = Context::from_waker(Waker::noop());
     if call.as_mut().poll(&mut unawaited).is_pending() {
         drop(match permit {
-            Some(permit) => tokio::task::spawn_local(permit.serve(Some(call))),
+            Some(permit) => tokio::task::spawn_local(permit.run_queued(Some(call))),
             None => tokio::task::spawn_local(call),
         });
     }
 }
 
-impl std::fmt::Debug for Waiting {
+impl std::fmt::Debug for QueuedCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting")
+        f.debug_struct("QueuedCall")
             .field("record", &self.record.record().position)
             .finish_non_exhaustive()
     }

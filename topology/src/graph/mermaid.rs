@@ -36,7 +36,8 @@ fn shape(shape: &Shape<'_>) -> String {
         Form::Diamond => ("{", "}"),
         Form::Hexagon => ("{{", "}}"),
     };
-    let (label, note) = (Label(shape.label), shape.note());
+    let label = Label(shape.label);
+    let note = shape.note();
     format!("n{}{open}\"{label}{note}\"{close}", shape.id)
 }
 

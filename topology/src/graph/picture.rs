@@ -71,7 +71,8 @@ impl<'a> Picture<'a> {
         let ids: BTreeMap<&str, usize> = drawn.map(|node| node.name.as_str()).zip(0..).collect();
         let subtopologies = description.subtopologies.iter();
         let frames = subtopologies.map(|sub| Frame::new(sub, &ids)).collect();
-        let (mut cylinders, mut links) = (Vec::new(), Vec::new());
+        let mut cylinders = Vec::new();
+        let mut links = Vec::new();
         for (id, (outside, usage)) in (ids.len()..).zip(outside_of(description, &ids)) {
             let (label, is_table) = match outside {
                 Outside::Topic(name) => (name, false),
@@ -137,7 +138,8 @@ impl<'a> Frame<'a> {
     fn new(sub: &'a Subtopology, ids: &BTreeMap<&'a str, usize>) -> Self {
         let by_name = |node: &'a NodeDescription| (node.name.as_str(), node);
         let nodes: BTreeMap<&str, &NodeDescription> = sub.nodes.iter().map(by_name).collect();
-        let (mut shapes, mut arrows) = (Vec::new(), Vec::new());
+        let mut shapes = Vec::new();
+        let mut arrows = Vec::new();
         for node in &sub.nodes {
             let Some(&from) = ids.get(node.name.as_str()) else {
                 continue;

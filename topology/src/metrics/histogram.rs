@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn several_histograms_are_added() {
-        let (one, other) = (Histogram::default(), Histogram::default());
+        let one = Histogram::default();
+        let other = Histogram::default();
         one.record(Duration::from_secs(1));
         other.record(Duration::from_secs(2));
         let both = HistogramSnapshot::sum([&one, &other]);

@@ -127,8 +127,10 @@ fn records(parts: &[&SourceMetrics], recorder: &mut Recorder<'_>) {
         parts.iter().map(|part| of(part).get()).sum()
     };
     // Ends before starts, so that nothing is seen to end before it began.
-    let (ended, ended_bytes) = (sum(|part| &part.ended), sum(|part| &part.ended_bytes));
-    let (started, started_bytes) = (sum(|part| &part.started), sum(|part| &part.started_bytes));
+    let ended = sum(|part| &part.ended);
+    let ended_bytes = sum(|part| &part.ended_bytes);
+    let started = sum(|part| &part.started);
+    let started_bytes = sum(|part| &part.started_bytes);
     let frames = started.saturating_mul(ConsumedRecord::FRAME as u64);
     recorder.count(&table::RECORDS_CONSUMED, started);
     recorder.count(&table::BYTES_CONSUMED, started_bytes.saturating_sub(frames));
@@ -178,7 +180,8 @@ fn tasks(group: &GroupMetrics, reporter: &mut dyn MetricsReporter) {
 
 fn progress(task: &TaskMetrics, metadata_max: u64, recorder: &mut Recorder<'_>) {
     let tracker = lock(&task.progress);
-    let (base, completed) = (tracker.committable(), tracker.completed());
+    let base = tracker.committable();
+    let completed = tracker.completed();
     let map_bytes = tracker.map_bytes() as u64;
     drop(tracker);
     if let Some((base, completed)) = base.zip(completed) {

@@ -59,7 +59,7 @@ pub(crate) struct NodeMetrics {
 
 /// What keeps a task from being read further.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum WaitsFor {
+pub(crate) enum WaitReason {
     /// Its turn, or a due time.
     #[default]
     Time,
@@ -135,11 +135,11 @@ impl SourceMetrics {
     }
 
     /// Adds the time that a task has waited.
-    pub(crate) fn add_wait(&self, waits_for: WaitsFor, nanos: u64) {
-        match waits_for {
-            WaitsFor::Time => {}
-            WaitsFor::Room => self.unpolled.add(nanos),
-            WaitsFor::Records => self.starved.add(nanos),
+    pub(crate) fn add_wait(&self, wait_reason: WaitReason, nanos: u64) {
+        match wait_reason {
+            WaitReason::Time => {}
+            WaitReason::Room => self.unpolled.add(nanos),
+            WaitReason::Records => self.starved.add(nanos),
         }
     }
 }

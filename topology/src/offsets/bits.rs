@@ -23,7 +23,7 @@ impl BitRing {
     }
 
     /// The set of the bits of `bytes`, lowest first, from `base` on.
-    pub(super) fn of_bytes(base: i64, bytes: &[u8]) -> Self {
+    pub(super) fn from_bytes(base: i64, bytes: &[u8]) -> Self {
         let word = |chunk: &[u8]| {
             let bytes = chunk.iter().zip(0_u32..);
             bytes.fold(0, |word, (byte, index)| {

@@ -73,11 +73,11 @@ pub(crate) fn encode(base: i64, complete: &[Range<i64>], limit: usize) -> String
     let mut bytes = vec![form | truncated];
     put_varint(&mut bytes, span);
     bytes.extend(payload);
-    sealed(base, bytes)
+    seal(base, bytes)
 }
 
 /// The text of a body with its checksum.
-pub(super) fn sealed(base: i64, mut body: Vec<u8>) -> String {
+pub(super) fn seal(base: i64, mut body: Vec<u8>) -> String {
     body.extend(check(base, &body).to_be_bytes());
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(body))
 }
@@ -137,7 +137,7 @@ impl Bitmap {
     }
 
     fn read(base: i64, span: u64, bytes: &[u8]) -> Option<Vec<Range<i64>>> {
-        let bits = (bytes.len() == Self::len(span)).then(|| BitRing::of_bytes(base, bytes))?;
+        let bits = (bytes.len() == Self::len(span)).then(|| BitRing::from_bytes(base, bytes))?;
         let end = base.checked_add_unsigned(span)?;
         let runs: Vec<_> = bits.runs().collect();
         runs.last()

@@ -111,7 +111,7 @@ proptest! {
 
     #[test]
     fn a_valid_checksum_around_anything_does_not_make_a_reader_panic(body in prop::collection::vec(any::<u8>(), 0..64), base in any::<i64>()) {
-        for range in decode(base, &map::sealed(base, body)).into_iter().flatten() {
+        for range in decode(base, &map::seal(base, body)).into_iter().flatten() {
             prop_assert!(base <= range.start && range.start < range.end);
         }
     }
@@ -248,7 +248,7 @@ fn a_span_wider_than_is_read_is_cut_when_it_is_written() {
 fn an_offset_at_the_end_of_all_is_refused_without_a_panic() {
     for distance in 0..200 {
         let base = i64::MAX - distance;
-        drop(decode(base, &map::sealed(base, vec![1, 9, 0xff, 0x01])));
+        drop(decode(base, &map::seal(base, vec![1, 9, 0xff, 0x01])));
     }
 }
 

@@ -19,13 +19,13 @@ pub(crate) enum Command {
     Revoke {
         partition: TopicPartition,
         revocation: Revocation,
-        done: SyncSender<Returned>,
+        done: SyncSender<ReturnedPartition>,
     },
 }
 
 /// A partition handed back.
 #[derive(Debug)]
-pub(crate) struct Returned {
+pub(crate) struct ReturnedPartition {
     pub(crate) queue: Box<dyn PartitionQueue>,
     /// How many records were in flight still: they run again.
     pub(crate) open: usize,

@@ -175,17 +175,17 @@ impl Committer {
         {
             let partition = committable.partition.partition;
             self.metrics.set_committed(partition, committable.offset);
-            let interval = self.stretched(committable.metadata.len());
+            let interval = self.interval_for(committable.metadata.len());
             if let Some(entry) = self.partitions.get_mut(&committable.partition) {
                 entry.committed = *version;
-                lock(&entry.progress).was_committed(committable.offset);
+                lock(&entry.progress).set_committed(committable.offset);
                 entry.not_before = Some(now + interval);
             }
         }
     }
 
     /// The interval, and towards a second as the map grows to its limit.
-    fn stretched(&self, map_bytes: usize) -> Duration {
+    fn interval_for(&self, map_bytes: usize) -> Duration {
         let most = INTERVAL_MAX.saturating_sub(self.interval).as_millis();
         let part = most * map_bytes.min(self.limit) as u128 / self.limit.max(1) as u128;
         self.interval + Duration::from_millis(u64::try_from(part).unwrap_or(0))
@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn a_partition_is_committed_more_rarely_the_longer_its_map_is() {
-        let (small, large) = (holes(10), holes(20_000));
+        let small = holes(10);
+        let large = holes(20_000);
         for (progress, waits) in [(small, INTERVAL * 2), (large, Duration::from_millis(500))] {
             let mut committer = committer(4_096, &progress);
             let now = Instant::now();

@@ -149,7 +149,8 @@ impl RebalanceListener for Listener {
             };
             self.send(&partition, command);
         }
-        let (held, workers) = (lock(&self.committer).len(), self.workers.len());
+        let held = lock(&self.committer).len();
+        let workers = self.workers.len();
         if (1..workers).contains(&held) {
             tracing::info!(partitions = held, workers, "some workers have no partition");
         }
@@ -244,7 +245,8 @@ impl Control {
     ) -> std::io::Result<JoinHandle<()>> {
         let name = format!("streams-{group}");
         let client = self.shared.metrics.client();
-        let (heartbeat, alive) = (self.shared.heartbeat(&name), client.start_thread());
+        let heartbeat = self.shared.heartbeat(&name);
+        let alive = client.start_thread();
         std::thread::Builder::new().name(name).spawn(move || {
             self.run(&heartbeat, &alive);
             drop(alive);
@@ -273,7 +275,7 @@ impl Control {
             if let Some(interval) = self.lag_interval
                 && lag_asked.elapsed() >= interval
             {
-                self.ask_lag();
+                self.update_lag();
                 lag_asked = Instant::now();
             }
         }
@@ -297,7 +299,7 @@ impl Control {
     }
 
     /// Without an answer the last known lag stands.
-    fn ask_lag(&mut self) {
+    fn update_lag(&mut self) {
         if lock(&self.committer).len() == 0 {
             return;
         }

@@ -6,7 +6,7 @@ use crate::completion::PartitionState;
 /// What each task of a source is guaranteed, together half of the limit, and how much of it is
 /// reserved for tasks that do not use theirs.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Share {
+pub(super) struct FairShare {
     pub(super) tasks: usize,
     pub(super) parts: usize,
     pub(super) bytes: usize,
@@ -14,7 +14,7 @@ pub(super) struct Share {
     pub(super) reserved_bytes: usize,
 }
 
-impl Share {
+impl FairShare {
     pub(super) fn reserve(&mut self, state: &PartitionState) {
         self.reserved_parts += self.parts.saturating_sub(state.parts());
         self.reserved_bytes += self.bytes.saturating_sub(state.bytes());
@@ -28,8 +28,8 @@ impl Share {
         self.reserved_bytes = self.reserved_bytes.saturating_sub(unused);
     }
 
-    pub(super) fn room(&self, limits: Limits) -> Room {
-        Room {
+    pub(super) fn allowance(&self, limits: Limits) -> ReadAllowance {
+        ReadAllowance {
             share_parts: self.parts,
             share_bytes: self.bytes,
             records_max: limits.records,
@@ -44,7 +44,7 @@ impl Share {
 
 /// Until when a task may read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Room {
+pub(super) struct ReadAllowance {
     /// Of its own.
     pub(super) share_parts: usize,
     pub(super) share_bytes: usize,

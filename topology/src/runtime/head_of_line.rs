@@ -12,8 +12,8 @@ use crate::exec::context::WorkerContext;
 use crate::exec::write::append;
 use crate::record::{ConsumedRecord, ProducerRecord};
 
-/// How often a partition is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a partition is checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Of the room for open records, and of the offsets above the lowest open one, in percent.
 const NEARLY: usize = 90;
 const COMPLETE: usize = 98;
@@ -45,25 +45,28 @@ impl fmt::Debug for HeadOfLine {
     }
 }
 
-/// When a partition was last looked at.
+/// Remembers when a partition was last checked.
 #[derive(Debug, Default)]
-pub(super) struct Guard {
-    looked: Option<Instant>,
+pub(super) struct HeadOfLineGuard {
+    checked_at: Option<Instant>,
 }
 
-impl Guard {
+impl HeadOfLineGuard {
     /// To be called in each round; looks once a second.
-    pub(super) fn look(
+    pub(super) fn check(
         &mut self,
         state: &PartitionState,
         limits: Limits,
         now: Instant,
         (context, policy): (&WorkerContext, &HeadOfLine),
     ) {
-        if self.looked.is_some_and(|looked| now < looked + LOOK) {
+        if self
+            .checked_at
+            .is_some_and(|checked_at| now < checked_at + CHECK_INTERVAL)
+        {
             return;
         }
-        self.looked = Some(now);
+        self.checked_at = Some(now);
         let (span, map_bytes) = state.span_and_map_bytes();
         let nearly =
             |taken: usize, room: usize| taken.saturating_mul(100) >= room.saturating_mul(NEARLY);
@@ -77,7 +80,8 @@ impl Guard {
         let Some(blocker) = state.blocker() else {
             return;
         };
-        let (position, children) = (&blocker.record().position, blocker.open_parts());
+        let position = &blocker.record().position;
+        let children = blocker.open_parts();
         tracing::warn!(
             ?position,
             span,
@@ -91,7 +95,7 @@ impl Guard {
         {
             let records = reroute(blocker.record(), &children);
             let completion = Completion::additional(&blocker);
-            drop(tokio::task::spawn_local(move_on(
+            drop(tokio::task::spawn_local(write_rerouted(
                 context.clone(),
                 completion,
                 records,
@@ -102,7 +106,11 @@ impl Guard {
 
 /// Writes what is left of the record, then counts it as complete; its partition, when it drains,
 /// waits for that too.
-async fn move_on(context: WorkerContext, completion: Completion, records: Vec<ProducerRecord>) {
+async fn write_rerouted(
+    context: WorkerContext,
+    completion: Completion,
+    records: Vec<ProducerRecord>,
+) {
     let record = completion.in_flight();
     let state = record.partition();
     if append(&context, records, &|| state.phase() != Phase::Closed).await {

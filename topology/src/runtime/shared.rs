@@ -32,7 +32,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(super) fn new(topology: &Topology, config: &StreamsConfig) -> Self {
         let metrics = topology.new_metrics(config.workers.max(1));
-        let (listener, client) = (config.state_listener.clone(), metrics.client());
+        let listener = config.state_listener.clone();
+        let client = metrics.client();
         Self {
             states: States::new(topology.sources.len(), listener, Arc::clone(client)),
             metrics,

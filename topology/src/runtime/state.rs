@@ -31,7 +31,7 @@ pub enum State {
 }
 
 impl State {
-    fn may_become(self, next: Self) -> bool {
+    fn can_become(self, next: Self) -> bool {
         use State::{
             Created, Error, NotRunning, PendingError, PendingShutdown, Rebalancing, Running,
         };
@@ -128,7 +128,7 @@ impl States {
 
     fn change(&self, current: &mut Current, next: State) {
         let before = current.state;
-        if !before.may_become(next) {
+        if !before.can_become(next) {
             return;
         }
         current.state = next;

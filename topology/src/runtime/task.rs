@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::command::Returned;
-use super::fair_share::Room;
-use super::head_of_line::Guard;
+use super::command::ReturnedPartition;
+use super::fair_share::ReadAllowance;
+use super::head_of_line::HeadOfLineGuard;
 use crate::completion::{Budget, PartitionState, Started};
 use crate::error::StreamsError;
 use crate::exec::node::SourceNode;
-use crate::exec::permits::WorkerBounds;
+use crate::exec::permits::WorkerPermits;
 use crate::fault::Fault;
 use crate::log::{PartitionQueue, Revocation};
-use crate::metrics::WaitsFor;
+use crate::metrics::WaitReason;
 use crate::named::DueAt;
 use crate::record::ConsumedRecord;
 
@@ -35,26 +35,26 @@ pub(super) struct Task {
     pub(super) source: usize,
     pub(super) queue: Box<dyn PartitionQueue>,
     pub(super) state: Rc<PartitionState>,
-    held: Option<Held>,
-    pub(super) guard: Guard,
-    waits_for: WaitsFor,
+    head: Option<PendingHead>,
+    pub(super) guard: HeadOfLineGuard,
+    wait_reason: WaitReason,
 }
 
 /// The head of a partition, read before it is due, or too far ahead.
-struct Held {
+struct PendingHead {
     record: ConsumedRecord,
     due_ms: i64,
 }
 
 /// A round of polling.
-pub(super) struct Round {
+pub(super) struct PollRound {
     /// How many more records it may take.
     left: usize,
     /// When the earliest of the heads that wait is due.
     pub(super) next_due_ms: Option<i64>,
 }
 
-impl Round {
+impl PollRound {
     pub(super) fn new() -> Self {
         Self {
             left: BATCH,
@@ -78,36 +78,36 @@ impl Task {
             source,
             queue,
             state,
-            held: None,
-            guard: Guard::default(),
-            waits_for: WaitsFor::Time,
+            head: None,
+            guard: HeadOfLineGuard::default(),
+            wait_reason: WaitReason::Time,
         }
     }
 
-    /// Reads and starts what there is room for.
+    /// Reads and starts what the allowance permits.
     pub(super) fn poll(
         &mut self,
         source: &Source,
-        room: Room,
+        allowance: ReadAllowance,
         now_ms: i64,
-        round: &mut Round,
+        round: &mut PollRound,
     ) -> Result<(), StreamsError> {
-        self.waits_for = WaitsFor::Time;
+        self.wait_reason = WaitReason::Time;
         while round.left > 0 {
             if self.state.records() > 0 {
                 let (span, map_bytes) = self.state.span_and_map_bytes();
-                let is_full = span >= room.window || map_bytes > room.map_bytes;
-                if is_full || !self.is_within(source, room) {
-                    self.waits_for = WaitsFor::Room;
+                let is_full = span >= allowance.window || map_bytes > allowance.map_bytes;
+                if is_full || !self.is_within(source, allowance) {
+                    self.wait_reason = WaitReason::Room;
                     return Ok(());
                 }
             }
-            let Some(Held { record, due_ms }) = self.next(source) else {
-                self.waits_for = WaitsFor::Records;
+            let Some(PendingHead { record, due_ms }) = self.next(source) else {
+                self.wait_reason = WaitReason::Records;
                 return Ok(());
             };
             if due_ms > now_ms && !Fault::Early.is_active() {
-                self.held = Some(Held { record, due_ms });
+                self.head = Some(PendingHead { record, due_ms });
                 let earliest = round
                     .next_due_ms
                     .map_or(due_ms, |earlier| earlier.min(due_ms));
@@ -115,8 +115,8 @@ impl Task {
                 return Ok(());
             }
             if let Some(record) = self.start(source, record)? {
-                self.held = Some(Held { record, due_ms });
-                self.waits_for = WaitsFor::Room;
+                self.head = Some(PendingHead { record, due_ms });
+                self.wait_reason = WaitReason::Room;
                 return Ok(());
             }
             round.left -= 1;
@@ -126,36 +126,40 @@ impl Task {
 
     /// Counts the time since the last round as spent on what this waited for then.
     pub(super) fn account(&self, nanos: u64) {
-        self.state.budget().metrics.add_wait(self.waits_for, nanos);
+        self.state
+            .budget()
+            .metrics
+            .add_wait(self.wait_reason, nanos);
     }
 
     /// Below its share a task counts records alone: what those of other tasks were fanned out to
     /// since they were read must not take it away.
-    fn is_within(&self, source: &Source, room: Room) -> bool {
-        let (state, budget) = (&self.state, &source.budget);
-        let is_within_parts = if state.parts() < room.share_parts {
-            budget.records() < room.records_max
+    fn is_within(&self, source: &Source, allowance: ReadAllowance) -> bool {
+        let state = &self.state;
+        let budget = &source.budget;
+        let is_within_parts = if state.parts() < allowance.share_parts {
+            budget.records() < allowance.records_max
         } else {
-            budget.parts() < room.parts
+            budget.parts() < allowance.parts
         };
-        let has_share = state.bytes() < room.share_bytes;
+        let has_share = state.bytes() < allowance.share_bytes;
         let bytes = if has_share {
-            room.bytes_max
+            allowance.bytes_max
         } else {
-            room.bytes
+            allowance.bytes
         };
         is_within_parts && budget.bytes() < bytes
     }
 
-    fn next(&mut self, source: &Source) -> Option<Held> {
-        if let Some(held) = self.held.take() {
-            return Some(held);
+    fn next(&mut self, source: &Source) -> Option<PendingHead> {
+        if let Some(head) = self.head.take() {
+            return Some(head);
         }
         loop {
             match self.queue.poll()? {
                 Ok(record) => {
                     let due_ms = due_ms(source, &record).unwrap_or(i64::MIN);
-                    return Some(Held { record, due_ms });
+                    return Some(PendingHead { record, due_ms });
                 }
                 Err(error) => {
                     tracing::warn!(partition = ?self.queue.partition(), %error, "a read failed");
@@ -198,23 +202,25 @@ fn due_ms(source: &Source, record: &ConsumedRecord) -> Option<i64> {
 }
 
 /// Lets what is in flight end, then closes the partition and hands it back.
-pub(super) async fn give_up(
+pub(super) async fn drain_and_close(
     task: Task,
-    bounds: Rc<WorkerBounds>,
+    permits: Rc<WorkerPermits>,
     revocation: Revocation,
-    done: SyncSender<Returned>,
+    done: SyncSender<ReturnedPartition>,
 ) {
-    let (state, began) = (&task.state, Instant::now());
+    let state = &task.state;
+    let began = Instant::now();
     if let Revocation::Graceful(limit) = revocation {
         state.drain();
-        bounds.drop_given_up();
+        permits.drop_revoked();
         let limit = if Fault::DrainWithoutDeadline.is_active() {
             Duration::MAX
         } else {
             limit
         };
         if tokio::time::timeout(limit, state.idle()).await.is_err() {
-            let (partition, open) = (task.queue.partition(), state.records());
+            let partition = task.queue.partition();
+            let open = state.records();
             tracing::warn!(
                 ?partition,
                 open,
@@ -223,10 +229,10 @@ pub(super) async fn give_up(
         }
     }
     state.close();
-    bounds.drop_given_up();
+    permits.drop_revoked();
     state.budget().metrics.drain.record(began.elapsed());
     let open = state.records();
-    let returned = Returned {
+    let returned = ReturnedPartition {
         queue: task.queue,
         open,
     };

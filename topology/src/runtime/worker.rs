@@ -15,12 +15,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::command::{COMMANDS, Command};
-use super::fair_share::Share;
+use super::fair_share::FairShare;
 use super::head_of_line::HeadOfLine;
 use super::heartbeat::Heartbeat;
 use super::limits::Limits;
 use super::shared::Shared;
-use super::task::{Round, Source, Task, give_up};
+use super::task::{PollRound, Source, Task, drain_and_close};
 use crate::clock::{Clock, now_ms};
 use crate::completion::{Budget, PartitionState, Phase};
 use crate::dsl::Topology;
@@ -47,16 +47,16 @@ pub(crate) struct Worker {
     sources: Vec<Source>,
     tasks: Vec<Task>,
     /// Partitions that were given up, whose late results count if they come back.
-    given_up: HashMap<TopicPartition, Rc<PartitionState>>,
+    revoked: HashMap<TopicPartition, Rc<PartitionState>>,
     limits: Limits,
     head_of_line: HeadOfLine,
     clock: Clock,
     first: usize,
-    rounds: Rounds,
+    rounds: RoundClock,
 }
 
 /// The times of rounds.
-struct Rounds {
+struct RoundClock {
     /// When the worker was made: the zero of the round clock.
     zero: Instant,
     last: Instant,
@@ -75,10 +75,8 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (heartbeat, alive) = (
-            shared.heartbeat(&name),
-            shared.metrics.client().start_thread(),
-        );
+        let heartbeat = shared.heartbeat(&name);
+        let alive = shared.metrics.client().start_thread();
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
@@ -129,12 +127,12 @@ impl Worker {
             context,
             sources,
             tasks: Vec::new(),
-            given_up: HashMap::new(),
+            revoked: HashMap::new(),
             limits,
             head_of_line,
             clock,
             first: 0,
-            rounds: Rounds {
+            rounds: RoundClock {
                 zero: now,
                 last: now,
             },
@@ -191,7 +189,8 @@ impl Worker {
 
     /// Begins a round: the time since the last one is accounted for.
     fn tick(&mut self) -> Instant {
-        let (now, rounds) = (Instant::now(), &mut self.rounds);
+        let now = Instant::now();
+        let rounds = &mut self.rounds;
         let since = nanos(now.saturating_duration_since(rounds.last));
         rounds.last = now;
         for task in &self.tasks {
@@ -210,7 +209,7 @@ impl Worker {
                 source,
                 queue,
                 progress,
-            } => self.take_over(source, queue, progress),
+            } => self.assign(source, queue, progress),
             Command::Revoke {
                 partition,
                 revocation,
@@ -220,26 +219,21 @@ impl Worker {
                 if let Some(index) = tasks.position(|t| *t.queue.partition() == partition) {
                     let task = self.tasks.swap_remove(index);
                     self.context.metrics.add_task_closed();
-                    self.given_up.insert(partition, Rc::clone(&task.state));
-                    let bounds = Rc::clone(&self.context.bounds);
-                    let given_up = give_up(task, bounds, revocation, done);
-                    drop(tokio::task::spawn_local(given_up));
+                    self.revoked.insert(partition, Rc::clone(&task.state));
+                    let permits = Rc::clone(&self.context.permits);
+                    let revoked = drain_and_close(task, permits, revocation, done);
+                    drop(tokio::task::spawn_local(revoked));
                 }
             }
         }
     }
 
-    fn take_over(
-        &mut self,
-        source: usize,
-        queue: Box<dyn PartitionQueue>,
-        progress: SharedOffsets,
-    ) {
+    fn assign(&mut self, source: usize, queue: Box<dyn PartitionQueue>, progress: SharedOffsets) {
         let Some(entry) = self.sources.get(source) else {
             unreachable!("control threads name sources of this topology")
         };
         let state = PartitionState::new(Rc::clone(&entry.budget), progress);
-        if let Some(before) = self.given_up.remove(queue.partition()) {
+        if let Some(before) = self.revoked.remove(queue.partition()) {
             state.adopt_late(&before);
             if Fault::PausedAfterRebalance.is_active() {
                 return;
@@ -264,8 +258,8 @@ impl Worker {
     }
 
     /// Gives every partition its turn, beginning with another one each time.
-    fn poll_round(&mut self, now_ms: i64, now: Instant) -> Result<Round, StreamsError> {
-        let mut round = Round::new();
+    fn poll_round(&mut self, now_ms: i64, now: Instant) -> Result<PollRound, StreamsError> {
+        let mut round = PollRound::new();
         let count = self.tasks.len();
         let mut shares = self.shares();
         self.first = self.first.wrapping_add(1);
@@ -282,18 +276,18 @@ impl Worker {
                 continue;
             };
             share.take(&task.state);
-            let room = share.room(self.limits);
-            task.poll(source, room, now_ms, &mut round)?;
+            let allowance = share.allowance(self.limits);
+            task.poll(source, allowance, now_ms, &mut round)?;
             let how = (&self.context, &self.head_of_line);
-            task.guard.look(&task.state, self.limits, now, how);
+            task.guard.check(&task.state, self.limits, now, how);
             share.reserve(&task.state);
         }
         Ok(round)
     }
 
     /// By source.
-    fn shares(&self) -> Vec<Share> {
-        let mut shares = vec![Share::default(); self.sources.len()];
+    fn shares(&self) -> Vec<FairShare> {
+        let mut shares = vec![FairShare::default(); self.sources.len()];
         for task in &self.tasks {
             if let Some(share) = shares.get_mut(task.source) {
                 share.tasks += 1;
@@ -321,12 +315,12 @@ impl Drop for Worker {
             self.context.metrics.add_task_closed();
         }
         // Of some, what gives them up may not have begun.
-        let given_up = self.given_up.values();
-        for state in given_up.filter(|state| state.phase() != Phase::Closed) {
+        let revoked = self.revoked.values();
+        for state in revoked.filter(|state| state.phase() != Phase::Closed) {
             state.close();
         }
         // They hold what holds them.
-        self.context.bounds.drop_given_up();
+        self.context.permits.drop_revoked();
         for source in &self.sources {
             while source.budget.next_failure().is_some() {}
         }

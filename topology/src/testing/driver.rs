@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::dsl::Topology;
 use crate::error::StreamsError;
 use crate::exec::handlers::ExceptionHandlers;
-use crate::exec::permits::InstanceBounds;
+use crate::exec::permits::InstancePermits;
 use crate::log::{CommitError, Committable, Committed, Revocation};
 use crate::metrics::StreamsMetrics;
 use crate::offsets::decode;
@@ -42,7 +42,7 @@ pub struct DriverConfig {
     /// Members of the group, each with one worker.
     pub members: usize,
     /// Whether the members are workers of one instance, and share its
-    /// [bounds](crate::MaxInFlight). Else each is an instance, with bounds of its own.
+    /// [permits](crate::MaxInFlight). Else each is an instance, with permits of its own.
     pub is_one_instance: bool,
     /// The wall clock's start, in milliseconds since the epoch.
     pub start_ms: i64,
@@ -105,7 +105,7 @@ pub struct TopologyTestDriver {
     metrics: StreamsMetrics,
     clock: Clock,
     /// `None`: each member is an instance of its own.
-    bounds: Option<Arc<InstanceBounds>>,
+    permits: Option<Arc<InstancePermits>>,
     members: RefCell<Vec<Member>>,
     runtime: Runtime,
 }
@@ -147,9 +147,9 @@ impl TopologyTestDriver {
         );
         let driver = Self {
             metrics: topology.new_metrics(config.members.max(1)),
-            bounds: config
+            permits: config
                 .is_one_instance
-                .then(|| InstanceBounds::of(config.members)),
+                .then(|| InstancePermits::new(config.members)),
             topology: Arc::new(topology),
             config,
             log,
@@ -365,8 +365,11 @@ impl TopologyTestDriver {
 
     fn member(&self, number: usize) -> Member {
         let parts = (&self.log, &self.metrics, Arc::clone(&self.clock));
-        let bounds = self.bounds.clone().unwrap_or_else(|| InstanceBounds::of(1));
-        Member::new((number, bounds), &self.topology, &self.config, parts)
+        let permits = self
+            .permits
+            .clone()
+            .unwrap_or_else(|| InstancePermits::new(1));
+        Member::new((number, permits), &self.topology, &self.config, parts)
     }
 
     fn with_member<T>(&self, member: usize, act: impl FnOnce(&mut Member) -> T) -> Option<T> {

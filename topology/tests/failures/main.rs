@@ -216,7 +216,8 @@ fn what_can_not_be_decoded_goes_to_its_handler_at_once() {
 
 #[test]
 fn a_call_that_takes_too_long_is_dropped_and_made_again() {
-    let (begun, counted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let begun = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::new(AtomicUsize::new(0));
     let builder = StreamsBuilder::new();
     let count = Arc::clone(&begun);
     builder

@@ -18,7 +18,8 @@ fn counter() -> impl Fn() -> usize + Send + Sync + 'static {
 
 /// Only the first run makes parts, which fail. The second counts the record, the third writes it.
 fn undecided(counted: &Arc<AtomicUsize>) -> Topology {
-    let (run, counted) = (counter(), Arc::clone(counted));
+    let run = counter();
+    let counted = Arc::clone(counted);
     let only = |at: usize| {
         move |(run, value)| {
             if run == at {

@@ -72,7 +72,8 @@ fn nested(builder: &StreamsBuilder) {
 }
 
 fn joined(builder: &StreamsBuilder) {
-    let (mut a, mut b) = (None, None);
+    let mut a = None;
+    let mut b = None;
     source(builder, "first", "z-first")
         .split(Named::new("kind"))
         .branch("-a", Ok::<(), ()>, |stream| a = Some(stream))
@@ -89,7 +90,9 @@ fn joined(builder: &StreamsBuilder) {
 fn linked(builder: &StreamsBuilder) {
     for (name, topic) in [("z", "z-events"), ("retry", "again"), ("a", "a-events")] {
         let named = |suffix: &str| format!("{name}-{suffix}");
-        let (count, again, dead) = (named("count"), named("write-again"), named("write-dead"));
+        let count = named("count");
+        let again = named("write-again");
+        let dead = named("write-dead");
         call(source(builder, topic, name), Named::new(named("call")))
             .split(Named::new(named("outcome")))
             .branch("-done", Ok::<(), ()>, |s| {

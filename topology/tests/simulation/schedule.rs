@@ -71,9 +71,12 @@ fn topology(plan: &Plan, history: &History, calls: &Calls) -> Topology {
         how = how.max_in_flight(MaxInFlight::new(limit));
     }
     let builder = StreamsBuilder::new();
-    let (begun, counted, pending) = (history.clone(), history.clone(), calls.clone());
+    let begun = history.clone();
+    let counted = history.clone();
+    let pending = calls.clone();
     let supplier = move |_: &topology::WorkerContext| {
-        let (begun, pending) = (begun.clone(), pending.clone());
+        let begun = begun.clone();
+        let pending = pending.clone();
         begun.starts();
         move |part: Part| {
             let epoch = begun.begin(&part);
@@ -315,7 +318,8 @@ impl Schedule {
     }
 
     fn check_calls(&self) {
-        let (pending, config) = (self.calls.pending().len(), &self.plan.driver);
+        let pending = self.calls.pending().len();
+        let config = &self.plan.driver;
         let instances = if config.is_one_instance {
             1
         } else {
@@ -351,7 +355,8 @@ impl Schedule {
     /// assignments; and the last record within the bytes may be larger than what is left of them.
     fn check_budget(&self) {
         const RECORD_BYTES_MAX: usize = 128 + 450;
-        let (config, flight) = (&self.plan.driver, self.in_flight());
+        let config = &self.plan.driver;
+        let flight = self.in_flight();
         let over = usize::try_from(self.history.assignments()).unwrap();
         let records_max = config.members * config.max_in_flight_records + over;
         let bytes_max = config.members * (config.max_in_flight_bytes + RECORD_BYTES_MAX)
@@ -365,7 +370,8 @@ impl Schedule {
 
     /// Where less than half of every bound is taken, nothing that can be read is left unread.
     fn check_reading(&self) {
-        let (config, flight) = (&self.plan.driver, self.in_flight());
+        let config = &self.plan.driver;
+        let flight = self.in_flight();
         let pending = self.calls.pending();
         let has_room = 2 * (pending.len() + 1) < config.max_in_flight_records
             && flight.bytes * 2 < config.max_in_flight_bytes as u64

@@ -179,13 +179,15 @@ impl Application {
 
     /// The topology of a member; in the order of the keys, or in any.
     pub fn topology(&self, member: usize, is_ordered: bool) -> Topology {
-        let (history, gate) = (self.history.of_member(member), Arc::clone(&self.gate));
+        let history = self.history.of_member(member);
+        let gate = Arc::clone(&self.gate);
         let order = if is_ordered {
             ProcessingOrder::key(|(part, _): &(Part, Fate)| part.key_hash())
         } else {
             ProcessingOrder::unordered()
         };
-        let (topic, encoded) = (Arc::clone(&self.outcomes), Arc::clone(&self.encoded));
+        let topic = Arc::clone(&self.outcomes);
+        let encoded = Arc::clone(&self.encoded);
         let encode = move |(run, fate): (Box<Begun>, Fate)| {
             encoded.fetch_add(1, Ordering::Relaxed);
             assert!(fate != PoisonAfter, "it is poison");
@@ -202,7 +204,8 @@ impl Application {
             .flat_map_values(|parts| parts, Named::new("parts"))
             .process_values_async(
                 move |_| {
-                    let (history, gate) = (history.clone(), gate.subscribe());
+                    let history = history.clone();
+                    let gate = gate.subscribe();
                     move |(part, fate)| call(Box::new(history.begin(part)), fate, gate.clone())
                 },
                 Async::named(Named::new("call")).ordering(order),

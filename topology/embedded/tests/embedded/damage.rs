@@ -17,7 +17,8 @@ const COUNT: usize = 10_000;
 #[test]
 fn a_damaged_record_is_named_and_holds_its_own_partition_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, runtime) = (folder.path().join("log.db"), Runtime::new().unwrap());
+    let path = folder.path().join("log.db");
+    let runtime = Runtime::new().unwrap();
     let log = open(&path);
     runtime
         .block_on(log.ensure_topics(&[spec(TOPIC, 2)]))
@@ -38,7 +39,8 @@ fn a_damaged_record_is_named_and_holds_its_own_partition_alone() {
 
     let log = open(&path);
     let mut member = GroupMember::subscribe(&log, "group", TOPIC);
-    let (mut read, mut errors) = (Vec::new(), Vec::new());
+    let mut read = Vec::new();
+    let mut errors = Vec::new();
     eventually(|| {
         member.poll().unwrap();
         for polled in member.take() {
@@ -68,7 +70,8 @@ fn a_damaged_record_is_named_and_holds_its_own_partition_alone() {
 #[test]
 fn a_reader_names_what_is_damaged_and_what_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, runtime) = (folder.path().join("log.db"), Runtime::new().unwrap());
+    let path = folder.path().join("log.db");
+    let runtime = Runtime::new().unwrap();
     let log = open(&path);
     runtime
         .block_on(log.ensure_topics(&[spec(TOPIC, 1)]))

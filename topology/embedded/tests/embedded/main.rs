@@ -245,7 +245,8 @@ fn an_append_that_the_file_refuses_is_told_and_the_next_one_goes_on() {
 #[test]
 fn appends_beyond_the_queue_wait_for_room() {
     let (_folder, runtime, log) = log_of(1, BOUND);
-    let (sink, value) = (log.sink(), "x".repeat(1 << 20));
+    let sink = log.sink();
+    let value = "x".repeat(1 << 20);
     let sent: Vec<_> = (0..64).map(|_| sink.send(record(TOPIC, &value))).collect();
     let sent = runtime.block_on(futures::future::join_all(sent));
     let offsets = sent.into_iter().map(|sent| sent.unwrap().offset);
@@ -300,7 +301,8 @@ fn what_was_acknowledged_survives_a_kill() {
         }
         child.wait().unwrap();
         assert!(acknowledged.len() >= 1_000 * round);
-        let (runtime, log) = (Runtime::new().unwrap(), open(&path));
+        let runtime = Runtime::new().unwrap();
+        let log = open(&path);
         for place in acknowledged {
             let (partition, offset) = place.split_once('/').unwrap();
             let position = Position {
@@ -323,7 +325,8 @@ fn append_for_ever(path: &Path) {
             (0..50).map(|_| sink.send(record(TOPIC, "value"))).collect();
         while let Some(position) = sent.next().await {
             let position = position.unwrap();
-            let (partition, offset) = (position.partition, position.offset);
+            let partition = position.partition;
+            let offset = position.offset;
             println!("ack {partition}/{offset}.");
             sent.push(sink.send(record(TOPIC, "value")));
         }

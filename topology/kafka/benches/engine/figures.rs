@@ -31,10 +31,13 @@ impl Figures {
             let seen = work.records / TENTHS * tenths;
             report.samples.iter().find(|sample| sample.seen >= seen)
         };
-        let (first, last) = (at(3).unwrap(), at(9).unwrap());
+        let first = at(3).unwrap();
+        let last = at(9).unwrap();
         let grown = |of: fn(&Sample) -> u64| micros(of(last) - of(first));
-        let (records, took) = (grown(|s| s.seen), grown(|s| s.at_us));
-        let (cpu, broker) = (grown(|s| s.cpu_us), grown(|s| s.broker_us));
+        let records = grown(|s| s.seen);
+        let took = grown(|s| s.at_us);
+        let cpu = grown(|s| s.cpu_us);
+        let broker = grown(|s| s.broker_us);
         let cores = std::thread::available_parallelism().unwrap().get();
         let machine = grown(|s| s.machine_us);
         let handlers = f64::from(CONCURRENCY) * 1e6 / report.handler_us;

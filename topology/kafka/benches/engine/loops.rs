@@ -90,19 +90,22 @@ impl Pump {
 
     async fn run(self) {
         let committer = self.in_order.clone().map(|in_order| {
-            let (consumer, interval) = (Arc::clone(&self.consumer), self.commit_interval);
+            let consumer = Arc::clone(&self.consumer);
+            let interval = self.commit_interval;
             tokio::spawn(in_order.commit_each(interval, consumer))
         });
         for _ in 0..self.records {
             let permits = Arc::clone(&self.permits);
             let permit = permits.acquire_owned().await.unwrap();
             let message = self.consumer.recv().await.unwrap();
-            let (partition, offset) = (message.partition(), message.offset());
+            let partition = message.partition();
+            let offset = message.offset();
             let record = message.detach();
             if let Some(in_order) = &self.in_order {
                 in_order.begin(partition, offset);
             }
-            let (tally, in_order) = (Arc::clone(&self.tally), self.in_order.clone());
+            let tally = Arc::clone(&self.tally);
+            let in_order = self.in_order.clone();
             tokio::spawn(async move {
                 tally.handle().await;
                 black_box(record);

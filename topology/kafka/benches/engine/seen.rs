@@ -43,7 +43,8 @@ impl Seen {
     }
 
     pub(crate) fn mark(&self, partition: i32, offset: i64) {
-        let (partition, offset) = (usize::try_from(partition).unwrap(), offset.cast_unsigned());
+        let partition = usize::try_from(partition).unwrap();
+        let offset = offset.cast_unsigned();
         let word = partition * self.words_each + usize::try_from(offset / BITS).unwrap();
         let bit = 1 << (offset % BITS);
         if self.words[word].fetch_or(bit, Ordering::Relaxed) & bit != 0 {

@@ -48,7 +48,8 @@ pub(crate) fn run(work: &Work, tally: &Tally, workers: usize, topology: Topology
 }
 
 pub(crate) fn synchronous(work: &Work, tally: &Arc<Tally>) -> Topology {
-    let (builder, tally) = (StreamsBuilder::new(), Arc::clone(tally));
+    let builder = StreamsBuilder::new();
+    let tally = Arc::clone(tally);
     builder
         .stream(&work.topic, records())
         .for_each(move |record| end(record, &tally), Named::new("end"));
@@ -56,7 +57,8 @@ pub(crate) fn synchronous(work: &Work, tally: &Arc<Tally>) -> Topology {
 }
 
 pub(crate) fn asynchronous(work: &Work, tally: &Arc<Tally>, order: Order) -> Topology {
-    let (builder, ended) = (StreamsBuilder::new(), Arc::clone(tally));
+    let builder = StreamsBuilder::new();
+    let ended = Arc::clone(tally);
     let mut calls =
         Async::named(Named::new("handle")).max_in_flight(MaxInFlight::new(CONCURRENCY as usize));
     if order == Order::Key {

@@ -69,7 +69,8 @@ impl Tally {
 
     /// Panics when a later record of the key and partition has had its turn.
     pub(crate) fn in_order(&self, partition: i32, key: &[u8], offset: i64) {
-        let (partition, key) = (usize::try_from(partition).unwrap(), rank_of(key));
+        let partition = usize::try_from(partition).unwrap();
+        let key = rank_of(key);
         let turn = &self.turns[partition * (KEYS as usize + 1) + key];
         let turns = turn.swap(offset + 1, Ordering::Relaxed);
         assert!(turns <= offset, "offset {offset} comes after {turns}");

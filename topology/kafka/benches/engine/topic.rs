@@ -40,7 +40,8 @@ impl Topic {
             i32::from(PARTITIONS),
             replication,
         )];
-        let (admin, options) = (topic.admin(), AdminOptions::new());
+        let admin = topic.admin();
+        let options = AdminOptions::new();
         let made = block_on(admin.create_topics(&new, &options)).unwrap();
         assert!(made.iter().all(Result::is_ok), "{made:?}");
         topic.produce(value_bytes);
@@ -51,7 +52,8 @@ impl Topic {
         let mut client = self.client();
         client.set("linger.ms", "20").set("acks", "all");
         let producer: BaseProducer = client.create().unwrap();
-        let (keys, value) = (Zipf::new(), vec![b'v'; value_bytes]);
+        let keys = Zipf::new();
+        let value = vec![b'v'; value_bytes];
         let headers = OwnedHeaders::new()
             .insert(header("source", "bench"))
             .insert(header("trace", "00-0af7651916cd43dd8448eb211c80319c-01"));

@@ -100,7 +100,8 @@ fn one_of_two_members_with_the_same_id_is_fenced() {
         let mut newer = subject.subscribe("group");
         let is_fenced = |polled| matches!(polled, Err(SourceError::Fenced(_)));
         eventually(|| {
-            let (older, newer) = (is_fenced(older.poll()), is_fenced(newer.poll()));
+            let older = is_fenced(older.poll());
+            let newer = is_fenced(newer.poll());
             let (loses, wins) = match protocol {
                 GroupProtocol::Classic(_) => (older, newer),
                 GroupProtocol::Consumer => (newer, older),

@@ -13,10 +13,10 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use crate::completion::{Completion, KeptState};
-use crate::exec::call_options::{Again, CallOptions};
+use crate::exec::call_options::{CallOptions, Retry};
 use crate::exec::context::WorkerContext;
 use crate::exec::node::Node;
-use crate::exec::permits::{MaxInFlight, Permit, Queue, Waiting, begin, take_given_up};
+use crate::exec::permits::{CallQueue, MaxInFlight, Permit, QueuedCall, start_call, take_revoked};
 use crate::exec::replay::{catch_panic, next_operator_id, panic_message, run_guarded};
 use crate::fault::Fault;
 use crate::metrics::NodeMetrics;
@@ -34,15 +34,15 @@ pub(crate) struct Calls<V, W, C> {
 }
 
 /// What a call is for.
-struct Part {
+struct CallContext {
     completion: Completion,
     /// `None`: in any order.
     turn: Option<Turn>,
-    /// What is left of the wait of a call that is made again.
-    wait: Option<Wait>,
+    /// While the call waits for its retry.
+    wait: Option<RetryWait>,
 }
 
-impl Part {
+impl CallContext {
     fn new(completion: Completion, turn: Option<Turn>) -> Self {
         let wait = None;
         Self {
@@ -53,8 +53,8 @@ impl Part {
     }
 }
 
-/// The wait of a record whose call is made again.
-struct Wait {
+/// The wait of a record for the retry of a call.
+struct RetryWait {
     _permit: Permit,
     /// `None`: without an end.
     until: Option<Instant>,
@@ -62,26 +62,26 @@ struct Wait {
 
 /// Where a call may begin.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Begin {
+enum StartIn {
     /// In what asks for it.
     Here,
     /// In a task, for calls that end at once would begin each other ever deeper.
-    InTask,
+    Task,
 }
 
 /// The turn of a key, passed on when it is dropped.
 struct Turn {
-    calls: Rc<dyn PassOn>,
+    calls: Rc<dyn PassTurn>,
     key: u64,
 }
 
-trait PassOn {
-    fn pass_on(self: Rc<Self>, key: u64);
+trait PassTurn {
+    fn pass_turn(self: Rc<Self>, key: u64);
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        Rc::clone(&self.calls).pass_on(self.key);
+        Rc::clone(&self.calls).pass_turn(self.key);
     }
 }
 
@@ -108,12 +108,12 @@ where
             number: next_operator_id(),
             waiting: RefCell::default(),
         });
-        context.bounds.add_queue(Rc::downgrade(&calls) as _);
+        context.permits.add_queue(Rc::downgrade(&calls) as _);
         Rc::new(calls)
     }
 
     /// The turn of the value's key, or `None` when the value now waits for it.
-    fn enter(
+    fn take_turn(
         self: &Rc<Self>,
         key: u64,
         value: V,
@@ -141,13 +141,13 @@ where
 
     fn turn(self: &Rc<Self>, key: u64) -> Turn {
         Turn {
-            calls: Rc::clone(self) as Rc<dyn PassOn>,
+            calls: Rc::clone(self) as Rc<dyn PassTurn>,
             key,
         }
     }
 
     /// Begins a call, if it need not wait for a permit.
-    fn begin(self: &Rc<Self>, value: V, part: Part, how: Begin) {
+    fn start(self: &Rc<Self>, value: V, part: CallContext, how: StartIn) {
         let bound = match &self.options.bound {
             None if !part.completion.can_start() => return,
             None => None,
@@ -157,44 +157,50 @@ where
             },
         };
         match bound {
-            None => self.begin_free(value, part, how),
-            Some(bound) => self.begin_within(bound, value, part, how),
+            None => self.start_unbounded(value, part, how),
+            Some(bound) => self.start_bounded(bound, value, part, how),
         }
     }
 
-    fn begin_free(self: &Rc<Self>, value: V, part: Part, how: Begin) {
+    fn start_unbounded(self: &Rc<Self>, value: V, part: CallContext, how: StartIn) {
         let call = Box::pin(Rc::clone(self).run(value, part, None));
         match how {
-            Begin::Here => begin(None, call),
-            Begin::InTask => drop(tokio::task::spawn_local(call)),
+            StartIn::Here => start_call(None, call),
+            StartIn::Task => drop(tokio::task::spawn_local(call)),
         }
     }
 
-    fn begin_within(self: &Rc<Self>, bound: MaxInFlight, value: V, part: Part, how: Begin) {
+    fn start_bounded(
+        self: &Rc<Self>,
+        bound: MaxInFlight,
+        value: V,
+        part: CallContext,
+        how: StartIn,
+    ) {
         if !part.completion.can_start() {
             return;
         }
-        let bound = self.context.bounds.of(bound);
-        if how == Begin::Here
+        let bound = self.context.permits.bound(bound);
+        if how == StartIn::Here
             && let Some(permit) = bound.try_acquire()
         {
             self.node.permit_wait.record(Duration::ZERO);
             let call = Box::pin(Rc::clone(self).run(value, part, None));
-            return begin(Some(permit), call);
+            return start_call(Some(permit), call);
         }
         let record = part.completion.in_flight();
         let call = Box::pin(Rc::clone(self).run(value, part, Some(Instant::now())));
-        bound.wait(Waiting { record, call });
+        bound.wait(QueuedCall { record, call });
     }
 
     /// `since` is when it began to wait for its permit, if it did.
-    async fn run(self: Rc<Self>, value: V, part: Part, since: Option<Instant>) {
+    async fn run(self: Rc<Self>, value: V, part: CallContext, since: Option<Instant>) {
         if !part.completion.can_write() {
             return;
         }
         let call = AssertUnwindSafe(self.call_once(value, since));
         match call.catch_unwind().await {
-            Ok(ended) => self.ended(ended, part),
+            Ok(ended) => self.handle_result(ended, part),
             Err(payload) => self.forward(Err(panic_message(&*payload)), part),
         }
     }
@@ -216,19 +222,19 @@ where
         ended
     }
 
-    /// Forwards what a call came to, unless it is made again.
-    fn ended(self: &Rc<Self>, ended: Result<W, String>, mut part: Part) {
-        let Some(again) = &self.options.again else {
+    /// Forwards the result of a call, unless the call is retried.
+    fn handle_result(self: &Rc<Self>, ended: Result<W, String>, mut part: CallContext) {
+        let Some(retry) = &self.options.retry else {
             return self.forward(ended, part);
         };
-        let value = || ended.as_ref().ok().and_then(|result| (again.value)(result));
+        let value = || ended.as_ref().ok().and_then(|result| (retry.value)(result));
         let value = match catch_panic(value) {
             Ok(value) => value,
             Err(error) => return self.forward(Err(error), part),
         };
         match value {
-            Some(value) if self.may_wait(again, &mut part) => {
-                let wait = Rc::clone(self).wait(again.wait.every, (value, ended), part);
+            Some(value) if self.begin_retry_wait(retry, &mut part) => {
+                let wait = Rc::clone(self).wait(retry.wait.every, (value, ended), part);
                 drop(tokio::task::spawn_local(wait));
             }
             _ => self.forward(ended, part),
@@ -236,8 +242,8 @@ where
     }
 
     /// The turn ends after the result was forwarded, or stays with a part that failed.
-    fn forward(&self, ended: Result<W, String>, part: Part) {
-        let Part {
+    fn forward(&self, ended: Result<W, String>, part: CallContext) {
+        let CallContext {
             completion, turn, ..
         } = part;
         if completion.is_rerouted() {
@@ -256,15 +262,15 @@ where
     }
 
     /// Whether there is to be another call.
-    fn may_wait(&self, again: &Again<V, W>, part: &mut Part) -> bool {
+    fn begin_retry_wait(&self, retry: &Retry<V, W>, part: &mut CallContext) -> bool {
         if part.wait.is_none() {
-            let bound = self.context.bounds.of(again.wait.waiting);
-            part.wait = bound.try_acquire().map(|permit| Wait {
+            let bound = self.context.permits.bound(retry.wait.waiting);
+            part.wait = bound.try_acquire().map(|permit| RetryWait {
                 _permit: permit,
-                until: Instant::now().checked_add(again.wait.at_most),
+                until: Instant::now().checked_add(retry.wait.at_most),
             });
         }
-        let is_over = |wait: &Wait| wait.until.is_some_and(|until| Instant::now() >= until);
+        let is_over = |wait: &RetryWait| wait.until.is_some_and(|until| Instant::now() >= until);
         part.completion.can_start() && !part.wait.as_ref().is_none_or(is_over)
     }
 
@@ -274,7 +280,7 @@ where
         self: Rc<Self>,
         every: Duration,
         (value, last): (V, Result<W, String>),
-        part: Part,
+        part: CallContext,
     ) {
         if part.completion.can_start() {
             tokio::select! {
@@ -284,21 +290,21 @@ where
             }
         }
         if part.completion.can_start() {
-            self.begin(value, part, Begin::Here);
+            self.start(value, part, StartIn::Here);
         } else {
             self.forward(last, part);
         }
     }
 }
 
-impl<V, W, C, F> PassOn for Calls<V, W, C>
+impl<V, W, C, F> PassTurn for Calls<V, W, C>
 where
     V: 'static,
     W: 'static,
     C: Fn(V) -> F + 'static,
     F: Future<Output = W> + 'static,
 {
-    fn pass_on(self: Rc<Self>, key: u64) {
+    fn pass_turn(self: Rc<Self>, key: u64) {
         loop {
             let mut waiting = self.waiting.borrow_mut();
             let Some((value, completion)) = waiting.get_mut(&key).and_then(VecDeque::pop_front)
@@ -309,17 +315,17 @@ where
             drop(waiting);
             if completion.can_start() {
                 let turn = Some(self.turn(key));
-                return self.begin(value, Part::new(completion, turn), Begin::InTask);
+                return self.start(value, CallContext::new(completion, turn), StartIn::Task);
             }
         }
     }
 }
 
-impl<V: 'static, W, C> Queue for Calls<V, W, C> {
-    fn take_given_up(&self) -> Box<dyn Any> {
+impl<V: 'static, W, C> CallQueue for Calls<V, W, C> {
+    fn take_revoked(&self) -> Box<dyn Any> {
         let mut waiting = self.waiting.borrow_mut();
         let of_key = |queue| {
-            take_given_up(queue, |(_, completion): &(V, Completion)| {
+            take_revoked(queue, |(_, completion): &(V, Completion)| {
                 completion.can_start()
             })
         };
@@ -337,15 +343,19 @@ where
     fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
         let Some(key_of) = &self.options.key_of else {
-            return self.begin(value, Part::new(completion, None), Begin::Here);
+            return self.start(value, CallContext::new(completion, None), StartIn::Here);
         };
         let record = completion.in_flight();
         let key = || key_of(&value, &record.record().position);
         let Some((key, completion)) = run_guarded(&self.node, completion, key) else {
             return;
         };
-        if let Some((value, completion, turn)) = self.enter(key, value, completion) {
-            self.begin(value, Part::new(completion, Some(turn)), Begin::Here);
+        if let Some((value, completion, turn)) = self.take_turn(key, value, completion) {
+            self.start(
+                value,
+                CallContext::new(completion, Some(turn)),
+                StartIn::Here,
+            );
         }
     }
 }

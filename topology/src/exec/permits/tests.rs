@@ -13,7 +13,7 @@ use crate::completion::tests::Partition;
 
 /// A worker with one partition, and its calls by their numbers.
 struct Worker {
-    bounds: WorkerBounds,
+    permits: WorkerPermits,
     partition: Partition,
     made: Cell<usize>,
     begun: Rc<RefCell<Vec<usize>>>,
@@ -22,9 +22,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn of(instance: &Arc<InstanceBounds>) -> Self {
+    fn of(instance: &Arc<InstancePermits>) -> Self {
         Self {
-            bounds: WorkerBounds::new(Arc::clone(instance)),
+            permits: WorkerPermits::new(Arc::clone(instance)),
             partition: Partition::new(),
             made: Cell::new(0),
             begun: Rc::default(),
@@ -35,7 +35,8 @@ impl Worker {
     /// Makes a call, which stays open until it is ended. Calls are numbered from 0 on.
     fn call(&self, bound: MaxInFlight) -> Rc<InFlight> {
         let (end, ended) = oneshot::channel();
-        let (number, begun) = (self.made.get(), Rc::clone(&self.begun));
+        let number = self.made.get();
+        let begun = Rc::clone(&self.begun);
         self.open.borrow_mut().insert(number, end);
         self.make(bound, async move {
             begun.borrow_mut().push(number);
@@ -51,12 +52,12 @@ impl Worker {
             call.await;
             completion.complete();
         });
-        let bound = self.bounds.of(bound);
+        let bound = self.permits.bound(bound);
         if let Some(permit) = bound.try_acquire() {
-            begin(Some(permit), call);
+            start_call(Some(permit), call);
         } else {
             let record = Rc::clone(&record);
-            bound.wait(Waiting { record, call });
+            bound.wait(QueuedCall { record, call });
         }
         record
     }
@@ -66,18 +67,19 @@ impl Worker {
     }
 
     fn running(&self) -> Vec<usize> {
-        let (begun, open) = (self.begun.borrow(), self.open.borrow());
+        let begun = self.begun.borrow();
+        let open = self.open.borrow();
         let is_open = |number: &&usize| open.contains_key(number);
         begun.iter().filter(is_open).copied().collect()
     }
 
     fn waits(&self, bound: MaxInFlight) -> bool {
-        !self.bounds.of(bound).is_idle()
+        !self.permits.bound(bound).is_idle()
     }
 }
 
 fn workers<const COUNT: usize>() -> [Worker; COUNT] {
-    let instance = InstanceBounds::of(COUNT);
+    let instance = InstancePermits::new(COUNT);
     std::array::from_fn(|_| Worker::of(&instance))
 }
 
@@ -99,7 +101,8 @@ async fn settle() {
 #[test]
 fn a_worker_alone_has_all_but_what_the_others_are_guaranteed() {
     on_a_worker(async {
-        let ([hot, cold], bound) = (workers(), MaxInFlight::new(8));
+        let [hot, cold] = workers();
+        let bound = MaxInFlight::new(8);
         (0..9).for_each(|_| drop(hot.call(bound)));
         settle().await;
         assert_eq!(hot.running(), [0, 1, 2, 3, 4, 5]);
@@ -112,7 +115,8 @@ fn a_worker_alone_has_all_but_what_the_others_are_guaranteed() {
 #[test]
 fn a_bound_of_less_than_two_a_worker_is_kept_too() {
     on_a_worker(async {
-        let ([first, second, third], bound) = (workers(), MaxInFlight::new(2));
+        let [first, second, third] = workers();
+        let bound = MaxInFlight::new(2);
         first.call(bound);
         second.call(bound);
         third.call(bound);
@@ -127,7 +131,8 @@ fn a_bound_of_less_than_two_a_worker_is_kept_too() {
 #[test]
 fn what_is_spare_goes_to_the_workers_in_the_order_in_which_they_ask() {
     on_a_worker(async {
-        let ([first, second], bound) = (workers(), MaxInFlight::new(4));
+        let [first, second] = workers();
+        let bound = MaxInFlight::new(4);
         (0..5).for_each(|_| drop(first.call(bound)));
         settle().await;
         (0..3).for_each(|_| drop(second.call(bound)));
@@ -147,12 +152,13 @@ fn what_is_spare_goes_to_the_workers_in_the_order_in_which_they_ask() {
 #[test]
 fn what_may_not_begin_any_more_is_dropped_at_once_and_its_turn_is_the_next_ones() {
     on_a_worker(async {
-        let (mut worker, bound) = (Worker::of(&InstanceBounds::of(1)), MaxInFlight::new(1));
+        let mut worker = Worker::of(&InstancePermits::new(1));
+        let bound = MaxInFlight::new(1);
         (0..3).for_each(|_| drop(worker.call(bound)));
         let given_up = std::mem::replace(&mut worker.partition, Partition::new());
         worker.call(bound);
         given_up.state.drain();
-        worker.bounds.drop_given_up();
+        worker.permits.drop_revoked();
         assert_eq!(given_up.state.records(), 1, "the one that has begun");
         worker.end(0);
         settle().await;
@@ -163,7 +169,8 @@ fn what_may_not_begin_any_more_is_dropped_at_once_and_its_turn_is_the_next_ones(
 #[test]
 fn a_record_that_is_moved_on_gives_its_turn_away() {
     on_a_worker(async {
-        let (worker, bound) = (Worker::of(&InstanceBounds::of(1)), MaxInFlight::new(1));
+        let worker = Worker::of(&InstancePermits::new(1));
+        let bound = MaxInFlight::new(1);
         let records = [0, 1, 2].map(|_| worker.call(bound));
         records[1].reroute();
         worker.end(0);
@@ -175,7 +182,8 @@ fn a_record_that_is_moved_on_gives_its_turn_away() {
 #[test]
 fn a_call_that_panics_loses_no_permit() {
     on_a_worker(async {
-        let ([worker, _], bound) = (workers(), MaxInFlight::new(4));
+        let [worker, _] = workers();
+        let bound = MaxInFlight::new(4);
         for _ in 0..8 {
             worker.make(bound, async {
                 tokio::task::yield_now().await;
@@ -191,7 +199,8 @@ fn a_call_that_panics_loses_no_permit() {
 #[test]
 fn a_call_that_panics_where_it_begins_does_not_keep_those_behind_it() {
     on_a_worker(async {
-        let ([worker, _], bound) = (workers(), MaxInFlight::new(4));
+        let [worker, _] = workers();
+        let bound = MaxInFlight::new(4);
         (0..3).for_each(|_| drop(worker.call(bound)));
         worker.make(bound, async {
             std::panic::resume_unwind(Box::new("a call"))
@@ -210,7 +219,8 @@ fn a_call_that_panics_where_it_begins_does_not_keep_those_behind_it() {
 fn any_number_of_calls_that_end_at_once_follow_each_other() {
     const CALLS: usize = 100_000;
     on_a_worker(async {
-        let ([worker, _], bound) = (workers(), MaxInFlight::new(1));
+        let [worker, _] = workers();
+        let bound = MaxInFlight::new(1);
         let count = Rc::new(Cell::new(0));
         worker.call(bound);
         for _ in 0..CALLS {
@@ -233,13 +243,17 @@ fn workers_on_threads_of_their_own_keep_the_bound_and_wake_each_other() {
     const LIMIT: usize = 3;
     /// For a wake-up that is lost.
     const HANGS: Duration = Duration::from_secs(60);
-    let (instance, bound) = (InstanceBounds::of(2), MaxInFlight::new(LIMIT));
-    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let instance = InstancePermits::new(2);
+    let bound = MaxInFlight::new(LIMIT);
+    let running = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
     let all_end = || async {
         let worker = Worker::of(&instance);
         let ended = Rc::new(Semaphore::new(0));
         for _ in 0..CALLS {
-            let (running, most, ended) = (running.clone(), most.clone(), Rc::clone(&ended));
+            let running = running.clone();
+            let most = most.clone();
+            let ended = Rc::clone(&ended);
             worker.make(bound, async move {
                 most.fetch_max(1 + running.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
                 tokio::task::yield_now().await;
@@ -283,10 +297,11 @@ struct Schedule {
 
 impl Schedule {
     fn of(workers: usize, limit: usize) -> Self {
-        let (instance, bound) = (InstanceBounds::of(workers), MaxInFlight::new(limit));
+        let instance = InstancePermits::new(workers);
+        let bound = MaxInFlight::new(limit);
         Self {
             workers: (0..workers).map(|_| Worker::of(&instance)).collect(),
-            share: instance.share(bound),
+            share: instance.guaranteed(bound),
             bound,
         }
     }
@@ -305,7 +320,7 @@ impl Schedule {
             }
             Event::GiveUp(_) => {
                 worker.partition.state.drain();
-                worker.bounds.drop_given_up();
+                worker.permits.drop_revoked();
                 assert!(!worker.waits(self.bound));
                 let running = worker.running();
                 let mut open = worker.open.borrow_mut();
@@ -347,9 +362,9 @@ impl Schedule {
         }
         for worker in &self.workers {
             assert!(!worker.waits(self.bound));
-            assert_eq!(worker.bounds.of(self.bound).free.get(), self.share);
+            assert_eq!(worker.permits.bound(self.bound).free.get(), self.share);
         }
-        let bound = self.workers[0].bounds.of(self.bound);
+        let bound = self.workers[0].permits.bound(self.bound);
         let spare = bound
             .spare
             .as_ref()

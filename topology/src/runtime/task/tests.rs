@@ -53,7 +53,8 @@ impl SourceNode for Keep {
 
 #[test]
 fn a_record_far_above_an_open_one_is_held_until_that_has_ended() {
-    let (keep, metrics) = (Rc::new(Keep::default()), SourceMetrics::default());
+    let keep = Rc::new(Keep::default());
+    let metrics = SourceMetrics::default();
     let source = Source {
         node: Rc::clone(&keep) as Rc<dyn SourceNode>,
         due_at: None,
@@ -69,17 +70,18 @@ fn a_record_far_above_an_open_one_is_held_until_that_has_ended() {
     };
     let state = PartitionState::new(Rc::clone(&source.budget), progress);
     let mut task = Task::new(0, Box::new(queue), state);
-    let room = Room {
+    let allowance = ReadAllowance {
         records_max: usize::MAX,
         bytes_max: usize::MAX,
         parts: usize::MAX,
         bytes: usize::MAX,
         window: usize::MAX,
         map_bytes: usize::MAX,
-        ..Room::default()
+        ..ReadAllowance::default()
     };
     let mut started = || {
-        task.poll(&source, room, 0, &mut Round::new()).unwrap();
+        task.poll(&source, allowance, 0, &mut PollRound::new())
+            .unwrap();
         let kept = keep.0.borrow();
         let offsets = kept
             .iter()

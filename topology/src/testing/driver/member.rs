@@ -16,13 +16,14 @@ use crate::clock::Clock;
 use crate::dsl::{SourceEntry, Topology};
 use crate::error::StreamsError;
 use crate::exec::context::WorkerContext;
-use crate::exec::permits::InstanceBounds;
+use crate::exec::permits::InstancePermits;
 use crate::log::Revocation;
 use crate::metrics::{GroupMetrics, StreamsMetrics};
 use crate::offsets::OffsetTracker;
 use crate::record::TopicPartition;
 use crate::runtime::{
-    COMMANDS, Command, Committer, Heartbeat, InvalidOffsetMetadata, Returned, Worker, resume,
+    COMMANDS, Command, Committer, Heartbeat, InvalidOffsetMetadata, ReturnedPartition, Worker,
+    resume,
 };
 use crate::testing::guarantees::{History, committing, observe_sink};
 
@@ -44,13 +45,13 @@ pub(super) struct Member {
 pub(super) struct Revoking {
     partition: TopicPartition,
     progress: crate::offsets::SharedOffsets,
-    returned: Receiver<Returned>,
+    returned: Receiver<ReturnedPartition>,
     revocation: Revocation,
 }
 
 impl Member {
     pub(super) fn new(
-        (number, bounds): (usize, Arc<InstanceBounds>),
+        (number, permits): (usize, Arc<InstancePermits>),
         topology: &Arc<Topology>,
         config: &DriverConfig,
         (log, metrics, clock): (&MemoryLog, &StreamsMetrics, Clock),
@@ -59,8 +60,8 @@ impl Member {
         let handlers = config.exception_handlers.clone();
         let history = config.history.clone();
         let context = WorkerContext::new(
-            number % bounds.workers(),
-            bounds,
+            number % permits.workers(),
+            permits,
             observe_sink(log.sink(number), history.clone()),
             handlers,
             Arc::clone(&wake),
@@ -69,7 +70,8 @@ impl Member {
         let how = (limits(config), config.head_of_line.clone());
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let topology = Arc::clone(topology);
-        let (interval, metadata_max) = (config.commit_interval, config.offset_metadata_max);
+        let interval = config.commit_interval;
+        let metadata_max = config.offset_metadata_max;
         let committer = |(source, metrics): (&SourceEntry, &Arc<GroupMetrics>)| {
             let committer = Committer::new(interval, metadata_max, Arc::clone(metrics));
             (Arc::clone(&source.topic), committer)

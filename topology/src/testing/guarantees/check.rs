@@ -163,7 +163,8 @@ fn commits_only_grow(events: &[Event]) -> Vec<Breach> {
 /// A record that is written after it was committed is none of these: the log may tell its reader
 /// of it before it tells its writer.
 fn nothing_lost(events: &[Event]) -> Vec<Breach> {
-    let (records, counts) = (records(events), counts(events));
+    let records = records(events);
+    let counts = counts(events);
     let mut open: Vec<_> = records.iter().map(|at| (*at, Vec::new())).collect();
     for (at, left) in &mut open {
         left.extend(parts(at, &counts));
@@ -328,7 +329,8 @@ fn order(part: &Part) -> Order {
 type LastOfKey = HashMap<(usize, String), Vec<Order>>;
 
 fn key_order(begin: &Begin<'_>, last: &mut LastOfKey) -> Option<String> {
-    let (assignment, key) = (begin.assignment?, begin.part.key.as_ref()?);
+    let assignment = begin.assignment?;
+    let key = begin.part.key.as_ref()?;
     let earlier = last.entry((assignment.number, key.clone())).or_default();
     let this = order(begin.part);
     let highest = earlier.last().copied();
@@ -348,7 +350,8 @@ fn key_order(begin: &Begin<'_>, last: &mut LastOfKey) -> Option<String> {
 type Turns = HashMap<(usize, String), usize>;
 
 fn serial_by_key(begin: &Begin<'_>, so_far: &SoFar, turns: &mut Turns) -> Option<String> {
-    let (assignment, key) = (begin.assignment?, begin.part.key.as_ref()?);
+    let assignment = begin.assignment?;
+    let key = begin.part.key.as_ref()?;
     let before = turns.insert((assignment.number, key.clone()), begin.run)?;
     let is_over = so_far.over.contains(&before);
     (!is_over).then(|| format!("began while run {before} of the same key {key:?} ran"))

@@ -194,7 +194,8 @@ impl History {
     /// How often a member was asked for a partition back, and how often it has given it up.
     pub fn revoked(&self, member: usize, partition: &TopicPartition) -> (usize, usize) {
         let noted = self.lock();
-        let (mut asked, mut given_up) = (0, 0);
+        let mut asked = 0;
+        let mut given_up = 0;
         for event in &noted.events {
             match event {
                 Event::Revoking {
@@ -246,7 +247,8 @@ impl History {
     }
 
     pub(crate) fn assigned_to(&self, partition: TopicPartition, committed: Option<&Committed>) {
-        let (member, committed) = (self.member, committed.map(complete));
+        let member = self.member;
+        let committed = committed.map(complete);
         self.note(Event::Assigned {
             member,
             partition,
