@@ -107,8 +107,8 @@ impl Streams {
             let make = move |wake| {
                 let handlers = config.exception_handlers.clone();
                 let context = WorkerContext::new(number, permits, sink, handlers, wake, metrics);
-                let how = (config.limits(), config.head_of_line.clone());
-                Worker::new(&topology, context, how, Worker::wall_clock())
+                                let guard = config.head_of_line.clone();
+                Worker::new(&topology, context, config.limits(), guard, Worker::wall_clock())
             };
             let shared = Arc::clone(&self.shared);
             let name = format!("streams-worker-{number}");

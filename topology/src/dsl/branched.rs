@@ -38,12 +38,12 @@ impl<V: 'static> BranchedKStream<V> {
         then: impl FnOnce(KStream<W>),
     ) -> Self {
         let number = self.branches.len() + 1;
-        self.numbered_branch((suffix, number), select, then)
+        self.numbered_branch(suffix, number, select, then)
     }
 
     /// The branch for everything else. Its number is 0.
     pub fn default_branch(self, suffix: &str, then: impl FnOnce(KStream<V>)) {
-        let split = self.numbered_branch((suffix, 0), Ok, then);
+        let split = self.numbered_branch(suffix, 0, Ok, then);
         let branches = split.branches;
         let number = split.node.id;
         split.stream.connect(move |context| {
@@ -56,7 +56,8 @@ impl<V: 'static> BranchedKStream<V> {
 
     fn numbered_branch<W: 'static>(
         mut self,
-        (suffix, number): (&str, usize),
+        suffix: &str,
+        number: usize,
         select: impl Fn(V) -> Result<W, V> + Send + Sync + 'static,
         then: impl FnOnce(KStream<W>),
     ) -> Self {

@@ -58,7 +58,8 @@ impl HeadOfLineGuard {
         state: &PartitionState,
         limits: Limits,
         now: Instant,
-        (context, policy): (&WorkerContext, &HeadOfLine),
+        context: &WorkerContext,
+        policy: &HeadOfLine,
     ) {
         if self
             .checked_at

@@ -109,7 +109,8 @@ impl Worker {
     pub(crate) fn new(
         topology: &Topology,
         context: WorkerContext,
-        (limits, head_of_line): (Limits, HeadOfLine),
+        limits: Limits,
+        head_of_line: HeadOfLine,
         clock: Clock,
     ) -> Self {
         let sources = topology
@@ -278,8 +279,9 @@ impl Worker {
             share.take(&task.state);
             let allowance = share.allowance(self.limits);
             task.poll(source, allowance, now_ms, &mut round)?;
-            let how = (&self.context, &self.head_of_line);
-            task.guard.check(&task.state, self.limits, now, how);
+                        let policy = &self.head_of_line;
+            task.guard
+                .check(&task.state, self.limits, now, &self.context, policy);
             share.reserve(&task.state);
         }
         Ok(round)

@@ -142,7 +142,8 @@ impl TopologyTestDriver {
         }
         let log = MemoryLog::new(
             config.partitions,
-            (config.log_metadata_max, config.record_bytes_max.clone()),
+            config.log_metadata_max,
+            config.record_bytes_max.clone(),
             Arc::clone(&clock),
         );
         let driver = Self {

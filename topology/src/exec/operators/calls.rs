@@ -234,7 +234,7 @@ where
         };
         match value {
             Some(value) if self.begin_retry_wait(retry, &mut part) => {
-                let wait = Rc::clone(self).wait(retry.wait.every, (value, ended), part);
+                let wait = Rc::clone(self).wait(retry.wait.every, value, ended, part);
                 drop(tokio::task::spawn_local(wait));
             }
             _ => self.forward(ended, part),
@@ -279,7 +279,8 @@ where
     async fn wait(
         self: Rc<Self>,
         every: Duration,
-        (value, last): (V, Result<W, String>),
+        value: V,
+        last: Result<W, String>,
         part: CallContext,
     ) {
         if part.completion.can_start() {

@@ -49,7 +49,8 @@ pub(super) struct MemoryLog {
 impl MemoryLog {
     pub(super) fn new(
         partitions: u32,
-        (metadata_max, record_bytes_max): (usize, BTreeMap<String, usize>),
+        metadata_max: usize,
+        record_bytes_max: BTreeMap<String, usize>,
         clock: Clock,
     ) -> Self {
         let log = Log {
