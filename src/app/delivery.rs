@@ -33,7 +33,7 @@ pub(super) async fn run(service: Service) -> anyhow::Result<()> {
     }
     service.readiness.set_topics_ready();
     let streams = start(&service).await?;
-    service.readiness.set_running(streams.assignment());
+    service.readiness.set_running(streams.assignment_check());
     let result = tokio::select! {
         error = streams.failed() => Err(error.into()),
         () = service.stop.cancelled() => Ok(()),
@@ -51,7 +51,7 @@ async fn wait_for_topics(config: &Config, log: &dyn Log) -> anyhow::Result<()> {
             Err(TopicError::Unavailable(error)) => {
                 tracing::warn!(%error, "waiting for the log to answer; retrying every 2 s");
             }
-            Err(error @ TopicError::Unfit { .. }) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     }

@@ -80,10 +80,11 @@ impl PipelineContext {
     ) -> ProductionResponse {
         match error {
             SinkError::Unacknowledged(_) => ProductionResponse::Retry,
-            SinkError::UnknownTopicOrPartition(_) => ProductionResponse::Fail,
             SinkError::TooLarge(why) => self
                 .replace_too_large(record, why)
                 .map_or(ProductionResponse::Fail, ProductionResponse::Replace),
+            // A topic that does not exist, or a reason that this version does not know.
+            _ => ProductionResponse::Fail,
         }
     }
 

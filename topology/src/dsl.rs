@@ -5,9 +5,10 @@ mod async_options;
 mod branched;
 mod table;
 
+use parking_lot::Mutex;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use crate::completion::ChildId;
 use crate::exec::context::{SharedKey, WorkerContext};
@@ -23,7 +24,7 @@ pub use table::{GlobalTable, Lookup};
 
 type MakeSource = Box<dyn Fn(&WorkerContext) -> Rc<dyn SourceNode> + Send + Sync>;
 type Make<V> = Box<dyn Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync>;
-type MakeNext<V> = Arc<Mutex<Option<Make<V>>>>;
+type MakeNext<V> = Arc<OnceLock<Make<V>>>;
 
 pub(crate) struct SourceEntry {
     pub(crate) topic: Arc<str>,
@@ -99,8 +100,8 @@ impl StreamsBuilder {
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Declared> {
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Declared> {
+        self.declared.lock()
     }
 }
 
@@ -111,7 +112,7 @@ impl std::fmt::Debug for StreamsBuilder {
 }
 
 fn instantiate<V: 'static>(make: &MakeNext<V>, context: &WorkerContext) -> Rc<dyn Node<V>> {
-    match &*make.lock().unwrap_or_else(PoisonError::into_inner) {
+    match make.get() {
         Some(make) => make(context),
         None => unreachable!("`build` refuses a stream without a consumer"),
     }
@@ -305,7 +306,8 @@ impl<V: 'static> KStream<V> {
     }
 
     fn connect(self, make: impl Fn(&WorkerContext) -> Rc<dyn Node<V>> + Send + Sync + 'static) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(make));
+        let is_first = self.next.set(Box::new(make)).is_ok();
+        debug_assert!(is_first, "a stream is taken by its one consumer");
     }
 }
 

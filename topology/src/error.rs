@@ -9,6 +9,7 @@ use crate::record::{Position, TopicPartition};
 
 /// The topology can not be started.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The log refused.
     #[error("the log can not be read")]
@@ -20,6 +21,7 @@ pub enum StartError {
 
 /// A running topology can not go on.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StreamsError {
     /// A source can not go on.
     #[error("a source can not go on")]

@@ -45,6 +45,7 @@ pub struct Assigned {
 
 /// A commit failed.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommitError {
     /// The log takes offsets only with less metadata; whether it took others of the same commit
     /// is unknown.
@@ -63,6 +64,7 @@ pub enum CommitError {
 
 /// A source failed.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SourceError {
     /// The log answered with an error; the source goes on by itself.
     #[error("the log answered: {0}")]
@@ -77,6 +79,7 @@ pub enum SourceError {
 
 /// An append failed. Whether the log has the record is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SinkError {
     /// It may succeed when tried again.
     #[error("the log did not acknowledge the record: {0}")]
@@ -98,12 +101,12 @@ pub enum SinkError {
 pub trait RebalanceListener: Send {
     /// Takes over newly assigned partitions, of which the group's offsets are known; what one
     /// rebalance assigns may come in several calls. Must not block.
-    fn assigned(&mut self, partitions: Vec<Assigned>);
+    fn on_assigned(&mut self, partitions: Vec<Assigned>);
 
     /// Takes back partitions. Blocks until what is in flight on them has ended, at most for the
     /// drain timeout, and answers what may be committed. After it returns no queue of these
     /// partitions is alive, and nothing read from them is forwarded any more.
-    fn revoked(
+    fn on_revoked(
         &mut self,
         partitions: &[TopicPartition],
         revocation: Revocation,

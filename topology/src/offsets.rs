@@ -5,8 +5,9 @@
 mod bits;
 mod map;
 
+use parking_lot::Mutex;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::fault::Fault;
 #[cfg(feature = "testing")]
@@ -19,10 +20,6 @@ pub(crate) use map::{decode, encode};
 
 /// The offsets of a partition, which its worker completes and its control thread commits.
 pub(crate) type SharedOffsets = Arc<Mutex<OffsetTracker>>;
-
-pub(crate) fn lock(progress: &SharedOffsets) -> MutexGuard<'_, OffsetTracker> {
-    progress.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What registering an offset came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

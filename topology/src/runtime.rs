@@ -14,10 +14,11 @@ mod state;
 mod task;
 mod worker;
 
+use parking_lot::Mutex;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use crate::exec::permits::InstancePermits;
 use crate::log::Log;
 use crate::metrics::StreamsMetrics;
 use control::{Control, Listener};
-use shared::Shared;
+use shared::SharedState;
 use worker::WorkerHandle;
 
 #[cfg(feature = "testing")]
@@ -50,7 +51,7 @@ pub(crate) use worker::Worker;
 /// ends.
 #[derive(Debug)]
 pub struct Streams {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     threads: Vec<(String, JoinHandle<()>)>,
     workers: Vec<WorkerHandle>,
     /// Cut off when the last thread has ended.
@@ -67,7 +68,7 @@ impl Streams {
     ) -> Result<Self, StartError> {
         const CLOSE: Duration = Duration::from_secs(5);
         let topology = Arc::new(topology);
-        let shared = Shared::new(&topology, config);
+        let shared = SharedState::new(&topology, config);
         let (sender, running) = channel();
         let mut streams = Self {
             shared: Arc::new(shared),
@@ -107,8 +108,14 @@ impl Streams {
             let make = move |wake| {
                 let handlers = config.exception_handlers.clone();
                 let context = WorkerContext::new(number, permits, sink, handlers, wake, metrics);
-                                let guard = config.head_of_line.clone();
-                Worker::new(&topology, context, config.limits(), guard, Worker::wall_clock())
+                let guard = config.head_of_line.clone();
+                Worker::new(
+                    &topology,
+                    context,
+                    config.limits(),
+                    guard,
+                    Worker::wall_clock(),
+                )
             };
             let shared = Arc::clone(&self.shared);
             let name = format!("streams-worker-{number}");
@@ -141,8 +148,8 @@ impl Streams {
         self.shared.states.state()
     }
 
-    /// Tells, whenever it is called, whether every source has seen an assignment.
-    pub fn assignment(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+    /// Returns a function that returns whether every source has had an assignment. It may outlive this.
+    pub fn assignment_check(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
         let sources = self.sources;
         move || shared.assigned_once.load(Ordering::Acquire) >= sources
@@ -161,12 +168,12 @@ impl Streams {
         const WATCH: Duration = Duration::from_secs(1);
         loop {
             let notified = self.shared.failed.notified();
-            let failure = self.shared.failure.lock();
-            if let Some(error) = failure.unwrap_or_else(PoisonError::into_inner).clone() {
+            let failure = self.shared.failure.lock().clone();
+            if let Some(error) = failure {
                 return error;
             }
             if tokio::time::timeout(WATCH, notified).await.is_err() {
-                self.shared.watch();
+                self.shared.check_heartbeats();
             }
         }
     }
@@ -180,20 +187,12 @@ impl Streams {
     /// The threads that did not end, which are left behind.
     pub fn close(mut self, limit: Duration) -> Result<Vec<Abandoned>, CloseError> {
         self.shared.states.become_state(State::PendingShutdown);
-        *self
-            .shared
-            .drain
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = limit / 10 * 9;
-        self.shared.stop.store(true, Ordering::Release);
+        self.shared.stop(limit / 10 * 9);
         for worker in self.workers.drain(..) {
             let name = worker.thread.thread().name().unwrap_or_default().to_owned();
             self.threads.push((name, worker.thread));
         }
-        let running = self
-            .running
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.get_mut();
         let ended = running.recv_timeout(limit);
         let is_ended = matches!(ended, Err(RecvTimeoutError::Disconnected));
         let (ended, behind): (Vec<_>, Vec<_>) = self

@@ -25,6 +25,7 @@ pub struct TopicSpec {
 
 /// A topic can not be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TopicError {
     /// The log did not answer; try again.
     #[error("the log did not answer: {0}")]

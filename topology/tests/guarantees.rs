@@ -48,6 +48,6 @@ fn an_endless_call_is_rerouted() {
         .application()
         .history
         .assert_guarantees(&[Guarantee::AllCommitted]);
-    assert_eq!(stand.application().history.begun_at(&blocker[0]), 2);
+    assert_eq!(stand.application().history.runs_of(&blocker[0]), 2);
     assert_eq!(driver.driver().read_output("in-outcomes").len(), 1);
 }

@@ -26,7 +26,7 @@ struct Held {
 struct Listener(Arc<Mutex<Held>>);
 
 impl RebalanceListener for Listener {
-    fn assigned(&mut self, partitions: Vec<Assigned>) {
+    fn on_assigned(&mut self, partitions: Vec<Assigned>) {
         let mut held = self.0.lock().unwrap();
         for Assigned { queue, committed } in partitions {
             held.committed.insert(queue.partition().clone(), committed);
@@ -34,7 +34,7 @@ impl RebalanceListener for Listener {
         }
     }
 
-    fn revoked(&mut self, partitions: &[TopicPartition], _: Revocation) -> Vec<Committable> {
+    fn on_revoked(&mut self, partitions: &[TopicPartition], _: Revocation) -> Vec<Committable> {
         let mut held = self.0.lock().unwrap();
         held.queues
             .retain(|queue| !partitions.contains(queue.partition()));
@@ -139,7 +139,7 @@ impl GroupMember {
         queues.iter_mut().all(|queue| queue.poll().is_none())
     }
 
-    /// Leaves, committing what is given; answers what was revoked, and how many queues are left.
+    /// Leaves, record_commit_of what is given; answers what was revoked, and how many queues are left.
     pub fn leave(self, committable: Vec<Committable>) -> (Vec<TopicPartition>, usize) {
         self.commit_last(committable);
         self.source.leave(Duration::from_secs(1));

@@ -29,9 +29,9 @@ fn main() {
     let runtime = Runtime::new().unwrap();
     let specs = [spec("kept"), spec("tail")];
     runtime.block_on(log.ensure_topics(&specs)).unwrap();
-    append(&runtime, &log, ("kept", 1), 2_000);
-    append(&runtime, &log, ("kept", 64), 100_000);
-    append(&runtime, &log, ("kept", 1_000), 200_000);
+    append(&runtime, &log, "kept", 1, 2_000);
+    append(&runtime, &log, "kept", 64, 100_000);
+    append(&runtime, &log, "kept", 1_000, 200_000);
     let started = Instant::now();
     read(&log, "kept", 302_000, || {});
     println!(
@@ -40,7 +40,7 @@ fn main() {
     );
     println!("append while a group reads:");
     read(&log, "tail", 200_000, || {
-        append(&runtime, &log, ("tail", 1_000), 200_000);
+        append(&runtime, &log, "tail", 1_000, 200_000);
     });
 }
 
@@ -57,7 +57,7 @@ fn spec(name: &str) -> TopicSpec {
 }
 
 /// Appends `count` records to a topic with `in_flight` at once.
-fn append(runtime: &Runtime, log: &EmbeddedLog, (topic, in_flight): (&str, usize), count: usize) {
+fn append(runtime: &Runtime, log: &EmbeddedLog, topic: &str, in_flight: usize, count: usize) {
     let sink = log.sink();
     let started = Instant::now();
     let sent = stream::iter(0..count).map(|number| {
@@ -133,13 +133,13 @@ fn per_second(count: usize, started: Instant) -> u128 {
 struct Queues(Sender<Box<dyn PartitionQueue>>);
 
 impl RebalanceListener for Queues {
-    fn assigned(&mut self, partitions: Vec<Assigned>) {
+    fn on_assigned(&mut self, partitions: Vec<Assigned>) {
         for partition in partitions {
             self.0.send(partition.queue).unwrap();
         }
     }
 
-    fn revoked(&mut self, _: &[TopicPartition], _: Revocation) -> Vec<Committable> {
+    fn on_revoked(&mut self, _: &[TopicPartition], _: Revocation) -> Vec<Committable> {
         Vec::new()
     }
 }

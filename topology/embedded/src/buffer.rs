@@ -1,7 +1,8 @@
 //! What has been read of a partition and not yet been taken, and the list of those to read more of.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
@@ -77,7 +78,7 @@ impl Buffer {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes a record that was just committed if it is the next; else it is read later.
@@ -171,7 +172,7 @@ pub(super) struct Fetches {
 
 impl Fetches {
     pub(super) fn push(&self, buffer: Weak<Buffer>) {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.listed.lock();
         listed.push_back(buffer);
         self.added.notify_one();
     }
@@ -189,7 +190,7 @@ impl Fetches {
     }
 
     fn pop(&self) -> Option<Weak<Buffer>> {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.listed.lock();
         listed.pop_front()
     }
 }

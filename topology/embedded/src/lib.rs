@@ -20,11 +20,12 @@ mod source;
 mod topics;
 mod writer;
 
+use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -102,7 +103,8 @@ impl EmbeddedLog {
         let run = run(
             config.clone(),
             Arc::clone(&shared),
-            (appended, requested),
+            appended,
+            requested,
             stop.clone(),
             opened,
         );
@@ -134,7 +136,8 @@ impl EmbeddedLog {
 async fn run(
     config: EmbeddedConfig,
     shared: Arc<Shared>,
-    (appends, requests): (mpsc::Receiver<sink::Append>, mpsc::Receiver<Request>),
+    appends: mpsc::Receiver<sink::Append>,
+    requests: mpsc::Receiver<Request>,
     stop: CancellationToken,
     opened: SyncSender<Result<String, OpenError>>,
 ) {
@@ -161,11 +164,10 @@ async fn run(
 impl Shared {
     /// Waits until the log is closed, at most for `limit`; answers whether it is.
     fn wait_closed(&self, limit: Duration) -> bool {
-        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .closes
-            .wait_timeout_while(closed, limit, |closed| !*closed);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut closed = self.closed.lock();
+        self.closes
+            .wait_while_for(&mut closed, |closed| !*closed, limit);
+        *closed
     }
 }
 
@@ -174,7 +176,7 @@ struct Closes(Arc<Shared>);
 
 impl Drop for Closes {
     fn drop(&mut self) {
-        *self.0.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.0.closed.lock() = true;
         self.0.closes.notify_all();
     }
 }
@@ -230,7 +232,8 @@ impl Log for EmbeddedLog {
         let source = EmbeddedSource::subscribe(
             Arc::clone(&self.shared),
             self.requests.clone(),
-            (group, topic),
+            group,
+            topic,
             listener,
             self.offset_metadata_max,
         )?;

@@ -51,6 +51,7 @@ PRAGMA user_version = 1;
 
 /// The log can not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// Another process owns it.
     #[error(

@@ -1,8 +1,8 @@
 //! The one member of a group on a topic: it has all partitions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -39,16 +39,14 @@ impl EmbeddedSource {
     pub(super) fn subscribe(
         shared: Arc<Shared>,
         requests: mpsc::Sender<Request>,
-        (group, topic): (&str, &str),
+        group: &str,
+        topic: &str,
         listener: Box<dyn RebalanceListener>,
         offset_metadata_max: usize,
     ) -> Result<Self, SourceError> {
         let missing = || SourceError::Fatal(format!("there is no topic {topic}"));
         let found = shared.topics.get(topic).ok_or_else(missing)?;
-        let mut members = shared
-            .members
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut members = shared.members.lock();
         if !members.insert((group.to_owned(), topic.to_owned())) {
             let reason = format!("group {group} has a member on {topic} already");
             return Err(SourceError::Fatal(reason));
@@ -87,7 +85,7 @@ impl EmbeddedSource {
             .collect();
         tracing::info!(partitions = queues.len(), "assigned");
         self.is_assigned = true;
-        self.listener.assigned(queues);
+        self.listener.on_assigned(queues);
         Ok(())
     }
 
@@ -176,7 +174,7 @@ impl RecordSource for EmbeddedSource {
         let all = self.topic.partitions.iter();
         let all: Vec<_> = all.map(|partition| partition.at.clone()).collect();
         tracing::info!(partitions = all.len(), "revoked");
-        let committable = self.listener.revoked(&all, Revocation::Graceful(drain));
+        let committable = self.listener.on_revoked(&all, Revocation::Graceful(drain));
         commit_last(committable, |offsets| self.commit(offsets));
     }
 }
@@ -184,7 +182,7 @@ impl RecordSource for EmbeddedSource {
 impl Drop for EmbeddedSource {
     fn drop(&mut self) {
         let members = self.shared.members.lock();
-        let mut members = members.unwrap_or_else(PoisonError::into_inner);
+        let mut members = members;
         members.remove(&(self.group.to_string(), self.topic.name.to_string()));
     }
 }

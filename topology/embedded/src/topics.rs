@@ -1,8 +1,9 @@
 //! The topics of a log as its threads know them: where each partition ends and who reads it.
 
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sqlx::{Connection, Row, SqliteConnection};
@@ -45,12 +46,12 @@ impl Partition {
     }
 
     pub(super) fn add_reader(&self, reader: &Arc<Buffer>) {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.readers.lock();
         readers.push(Arc::downgrade(reader));
     }
 
     fn each_reader(&self, tell: impl Fn(&Arc<Buffer>)) {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.readers.lock();
         readers.retain(|reader| {
             let reader = reader.upgrade();
             reader.iter().for_each(&tell);
@@ -97,12 +98,12 @@ pub(super) struct Topics(RwLock<HashMap<Arc<str>, Arc<Topic>>>);
 
 impl Topics {
     pub(super) fn get(&self, name: &str) -> Option<Arc<Topic>> {
-        let topics = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.0.read();
         topics.get(name).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Topic>> {
-        let topics = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.0.read();
         topics.values().cloned().collect()
     }
 
@@ -119,10 +120,8 @@ impl Topics {
         let mut topics: HashMap<Arc<str>, Topic> = HashMap::new();
         for row in rows {
             let name: Arc<str> = row.try_get::<String, _>("name")?.into();
-            let (retention_ms, bytes): (i64, i64) = (
-                row.try_get("retention_ms")?,
-                row.try_get("record_bytes_max")?,
-            );
+            let retention_ms: i64 = row.try_get("retention_ms")?;
+            let bytes: i64 = row.try_get("record_bytes_max")?;
             let known = self.get(&name);
             let topic = topics.entry(Arc::clone(&name)).or_insert_with(|| Topic {
                 name: Arc::clone(&name),
@@ -147,7 +146,7 @@ impl Topics {
         }
         let topics = topics.into_iter();
         let topics = topics.map(|(name, topic)| (name, Arc::new(topic)));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = topics.collect();
+        *self.0.write() = topics.collect();
         Ok(())
     }
 }

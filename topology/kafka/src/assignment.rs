@@ -30,7 +30,7 @@ impl Assignment {
         self.read.is_empty() && self.unread.is_empty()
     }
 
-    /// Of which partitions it is to be asked now what was committed.
+    /// Of describe partitions it is to be asked now what was committed.
     pub(super) fn unknown(&self) -> BTreeSet<TopicPartition> {
         let is_too_soon = self.asked.is_some_and(|asked| asked.elapsed() < AGAIN);
         if self.unread.is_empty() || is_too_soon {
@@ -40,21 +40,21 @@ impl Assignment {
     }
 
     /// It was asked, with or without an answer.
-    pub(super) fn was_asked(&mut self) {
+    pub(super) fn set_asked(&mut self) {
         self.asked = Some(Instant::now());
     }
 
     /// A partition is read from now on.
-    pub(super) fn is_read(&mut self, partition: &TopicPartition) {
+    pub(super) fn mark_read(&mut self, partition: &TopicPartition) {
         self.read.extend(self.unread.take(partition));
     }
 
     /// Takes those of the partitions that are assigned still: all, and those that were read.
-    pub(super) fn take(&mut self, partitions: &[TopicPartition]) -> Taken {
+    pub(super) fn remove(&mut self, partitions: &[TopicPartition]) -> RemovedPartitions {
         let is_taken = |held: &TopicPartition| partitions.contains(held);
         let read: Vec<_> = self.read.extract_if(.., is_taken).collect();
         let unread = self.unread.extract_if(.., is_taken);
-        Taken {
+        RemovedPartitions {
             all: read.iter().cloned().chain(unread).collect(),
             read,
         }
@@ -62,7 +62,7 @@ impl Assignment {
 }
 
 /// Partitions that are assigned no more.
-pub(super) struct Taken {
+pub(super) struct RemovedPartitions {
     pub(super) all: Vec<TopicPartition>,
     pub(super) read: Vec<TopicPartition>,
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 /// Drops a client on a thread of its own, and waits for that; `false` when it takes longer than
 /// `limit`: the thread is left behind.
 pub(super) fn drop_within<T: Send + 'static>(limit: Duration, name: &str, client: T) -> bool {
-    drop_apart(name, client).recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
+    drop_on_thread(name, client).recv_timeout(limit) != Err(RecvTimeoutError::Timeout)
 }
 
 /// Drops a client on a thread of its own; where there can be none, on this one. What is answered
 /// is disconnected when it is done.
-pub(super) fn drop_apart<T: Send + 'static>(name: &str, client: T) -> Receiver<Infallible> {
+pub(super) fn drop_on_thread<T: Send + 'static>(name: &str, client: T) -> Receiver<Infallible> {
     let (closing, closed) = sync_channel(0);
     let thread = std::thread::Builder::new().name(format!("close-{name}"));
     let spawned = thread.spawn(move || {

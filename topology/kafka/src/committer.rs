@@ -70,7 +70,9 @@ impl Committer {
     ) -> Answer {
         let is_late = |late: &Receiver<Answer>| matches!(late.try_recv(), Err(TryRecvError::Empty));
         if self.late.as_ref().is_some_and(is_late) {
-            return Err(failed("the coordinator has not answered the commit before"));
+            return Err(transient(
+                "the coordinator has not answered the commit before",
+            ));
         }
         let (done, answered) = sync_channel(1);
         let request = Request {
@@ -79,18 +81,18 @@ impl Committer {
             done,
         };
         let sent = self.requests.try_send(request);
-        sent.map_err(|error| failed(&error.to_string()))?;
+        sent.map_err(|error| transient(&error.to_string()))?;
         match answered.recv_timeout(LIMIT) {
             Ok(answer) => answer,
-            Err(RecvTimeoutError::Disconnected) => Err(failed("the thread of commits is gone")),
+            Err(RecvTimeoutError::Disconnected) => Err(transient("the thread of commits is gone")),
             Err(RecvTimeoutError::Timeout) => {
                 self.late = Some(answered);
-                Err(failed("the coordinator does not answer"))
+                Err(transient("the coordinator does not answer"))
             }
         }
     }
 }
 
-fn failed(reason: &str) -> CommitError {
+fn transient(reason: &str) -> CommitError {
     SourceError::Transient(reason.to_owned()).into()
 }

@@ -8,7 +8,7 @@ use topology::TopicPartition;
 #[derive(Debug, Default)]
 pub(super) struct Deleted {
     count: u64,
-    /// By partition, the offset up to which they are counted.
+    /// By partition, the offset up to describe they are counted.
     counted: BTreeMap<TopicPartition, i64>,
 }
 
@@ -19,7 +19,12 @@ impl Deleted {
 
     /// Counts the offsets of `unread` below `first`, where the log begins, and tells of them. What
     /// is missing above that was never to be read: the log is compacted, or an offset is a marker.
-    pub(super) fn below(&mut self, first: i64, partition: &TopicPartition, unread: &Range<i64>) {
+    pub(super) fn add_below(
+        &mut self,
+        first: i64,
+        partition: &TopicPartition,
+        unread: &Range<i64>,
+    ) {
         let counted = self.counted.get(partition).copied().unwrap_or(i64::MIN);
         let end = first.min(unread.end);
         let lost = end.saturating_sub(unread.start.max(counted));
@@ -55,7 +60,7 @@ mod tests {
             (9, 20..21, 5),
             (40, 20..30, 15),
         ] {
-            deleted.below(first, &partition, &unread);
+            deleted.add_below(first, &partition, &unread);
             assert_eq!(deleted.count(), count, "{first} {unread:?}");
         }
     }

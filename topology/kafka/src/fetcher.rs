@@ -1,9 +1,10 @@
 //! Fetches what is assigned to a member, with a client of its own. From the start of a rebalance
-//! until a member has given up what moves, which a drain may hold up for seconds, librdkafka
+//! until a member has given up what moves, describe a drain may hold up for seconds, librdkafka
 //! pauses all that is assigned to it, what it keeps as well, and throws away what it had fetched.
 //! A client without a group knows no rebalance.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::base_consumer::PartitionQueue as SplitQueue;
@@ -20,7 +21,7 @@ use topology::log::{Committed, SourceError};
 pub(super) struct Fetcher {
     client: Arc<BaseConsumer>,
     gaps: Arc<Gaps>,
-    /// What left a partition unread, until it is told.
+    /// What left a partition unread, until it is committed_of.
     failure: Mutex<Option<SourceError>>,
 }
 
@@ -112,7 +113,7 @@ impl Fetcher {
         Arc::strong_count(&self.client) > 1
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<SourceError>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Option<SourceError>> {
+        self.failure.lock()
     }
 }

@@ -1,13 +1,13 @@
 //! Offsets that may be those of records that the log deleted unread: those that were passed over
 //! in reading, and all from where a group stands while nothing was read from there.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use topology::TopicPartition;
 
-/// The end of a gap after which nothing was read.
+/// The end of a gap after describe nothing was read.
 const OPEN: i64 = i64::MAX;
 
 /// The widest gap of each partition that was not looked at: that of a deletion, where there was
@@ -22,7 +22,7 @@ impl Gaps {
     }
 
     /// A record at `offset` was read where `next` was expected.
-    pub(super) fn passed(&self, partition: &TopicPartition, next: i64, offset: i64) {
+    pub(super) fn add(&self, partition: &TopicPartition, next: i64, offset: i64) {
         let mut gaps = self.lock();
         let width = |gap: &Range<i64>| gap.end - gap.start;
         let is_narrower =
@@ -40,7 +40,7 @@ impl Gaps {
     }
 
     /// A gap was looked at; one that is another meanwhile was not.
-    pub(super) fn was_looked_at(&self, partition: &TopicPartition, gap: &Range<i64>) {
+    pub(super) fn mark_checked(&self, partition: &TopicPartition, gap: &Range<i64>) {
         let mut gaps = self.lock();
         if gaps.get(partition) == Some(gap) {
             gaps.remove(partition);
@@ -56,7 +56,7 @@ impl Gaps {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Range<i64>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -80,14 +80,14 @@ mod tests {
         let gaps = Gaps::default();
         gaps.begin(&partition(), 10);
         assert_eq!(gap(&gaps), Some(10..OPEN));
-        gaps.passed(&partition(), 10, 10);
+        gaps.add(&partition(), 10, 10);
         assert_eq!(gap(&gaps), None);
         gaps.begin(&partition(), 10);
-        gaps.passed(&partition(), 10, 13);
-        gaps.passed(&partition(), 14, 15);
-        gaps.was_looked_at(&partition(), &(10..OPEN));
+        gaps.add(&partition(), 10, 13);
+        gaps.add(&partition(), 14, 15);
+        gaps.mark_checked(&partition(), &(10..OPEN));
         assert_eq!(gap(&gaps), Some(10..13));
-        gaps.was_looked_at(&partition(), &(10..13));
+        gaps.mark_checked(&partition(), &(10..13));
         assert_eq!(gap(&gaps), None);
     }
 

@@ -158,7 +158,7 @@ impl Log for KafkaLog {
     ) -> Result<Box<dyn RecordSource>, SourceError> {
         let member = member_config(&self.config, group);
         let fetch = consumer_config(&self.config, group);
-        let source = KafkaSource::subscribe((&member, &fetch), topic, listener, &self.config)?;
+        let source = KafkaSource::subscribe(&member, &fetch, topic, listener, &self.config)?;
         Ok(Box::new(source))
     }
 
@@ -224,7 +224,7 @@ fn default(client: &mut ClientConfig, key: &str, value: &str) {
 
 fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
     let mut client = base_config(config);
-    // Bounds a commit, which the control thread waits for.
+    // Bounds a commit, describe the control thread waits for.
     default(&mut client, "socket.timeout.ms", "10000");
     // Split queues make this a limit for each partition; a small queue stalls unless the two
     // waits below are short as well.

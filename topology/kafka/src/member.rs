@@ -1,8 +1,9 @@
 //! What a member of a group does while the group rebalances. Its own client fetches nothing: what
 //! is assigned to it is paused there, and read by a [`Fetcher`].
 
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
@@ -33,10 +34,10 @@ impl ConsumerContext for Member {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
-                self.assign(&of(partitions));
+                self.assign(&partitions_of(partitions));
                 start_at_the_end(partitions);
             }
-            Rebalance::Revoke(partitions) => self.revoke(consumer, &of(partitions)),
+            Rebalance::Revoke(partitions) => self.revoke(consumer, &partitions_of(partitions)),
             Rebalance::Error(error) => tracing::warn!(%error, "a rebalance failed"),
         }
     }
@@ -53,7 +54,8 @@ impl ConsumerContext for Member {
 impl Member {
     pub(super) fn new(
         listener: Box<dyn RebalanceListener>,
-        (fetcher, committer): (Fetcher, Committer),
+        fetcher: Fetcher,
+        committer: Committer,
         drain: Duration,
     ) -> Self {
         Self {
@@ -67,7 +69,7 @@ impl Member {
     }
 
     /// Tells of the consumer that this is the context of.
-    pub(super) fn is_of(&self, consumer: Weak<BaseConsumer<Self>>) {
+    pub(super) fn set_consumer(&self, consumer: Weak<BaseConsumer<Self>>) {
         self.consumer.get_or_init(|| consumer);
     }
 
@@ -83,11 +85,11 @@ impl Member {
     pub(super) fn commit(&self, offsets: &[Committable]) -> Result<(), CommitError> {
         let closed = || SourceError::Transient("the consumer is closed".to_owned());
         let consumer = self.consumer().ok_or_else(closed)?;
-        lock(&self.committer).commit(consumer, offsets)
+        self.committer.lock().commit(consumer, offsets)
     }
 
     /// How long the next revocation waits for what is in flight.
-    pub(super) fn drain_for(&self, drain: Duration) {
+    pub(super) fn set_drain(&self, drain: Duration) {
         self.drain_ms.store(millis(drain), Ordering::Release);
     }
 
@@ -96,11 +98,11 @@ impl Member {
     }
 
     pub(super) fn assigned(&self) -> Vec<TopicPartition> {
-        lock(&self.assignment).all()
+        self.assignment.lock().all()
     }
 
-    pub(super) fn has_nothing(&self) -> bool {
-        lock(&self.assignment).is_empty()
+    pub(super) fn is_unassigned(&self) -> bool {
+        self.assignment.lock().is_empty()
     }
 
     fn assign(&self, partitions: &[TopicPartition]) {
@@ -109,40 +111,40 @@ impl Member {
         }
         tracing::info!(
             partitions = partitions.len(),
-            which = which(partitions),
+            describe = describe(partitions),
             "assigned"
         );
-        lock(&self.assignment).add(partitions.iter().cloned());
-        let queues = self.begin();
-        lock(&self.listener).assigned(queues);
+        self.assignment.lock().add(partitions.iter().cloned());
+        let queues = self.start_known();
+        self.listener.lock().on_assigned(queues);
     }
 
-    /// Has those partitions read of which it was not known, until now, where the group stands.
-    pub(super) fn begin_more(&self) {
-        let queues = self.begin();
+    /// Has those partitions read of describe it was not known, until now, where the group stands.
+    pub(super) fn start_more(&self) {
+        let queues = self.start_known();
         if !queues.is_empty() {
-            lock(&self.listener).assigned(queues);
+            self.listener.lock().on_assigned(queues);
         }
     }
 
-    fn begin(&self) -> Vec<Assigned> {
-        let asked = lock(&self.assignment).unknown();
+    fn start_known(&self) -> Vec<Assigned> {
+        let asked = self.assignment.lock().unknown();
         let Some(consumer) = self.consumer().filter(|_| !asked.is_empty()) else {
             return Vec::new();
         };
         let known = offsets::committed(&consumer, &asked);
-        lock(&self.assignment).was_asked();
+        self.assignment.lock().set_asked();
         let known = match known {
             Ok(known) => known,
             Err(error) => {
-                let which = which(&asked);
-                tracing::warn!(which, %error, "not read until it is known what was committed");
+                let describe = describe(&asked);
+                tracing::warn!(describe, %error, "not read until it is known what was committed");
                 return Vec::new();
             }
         };
         let queues = known.into_iter().filter_map(|(partition, committed)| {
             let queue = self.fetcher.start(&partition, committed.as_ref())?;
-            lock(&self.assignment).is_read(&partition);
+            self.assignment.lock().mark_read(&partition);
             Some(Assigned {
                 queue: Box::new(queue),
                 committed,
@@ -159,30 +161,30 @@ impl Member {
         } else {
             Revocation::Graceful(self.drain())
         };
-        self.give_up(partitions, revocation);
+        self.revoke_as(partitions, revocation);
     }
 
-    /// Gives up all that it has, which is another's already. Of a member that is fenced librdkafka
+    /// Gives up all that it has, describe is another's already. Of a member that is fenced librdkafka
     /// says nothing more.
-    pub(super) fn lose(&self) {
-        self.give_up(&self.assigned(), Revocation::Lost);
+    pub(super) fn revoke_lost(&self) {
+        self.revoke_as(&self.assigned(), Revocation::Lost);
     }
 
-    fn give_up(&self, partitions: &[TopicPartition], revocation: Revocation) {
-        let taken = lock(&self.assignment).take(partitions);
+    fn revoke_as(&self, partitions: &[TopicPartition], revocation: Revocation) {
+        let taken = self.assignment.lock().remove(partitions);
         if taken.all.is_empty() {
             return;
         }
         tracing::info!(
             partitions = taken.all.len(),
-            which = which(&taken.all),
+            describe = describe(&taken.all),
             lost = revocation == Revocation::Lost,
             "revoked"
         );
-        let committable = lock(&self.listener).revoked(&taken.all, revocation);
+        let committable = self.listener.lock().on_revoked(&taken.all, revocation);
         self.fetcher.stop(&taken.read);
         if !committable.is_empty() {
-            lock(&self.committer).wait_for_late();
+            self.committer.lock().wait_for_late();
         }
         commit_last(committable, |offsets| self.commit(offsets));
     }
@@ -198,12 +200,12 @@ fn start_at_the_end(partitions: &TopicPartitionList) {
     }
 }
 
-fn of(list: &TopicPartitionList) -> Vec<TopicPartition> {
+fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().map(offsets::partition_of).collect()
 }
 
 /// `topic/0,1,2`, as a group has one topic.
-fn which<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> String {
+fn describe<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> String {
     let mut partitions = partitions.into_iter().peekable();
     let Some(topic) = partitions.peek().map(|first| Arc::clone(&first.topic)) else {
         return String::new();
@@ -212,10 +214,6 @@ fn which<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> String
         .map(|partition| partition.partition.to_string())
         .collect();
     format!("{topic}/{}", numbers.join(","))
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn millis(duration: Duration) -> u64 {

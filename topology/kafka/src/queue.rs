@@ -37,11 +37,11 @@ impl KafkaQueue {
         }
     }
 
-    fn passed(&mut self, offset: i64) {
+    fn advance(&mut self, offset: i64) {
         let next = self.next.replace(offset + 1);
         let is_first = !std::mem::replace(&mut self.has_read, true);
         if let Some(next) = next.filter(|next| *next < offset || is_first) {
-            self.gaps.passed(&self.partition, next, offset);
+            self.gaps.add(&self.partition, next, offset);
         }
     }
 }
@@ -56,7 +56,7 @@ impl PartitionQueue for KafkaQueue {
         let copied = polled.map(|message| copy(&message, &self.partition));
         Some(match copied {
             Ok(record) => {
-                self.passed(record.position.offset);
+                self.advance(record.position.offset);
                 Ok(record)
             }
             Err(error) => Err(SourceError::Transient(error.to_string())),

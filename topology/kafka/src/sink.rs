@@ -1,6 +1,7 @@
 //! The producer: idempotent, acknowledged by all in-sync replicas.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -12,7 +13,7 @@ use rdkafka::message::{Header, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::future_producer::OwnedDeliveryResult;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
-use super::close::drop_apart;
+use super::close::drop_on_thread;
 use super::fatal;
 use topology::log::{RecordSink, SinkError, SourceError};
 use topology::{Position, ProducerRecord};
@@ -21,7 +22,7 @@ pub(super) struct KafkaSink(Arc<Sinks>);
 
 struct Sinks {
     batched: Producers,
-    /// One record a batch. Made when a batch was too large, of which each record may be small: a
+    /// One record a batch. Made when a batch was too large, of describe each record may be small: a
     /// broker refuses it as a whole.
     alone: Mutex<Option<Arc<Producers>>>,
 }
@@ -46,7 +47,7 @@ impl KafkaSink {
 
 impl Sinks {
     fn alone(&self) -> Result<Arc<Producers>, SinkError> {
-        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alone = self.alone.lock();
         if let Some(alone) = &*alone {
             return Ok(Arc::clone(alone));
         }
@@ -75,7 +76,7 @@ impl Producers {
 
     fn current(&self) -> FutureProducer {
         let current = self.current.read();
-        current.unwrap_or_else(PoisonError::into_inner).clone()
+        current.clone()
     }
 
     /// A fatal error disables an idempotent producer for good, so another takes its place.
@@ -84,7 +85,7 @@ impl Producers {
         if self.current().client().fatal_error().is_none() {
             return;
         }
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write();
         // Another may have been faster.
         let Some((_, reason)) = current.client().fatal_error() else {
             return;
@@ -93,8 +94,8 @@ impl Producers {
             Ok(producer) => {
                 tracing::warn!(reason, "the producer was disabled; another takes its place");
                 let disabled = std::mem::replace(&mut *current, producer);
-                // Not waited for: what it holds is told as failed within a second.
-                drop(drop_apart("producer", disabled));
+                // Not waited for: what it holds is committed_of as failed within a second.
+                drop(drop_on_thread("producer", disabled));
             }
             Err(error) => tracing::error!(%error, "a new producer can not be made"),
         }
@@ -187,8 +188,8 @@ fn again(message: &OwnedMessage) -> FutureRecord<'_, [u8], [u8]> {
 impl Drop for KafkaSink {
     fn drop(&mut self) {
         const FLUSH: Duration = Duration::from_secs(5);
-        let alone = self.0.alone.lock();
-        let alone = alone.unwrap_or_else(PoisonError::into_inner).take();
+
+        let alone = self.0.alone.lock().take();
         let alone = alone.map(|alone| alone.current());
         for producer in alone.into_iter().chain([self.producer()]) {
             if let Err(error) = producer.flush(FLUSH) {

@@ -29,7 +29,8 @@ pub(super) struct KafkaSource {
 
 impl KafkaSource {
     pub(super) fn subscribe(
-        (member, fetch): (&ClientConfig, &ClientConfig),
+        member: &ClientConfig,
+        fetch: &ClientConfig,
         topic: &str,
         listener: Box<dyn RebalanceListener>,
         config: &KafkaConfig,
@@ -37,12 +38,12 @@ impl KafkaSource {
         let thread = |error: std::io::Error| SourceError::Fatal(error.to_string());
         let committer = Committer::spawn(topic).map_err(thread)?;
         let fetcher = Fetcher::new(fetch).map_err(|error| fatal(&error))?;
-        let context = Member::new(listener, (fetcher, committer), config.rebalance_drain);
+        let context = Member::new(listener, fetcher, committer, config.rebalance_drain);
         let consumer: BaseConsumer<Member> = member
             .create_with_context(context)
             .map_err(|error| fatal(&error))?;
         let consumer = Arc::new(consumer);
-        consumer.context().is_of(Arc::downgrade(&consumer));
+        consumer.context().set_consumer(Arc::downgrade(&consumer));
         let source = Self {
             consumer: Some(consumer),
             topic: topic.to_owned(),
@@ -70,12 +71,12 @@ impl KafkaSource {
             None | Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(source_error(consumer, &error)),
         };
-        worse(served, consumer.context().fetcher().poll())
+        more_severe(served, consumer.context().fetcher().poll())
     }
 
     /// Counts the records that the broker deleted before they were read: reading goes on at the
     /// first that is left.
-    fn look_for_deleted(&mut self) {
+    fn check_for_deleted(&mut self) {
         const EVERY: Duration = Duration::from_secs(5);
         if self.looked.is_some_and(|looked| looked.elapsed() < EVERY) {
             return;
@@ -92,22 +93,25 @@ impl KafkaSource {
         });
         for (partition, gap) in gaps {
             if let Some(first) = firsts.get(&partition.partition) {
-                self.deleted.below(*first, &partition, &gap);
+                self.deleted.add_below(*first, &partition, &gap);
                 let fetcher = self.consumer().context().fetcher();
-                fetcher.gaps().was_looked_at(&partition, &gap);
+                fetcher.gaps().mark_checked(&partition, &gap);
             }
         }
     }
 }
 
-/// Of two results the one after which less goes on: librdkafka tells but once that a member can not
+/// Of two results the one after describe less goes on: librdkafka tells but once that a member can not
 /// go on.
-fn worse(one: Result<(), SourceError>, other: Result<(), SourceError>) -> Result<(), SourceError> {
+fn more_severe(
+    one: Result<(), SourceError>,
+    other: Result<(), SourceError>,
+) -> Result<(), SourceError> {
     let rank = |result: &Result<(), SourceError>| match result {
         Ok(()) => 0,
-        Err(SourceError::Transient(_)) => 1,
-        Err(SourceError::Fatal(_)) => 2,
         Err(SourceError::Fenced(_)) => 3,
+        Err(SourceError::Fatal(_)) => 2,
+        Err(_) => 1,
     };
     if rank(&other) > rank(&one) {
         other
@@ -121,10 +125,10 @@ impl RecordSource for KafkaSource {
         let served = self.serve(wait);
         let member = self.consumer().context();
         if matches!(served, Err(SourceError::Fenced(_))) {
-            member.lose();
+            member.revoke_lost();
         }
-        member.begin_more();
-        self.look_for_deleted();
+        member.start_more();
+        self.check_for_deleted();
         served
     }
 
@@ -148,16 +152,16 @@ impl RecordSource for KafkaSource {
         const LEAVING: Duration = Duration::from_millis(300);
         let consumer = self.consumer();
         let member = self.consumer().context();
-        member.drain_for(drain);
+        member.set_drain(drain);
         if self.leaves {
             consumer.unsubscribe();
-            serve(consumer, drain + BROKER, || member.has_nothing());
+            serve(consumer, drain + BROKER, || member.is_unassigned());
             if self.is_static {
                 serve(consumer, LEAVING, || false);
             }
         }
         member.revoke(consumer, &member.assigned());
-        member.drain_for(Duration::ZERO);
+        member.set_drain(Duration::ZERO);
     }
 }
 
@@ -209,17 +213,17 @@ mod tests {
         let fatal = || Err(SourceError::Fatal("no queue".to_owned()));
         let is_fenced = |result| matches!(result, Err(SourceError::Fenced(_)));
         for other in [Ok(()), transient(), fatal()] {
-            assert!(is_fenced(worse(fenced(), other.clone())));
-            assert!(is_fenced(worse(other, fenced())));
+            assert!(is_fenced(more_severe(fenced(), other.clone())));
+            assert!(is_fenced(more_severe(other, fenced())));
         }
         assert!(matches!(
-            worse(transient(), fatal()),
+            more_severe(transient(), fatal()),
             Err(SourceError::Fatal(_))
         ));
         assert!(matches!(
-            worse(Ok(()), transient()),
+            more_severe(Ok(()), transient()),
             Err(SourceError::Transient(_))
         ));
-        assert!(worse(Ok(()), Ok(())).is_ok());
+        assert!(more_severe(Ok(()), Ok(())).is_ok());
     }
 }

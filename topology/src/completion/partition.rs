@@ -11,7 +11,7 @@ use super::residence::Residence;
 use super::{ChildPath, Completion, InFlight, KeptState};
 use crate::fault::Fault;
 use crate::metrics::SourceMetrics;
-use crate::offsets::{Registered, SharedOffsets, lock};
+use crate::offsets::{Registered, SharedOffsets};
 use crate::record::ConsumedRecord;
 
 /// What the partitions of one source on one worker have in common.
@@ -121,7 +121,7 @@ pub(crate) struct PartitionState {
     bytes: Cell<usize>,
     idle: Notify,
     ending: Notify,
-    progress: SharedOffsets,
+    offsets: SharedOffsets,
     /// The committable offset when the partition was given up.
     given_up_at: Cell<Option<i64>>,
     /// In the order of their offsets; those that ended are removed from time to time.
@@ -130,7 +130,7 @@ pub(crate) struct PartitionState {
 }
 
 impl PartitionState {
-    pub(crate) fn new(budget: Rc<Budget>, progress: SharedOffsets) -> Rc<Self> {
+    pub(crate) fn new(budget: Rc<Budget>, offsets: SharedOffsets) -> Rc<Self> {
         Rc::new(Self {
             phase: Cell::new(Phase::Running),
             records: Cell::new(0),
@@ -138,7 +138,7 @@ impl PartitionState {
             bytes: Cell::new(0),
             idle: Notify::new(),
             ending: Notify::new(),
-            progress,
+            offsets,
             given_up_at: Cell::new(None),
             opened: RefCell::default(),
             budget,
@@ -146,8 +146,8 @@ impl PartitionState {
     }
 
     #[cfg(test)]
-    pub(crate) fn progress(&self) -> &SharedOffsets {
-        &self.progress
+    pub(crate) fn offsets(&self) -> &SharedOffsets {
+        &self.offsets
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -168,7 +168,7 @@ impl PartitionState {
     pub(crate) fn close(&self) {
         self.phase.set(Phase::Closed);
         self.ending.notify_waiters();
-        self.given_up_at.set(lock(&self.progress).committable());
+        self.given_up_at.set(self.offsets.lock().committable());
         let open = self.records.get() as u64;
         self.budget.metrics.duplicates_possible.add(open);
         self.opened.take();
@@ -193,8 +193,8 @@ impl PartitionState {
         if Fault::LateResultsDropped.is_active() {
             return;
         }
-        let mut tracker = lock(&self.progress);
-        let before_tracker = lock(&before.progress);
+        let mut tracker = self.offsets.lock();
+        let before_tracker = before.offsets.lock();
         let Some((at, last)) = tracker.committable().zip(before.given_up_at.get()) else {
             return;
         };
@@ -219,13 +219,13 @@ impl PartitionState {
 
     /// How far reading is ahead of the committable offset, and how long the offset map is.
     pub(crate) fn span_and_map_bytes(&self) -> (usize, usize) {
-        let tracker = lock(&self.progress);
+        let tracker = self.offsets.lock();
         (tracker.span(), tracker.map_bytes())
     }
 
     /// Starts a record that was read.
     pub(crate) fn start(self: &Rc<Self>, record: ConsumedRecord) -> Started {
-        match lock(&self.progress).register(record.position.offset) {
+        match self.offsets.lock().register(record.position.offset) {
             Registered::Open => {}
             Registered::Complete => return Started::Complete,
             Registered::WentBack => return Started::WentBack,
@@ -263,7 +263,7 @@ impl PartitionState {
 
     /// The record that holds the commit back.
     pub(crate) fn blocker(&self) -> Option<Rc<InFlight>> {
-        let base = lock(&self.progress).committable()?;
+        let base = self.offsets.lock().committable()?;
         let opened = self.opened.borrow();
         let mut alive = opened.iter().filter_map(Weak::upgrade);
         alive.find(|record| record.record().position.offset == base)
@@ -272,7 +272,7 @@ impl PartitionState {
     /// Marks a record complete of which the log has what is left of it.
     pub(crate) fn mark_complete(&self, offset: i64) {
         if self.phase() != Phase::Closed {
-            lock(&self.progress).complete(offset);
+            self.offsets.lock().complete(offset);
         }
     }
 
@@ -312,7 +312,7 @@ impl PartitionState {
             self.idle.notify_one();
         }
         if !record.is_incomplete.get() && !record.is_rerouted.get() {
-            lock(&self.progress).complete(offset);
+            self.offsets.lock().complete(offset);
             if self.phase() == Phase::Closed {
                 self.budget.metrics.late.add(1);
             }

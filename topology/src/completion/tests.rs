@@ -1,10 +1,11 @@
 //! Claims about completions on one partition.
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use super::*;
 use crate::metrics::SourceMetrics;
-use crate::offsets::{OffsetTracker, lock};
+use crate::offsets::OffsetTracker;
 use crate::record::Position;
 
 pub(crate) struct Partition {
@@ -16,8 +17,8 @@ impl Partition {
     pub(crate) fn new() -> Self {
         let metrics = Arc::new(SourceMetrics::default());
         let budget = Rc::new(Budget::new(Arc::default(), metrics));
-        let progress = Arc::new(Mutex::new(OffsetTracker::default()));
-        let state = PartitionState::new(Rc::clone(&budget), progress);
+        let offsets = Arc::new(Mutex::new(OffsetTracker::default()));
+        let state = PartitionState::new(Rc::clone(&budget), offsets);
         Self { state, budget }
     }
 
@@ -40,7 +41,7 @@ impl Partition {
     }
 
     fn committable(&self) -> Option<i64> {
-        lock(self.state.progress()).committable()
+        self.state.offsets().lock().committable()
     }
 }
 
@@ -190,10 +191,10 @@ fn a_result_after_the_partition_was_given_up_counts_only_if_it_comes_back_where_
     assert!(!completion.can_write());
     completion.complete();
     for (committed, expected) in [(5, 6), (4, 4), (7, 7)] {
-        let progress = Arc::new(Mutex::new(OffsetTracker::resume(committed, &[])));
-        let next = PartitionState::new(Rc::clone(&partition.budget), progress);
+        let offsets = Arc::new(Mutex::new(OffsetTracker::resume(committed, &[])));
+        let next = PartitionState::new(Rc::clone(&partition.budget), offsets);
         next.adopt_late(&partition.state);
-        assert_eq!(lock(next.progress()).committable(), Some(expected));
+        assert_eq!(next.offsets().lock().committable(), Some(expected));
     }
 }
 

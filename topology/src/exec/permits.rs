@@ -2,14 +2,15 @@
 //! and the calls that wait for either. Knows nothing of what a call does, and of what else it may
 //! wait for only that it is dropped with its partition.
 
+use parking_lot::Mutex;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -82,7 +83,7 @@ impl InstancePermits {
             let spare = bound.limit - self.guaranteed(bound) * self.workers;
             Arc::new(Semaphore::new(spare.min(Semaphore::MAX_PERMITS)))
         };
-        let mut semaphores = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut semaphores = self.spare.lock();
         let semaphore = semaphores.entry(bound.id).or_insert_with(make);
         Some(Arc::clone(semaphore))
     }

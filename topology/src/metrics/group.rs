@@ -1,8 +1,9 @@
 //! What the control thread of one source counts: commits, and how far its partitions are.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::counter::Counter;
@@ -23,7 +24,7 @@ pub(crate) struct GroupMetrics {
 /// An assigned partition.
 #[derive(Debug)]
 pub(super) struct TaskMetrics {
-    pub(super) progress: SharedOffsets,
+    pub(super) offsets: SharedOffsets,
     pub(super) committed: Option<i64>,
     pub(super) lag: Option<u64>,
 }
@@ -40,9 +41,9 @@ impl GroupMetrics {
         }
     }
 
-    pub(crate) fn add_task(&self, partition: i32, progress: SharedOffsets) {
+    pub(crate) fn add_task(&self, partition: i32, offsets: SharedOffsets) {
         let task = TaskMetrics {
-            progress,
+            offsets,
             committed: None,
             lag: None,
         };
@@ -50,10 +51,10 @@ impl GroupMetrics {
     }
 
     /// A partition that is given up is another member's to report; it may be already.
-    pub(crate) fn remove_task(&self, partition: i32, progress: &SharedOffsets) {
+    pub(crate) fn remove_task(&self, partition: i32, offsets: &SharedOffsets) {
         let mut tasks = self.tasks();
         let task = tasks.get(&partition);
-        if task.is_some_and(|task| Arc::ptr_eq(&task.progress, progress)) {
+        if task.is_some_and(|task| Arc::ptr_eq(&task.offsets, offsets)) {
             tasks.remove(&partition);
         }
     }
@@ -97,6 +98,6 @@ impl GroupMetrics {
     }
 
     pub(super) fn tasks(&self) -> MutexGuard<'_, BTreeMap<i32, TaskMetrics>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock()
     }
 }

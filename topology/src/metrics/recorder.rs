@@ -9,7 +9,6 @@ use super::group::{GroupMetrics, TaskMetrics};
 use super::histogram::{Histogram, HistogramSnapshot};
 use super::worker::{NodeMetrics, Produced, SourceMetrics, WorkerMetrics};
 use super::{MetricSubject, MetricsReporter, Numbers};
-use crate::offsets::lock;
 use crate::record::ConsumedRecord;
 
 const NANOS: f64 = 1e-9;
@@ -174,12 +173,12 @@ fn tasks(group: &GroupMetrics, reporter: &mut dyn MetricsReporter) {
         if let Some(committed) = task.committed {
             recorder.offset(&table::COMMITTED_OFFSET, committed);
         }
-        progress(task, metadata_max, &mut recorder);
+        offsets(task, metadata_max, &mut recorder);
     }
 }
 
-fn progress(task: &TaskMetrics, metadata_max: u64, recorder: &mut Recorder<'_>) {
-    let tracker = lock(&task.progress);
+fn offsets(task: &TaskMetrics, metadata_max: u64, recorder: &mut Recorder<'_>) {
+    let tracker = task.offsets.lock();
     let base = tracker.committable();
     let completed = tracker.completed();
     let map_bytes = tracker.map_bytes() as u64;

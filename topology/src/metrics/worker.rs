@@ -1,8 +1,9 @@
 //! What one worker counts. It is the only writer, so that counting takes no locked instruction;
 //! but for what is written to topics, which takes longer than a lock.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::counter::Counter;
 use super::histogram::Histogram;
@@ -119,7 +120,7 @@ impl WorkerMetrics {
     }
 
     pub(super) fn produced_lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Produced>> {
-        self.produced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.produced.lock()
     }
 }
 

@@ -104,7 +104,7 @@ impl BitRing {
 
     /// The runs of offsets that are there, in order.
     pub(super) fn runs(&self) -> impl Iterator<Item = Range<i64>> {
-        let mut runs = Runs {
+        let mut runs = RunIter {
             ring: self,
             at: self.origin,
         };
@@ -122,12 +122,12 @@ impl BitRing {
     }
 }
 
-struct Runs<'a> {
+struct RunIter<'a> {
     ring: &'a BitRing,
     at: i64,
 }
 
-impl Runs<'_> {
+impl RunIter<'_> {
     fn next_run(&mut self) -> Option<Range<i64>> {
         let start = self.skip(u64::trailing_zeros)?;
         self.at = start;

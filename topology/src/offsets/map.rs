@@ -29,6 +29,7 @@ const CHECK: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// Metadata beside a committed offset is not what this engine writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidOffsetMap {
     /// Another program's, or a later version's.
     #[error("it does not begin with {PREFIX}")]
@@ -48,7 +49,7 @@ pub(crate) fn encode(base: i64, complete: &[Range<i64>], limit: usize) -> String
     let is_cut = complete.last().is_some_and(|last| last.end > widest);
     let complete = &cut;
     let whole = complete.last().map_or(0, |last| distance(base, last.end));
-    let runs = Runs::fitting(base, complete, room);
+    let runs = RunLengths::fitting(base, complete, room);
     let runs_are_all = runs.span == whole && runs.bytes.len() <= Bitmap::len(whole);
     let (
         form,
@@ -100,7 +101,7 @@ pub(crate) fn decode(base: i64, text: &str) -> Result<Vec<Range<i64>>, InvalidOf
     }
     match flags & !TRUNCATED {
         BITMAP => Bitmap::read(base, span, payload),
-        RUNS => Runs::read(base, span, payload),
+        RUNS => RunLengths::read(base, span, payload),
         _ => return Err(InvalidOffsetMap::Damaged("its form is unknown")),
     }
     .ok_or(InvalidOffsetMap::Damaged("its payload is not of its span"))
@@ -146,9 +147,9 @@ impl Bitmap {
     }
 }
 
-struct Runs;
+struct RunLengths;
 
-impl Runs {
+impl RunLengths {
     fn fitting(base: i64, complete: &[Range<i64>], room: usize) -> Payload {
         let mut payload = Payload::default();
         let mut at = base;

@@ -14,7 +14,7 @@ pub(crate) enum Command {
     Assign {
         source: usize,
         queue: Box<dyn PartitionQueue>,
-        progress: SharedOffsets,
+        offsets: SharedOffsets,
     },
     Revoke {
         partition: TopicPartition,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::fault::Fault;
 use crate::log::{CommitError, Committable};
 use crate::metrics::GroupMetrics;
-use crate::offsets::{SharedOffsets, lock};
+use crate::offsets::SharedOffsets;
 use crate::record::TopicPartition;
 
 /// How long a commit that failed waits to be tried again.
@@ -31,7 +31,7 @@ pub(crate) struct Committer {
 
 #[derive(Debug)]
 struct Entry {
-    progress: SharedOffsets,
+    offsets: SharedOffsets,
     committed: u64,
     not_before: Option<Instant>,
 }
@@ -57,12 +57,12 @@ impl Committer {
         self.partitions.len()
     }
 
-    pub(crate) fn assign(&mut self, partition: TopicPartition, progress: SharedOffsets) {
-        let committed = lock(&progress).version();
+    pub(crate) fn assign(&mut self, partition: TopicPartition, offsets: SharedOffsets) {
+        let committed = offsets.lock().version();
         self.metrics
-            .add_task(partition.partition, Arc::clone(&progress));
+            .add_task(partition.partition, Arc::clone(&offsets));
         let entry = Entry {
-            progress,
+            offsets,
             committed,
             not_before: None,
         };
@@ -74,18 +74,18 @@ impl Committer {
     /// Gives a partition up; `None` where it is not assigned. What is to be committed of it is
     /// told by [`last`](Self::last), once nothing runs on it any more.
     pub(crate) fn revoke(&mut self, partition: &TopicPartition) -> Option<SharedOffsets> {
-        let progress = self.partitions.remove(partition)?.progress;
-        self.metrics.remove_task(partition.partition, &progress);
-        Some(progress)
+        let offsets = self.partitions.remove(partition)?.offsets;
+        self.metrics.remove_task(partition.partition, &offsets);
+        Some(offsets)
     }
 
     /// The last commit of a partition that is given up; `None` before its first record.
     pub(crate) fn last(
         &self,
         partition: &TopicPartition,
-        progress: &SharedOffsets,
+        offsets: &SharedOffsets,
     ) -> Option<Committable> {
-        let mut tracker = lock(progress);
+        let mut tracker = offsets.lock();
         let base = tracker.committable()?;
         let seen = i64::try_from(tracker.span()).unwrap_or(0);
         let is_wrong = Fault::CommitHighestSeen.is_active();
@@ -109,7 +109,7 @@ impl Committer {
         if self.not_before.is_some_and(|at| now < at) {
             return Ok(false);
         }
-        let due = self.due(now);
+        let due = self.due_commits(now);
         if due.is_empty() {
             return Ok(false);
         }
@@ -125,7 +125,7 @@ impl Committer {
         match committed {
             Ok(()) => {
                 self.metrics.record_commit(began.elapsed());
-                self.committed(&due, now);
+                self.mark_committed(&due, now);
                 Ok(true)
             }
             Err(CommitError::Rebalancing) => Ok(false),
@@ -137,18 +137,20 @@ impl Committer {
         }
     }
 
-    fn due(&self, now: Instant) -> Vec<Due> {
+    fn due_commits(&self, now: Instant) -> Vec<Due> {
         let due = |(partition, entry): (&TopicPartition, &Entry)| {
             if entry.not_before.is_some_and(|at| now < at) {
                 return None;
             }
-            let version = lock(&entry.progress).version();
-            (version != entry.committed).then(|| {
-                Some(Due {
-                    committable: self.last(partition, &entry.progress)?,
-                    version,
-                })
-            })?
+            let version = entry.offsets.lock().version();
+            if version == entry.committed {
+                return None;
+            }
+            let committable = self.last(partition, &entry.offsets)?;
+            Some(Due {
+                committable,
+                version,
+            })
         };
         self.partitions.iter().filter_map(due).collect()
     }
@@ -167,7 +169,7 @@ impl Committer {
         }
     }
 
-    fn committed(&mut self, due: &[Due], now: Instant) {
+    fn mark_committed(&mut self, due: &[Due], now: Instant) {
         for Due {
             committable,
             version,
@@ -178,7 +180,7 @@ impl Committer {
             let interval = self.interval_for(committable.metadata.len());
             if let Some(entry) = self.partitions.get_mut(&committable.partition) {
                 entry.committed = *version;
-                lock(&entry.progress).set_committed(committable.offset);
+                entry.offsets.lock().set_committed(committable.offset);
                 entry.not_before = Some(now + interval);
             }
         }
@@ -197,14 +199,14 @@ impl Drop for Committer {
     fn drop(&mut self) {
         for (partition, entry) in &self.partitions {
             self.metrics
-                .remove_task(partition.partition, &entry.progress);
+                .remove_task(partition.partition, &entry.offsets);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::log::SourceError;
@@ -224,15 +226,15 @@ mod tests {
         Arc::new(Mutex::new(tracker))
     }
 
-    fn committer(limit: usize, progress: &SharedOffsets) -> Committer {
+    fn committer(limit: usize, offsets: &SharedOffsets) -> Committer {
         let mut committer =
             Committer::new(INTERVAL, limit, Arc::new(GroupMetrics::new("in".into())));
         let partition = TopicPartition {
             topic: "in".into(),
             partition: 0,
         };
-        committer.assign(partition, Arc::clone(progress));
-        lock(progress).complete(0);
+        committer.assign(partition, Arc::clone(offsets));
+        offsets.lock().complete(0);
         committer
     }
 
@@ -248,14 +250,14 @@ mod tests {
 
     #[test]
     fn what_did_not_change_is_not_committed_again() {
-        let progress = holes(10);
-        let mut committer = committer(4_096, &progress);
+        let offsets = holes(10);
+        let mut committer = committer(4_096, &offsets);
         let now = Instant::now();
         let first = taken(&mut committer, now);
         assert_eq!(first.first().unwrap().offset, 2);
         assert!(!first.first().unwrap().metadata.is_empty());
         assert!(taken(&mut committer, now + INTERVAL * 100).is_empty());
-        lock(&progress).complete(2);
+        offsets.lock().complete(2);
         assert_eq!(taken(&mut committer, now + INTERVAL * 200).len(), 1);
     }
 
@@ -263,11 +265,11 @@ mod tests {
     fn a_partition_is_committed_more_rarely_the_longer_its_map_is() {
         let small = holes(10);
         let large = holes(20_000);
-        for (progress, waits) in [(small, INTERVAL * 2), (large, Duration::from_millis(500))] {
-            let mut committer = committer(4_096, &progress);
+        for (offsets, waits) in [(small, INTERVAL * 2), (large, Duration::from_millis(500))] {
+            let mut committer = committer(4_096, &offsets);
             let now = Instant::now();
             assert_eq!(taken(&mut committer, now).len(), 1);
-            lock(&progress).complete(2);
+            offsets.lock().complete(2);
             assert!(taken(&mut committer, now + waits / 2 - INTERVAL / 2).is_empty());
             assert_eq!(taken(&mut committer, now + Duration::from_secs(1)).len(), 1);
         }
@@ -275,8 +277,8 @@ mod tests {
 
     #[test]
     fn a_map_that_the_log_refuses_is_left_out_and_later_ones_are_shorter() {
-        let progress = holes(10_000);
-        let mut committer = committer(4_096, &progress);
+        let offsets = holes(10_000);
+        let mut committer = committer(4_096, &offsets);
         let now = Instant::now();
         let mut lengths = Vec::new();
         let done = committer.commit(now, |offsets| {
@@ -289,16 +291,16 @@ mod tests {
         });
         assert!(done.unwrap());
         assert!(lengths[0] > 1_000 && lengths[1..] == [0]);
-        lock(&progress).complete(2);
+        offsets.lock().complete(2);
         let next = taken(&mut committer, now + Duration::from_secs(2));
         assert!(next.first().unwrap().metadata.len() <= lengths[0] / 4 * 3);
     }
 
     #[test]
     fn where_no_map_was_refused_maps_stay_as_long_as_they_were() {
-        let progress = Arc::new(Mutex::new(OffsetTracker::resume(0, &[])));
-        lock(&progress).register(0);
-        let mut committer = committer(4_096, &progress);
+        let offsets = Arc::new(Mutex::new(OffsetTracker::resume(0, &[])));
+        offsets.lock().register(0);
+        let mut committer = committer(4_096, &offsets);
         let now = Instant::now();
         let mut asked = 0;
         let refused = committer.commit(now, |_| {
@@ -308,17 +310,17 @@ mod tests {
         assert!(matches!(refused, Err(CommitError::MetadataTooLarge)));
         assert_eq!(asked, 1);
         for offset in 1..4 {
-            lock(&progress).register(offset);
+            offsets.lock().register(offset);
         }
-        lock(&progress).complete(2);
+        offsets.lock().complete(2);
         let next = taken(&mut committer, now + AGAIN);
         assert!(!next.first().unwrap().metadata.is_empty());
     }
 
     #[test]
     fn a_commit_that_failed_is_made_again_after_a_second_and_one_in_a_rebalance_at_once() {
-        let progress = holes(10);
-        let mut committer = committer(4_096, &progress);
+        let offsets = holes(10);
+        let mut committer = committer(4_096, &offsets);
         let now = Instant::now();
         let rebalancing = committer.commit(now, |_| Err(CommitError::Rebalancing));
         assert!(!rebalancing.unwrap());

@@ -1,10 +1,11 @@
 //! The control side of one source: serves its group, commits, and moves partitions to and from
 //! workers. Runs no user code.
 
+use parking_lot::Mutex;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::command::Command;
 use super::committer::Committer;
 use super::config::{InvalidOffsetMetadata, StreamsConfig};
 use super::heartbeat::Heartbeat;
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::worker::WorkerHandle;
 use crate::error::StreamsError;
 use crate::fault::Fault;
@@ -33,17 +34,13 @@ const HAND_BACK: Duration = Duration::from_secs(2);
 
 pub(super) type SharedCommitter = Arc<Mutex<Committer>>;
 
-fn lock(committer: &SharedCommitter) -> MutexGuard<'_, Committer> {
-    committer.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Spreads partitions over workers: partition modulo workers.
 pub(super) struct Listener {
     source: usize,
     workers: Vec<(mpsc::Sender<Command>, Arc<Notify>)>,
     committer: SharedCommitter,
     policy: InvalidOffsetMetadata,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     seen: bool,
 }
 
@@ -52,7 +49,7 @@ impl Listener {
         source: usize,
         workers: &[WorkerHandle],
         config: &StreamsConfig,
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
         metrics: Arc<GroupMetrics>,
     ) -> Self {
         let workers = workers
@@ -128,7 +125,7 @@ pub(crate) fn resume(
 }
 
 impl RebalanceListener for Listener {
-    fn assigned(&mut self, partitions: Vec<Assigned>) {
+    fn on_assigned(&mut self, partitions: Vec<Assigned>) {
         for Assigned {
             mut queue,
             committed,
@@ -137,19 +134,21 @@ impl RebalanceListener for Listener {
             let partition = queue.partition().clone();
             let wake = Arc::clone(&self.worker(&partition).1);
             queue.set_waker(Arc::new(move || wake.notify_one()));
-            let Some(progress) = self.resume(&partition, committed.as_ref()) else {
+            let Some(offsets) = self.resume(&partition, committed.as_ref()) else {
                 continue;
             };
-            lock(&self.committer).assign(partition.clone(), Arc::clone(&progress));
+            self.committer
+                .lock()
+                .assign(partition.clone(), Arc::clone(&offsets));
             let source = self.source;
             let command = Command::Assign {
                 source,
                 queue,
-                progress,
+                offsets,
             };
             self.send(&partition, command);
         }
-        let held = lock(&self.committer).len();
+        let held = self.committer.lock().len();
         let workers = self.workers.len();
         if (1..workers).contains(&held) {
             tracing::info!(partitions = held, workers, "some workers have no partition");
@@ -157,22 +156,22 @@ impl RebalanceListener for Listener {
         if !std::mem::replace(&mut self.seen, true) {
             self.shared.assigned_once.fetch_add(1, Ordering::AcqRel);
         }
-        self.shared.states.assignment(self.source, true);
+        self.shared.states.set_assigned(self.source);
     }
 
-    fn revoked(
+    fn on_revoked(
         &mut self,
         partitions: &[TopicPartition],
         revocation: Revocation,
     ) -> Vec<Committable> {
-        self.shared.states.assignment(self.source, false);
+        self.shared.states.set_unassigned(self.source);
         let (done, returned) = sync_channel(partitions.len().max(1));
         let mut held = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            let Some(progress) = lock(&self.committer).revoke(partition) else {
+            let Some(offsets) = self.committer.lock().revoke(partition) else {
                 continue;
             };
-            held.push((partition, progress));
+            held.push((partition, offsets));
             let command = Command::Revoke {
                 partition: partition.clone(),
                 revocation,
@@ -196,17 +195,17 @@ impl RebalanceListener for Listener {
             };
             if returned.open > 0 {
                 self.shared
-                    .abandoned(returned.queue.partition(), returned.open);
+                    .add_abandoned(returned.queue.partition(), returned.open);
             }
             drop(returned.queue);
         }
         if revocation == Revocation::Lost {
             return Vec::new();
         }
-        let committer = lock(&self.committer);
+        let committer = self.committer.lock();
         let last = held
             .iter()
-            .filter_map(|(partition, progress)| committer.last(partition, progress));
+            .filter_map(|(partition, offsets)| committer.last(partition, offsets));
         last.collect()
     }
 }
@@ -216,7 +215,7 @@ pub(super) struct Control {
     committer: SharedCommitter,
     commit_interval: Duration,
     lag_interval: Option<Duration>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     metrics: Arc<GroupMetrics>,
 }
 
@@ -225,7 +224,7 @@ impl Control {
         source: Box<dyn RecordSource>,
         committer: SharedCommitter,
         config: &StreamsConfig,
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
         metrics: Arc<GroupMetrics>,
     ) -> Self {
         Self {
@@ -256,7 +255,7 @@ impl Control {
 
     fn run(mut self, heartbeat: &Heartbeat, alive: &AliveThread) {
         let mut lag_asked = Instant::now();
-        while !self.shared.stop.load(Ordering::Acquire) {
+        while !self.shared.is_stopping() {
             heartbeat.beat();
             match self.source.poll(self.commit_interval) {
                 Ok(()) => {}
@@ -287,7 +286,7 @@ impl Control {
             source, committer, ..
         } = self;
         let commit = |offsets: &[Committable]| source.commit(offsets);
-        match lock(committer).commit(Instant::now(), commit) {
+        match committer.lock().commit(Instant::now(), commit) {
             Ok(_) => {}
             Err(error @ CommitError::NotAMember(_)) => {
                 tracing::warn!(%error, "nothing is committed until partitions are assigned again");
@@ -300,7 +299,7 @@ impl Control {
 
     /// Without an answer the last known lag stands.
     fn update_lag(&mut self) {
-        if lock(&self.committer).len() == 0 {
+        if self.committer.lock().len() == 0 {
             return;
         }
         match self.source.records_lag() {

@@ -1,7 +1,8 @@
 //! The state that the threads of a running topology share.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -16,12 +17,11 @@ use crate::record::TopicPartition;
 
 /// What the threads share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedState {
     pub(super) metrics: StreamsMetrics,
     pub(super) states: States,
-    pub(super) stop: AtomicBool,
-    /// How long closing waits for what is in flight.
-    pub(super) drain: Mutex<Duration>,
+    /// Set once the topology is closed: how long it waits for what is in flight.
+    stop: OnceLock<Duration>,
     pub(super) assigned_once: AtomicUsize,
     pub(super) failure: Mutex<Option<StreamsError>>,
     pub(super) failed: Notify,
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(super) abandoned: Mutex<Vec<Abandoned>>,
 }
 
-impl Shared {
+impl SharedState {
     pub(super) fn new(topology: &Topology, config: &StreamsConfig) -> Self {
         let metrics = topology.new_metrics(config.workers.max(1));
         let listener = config.state_listener.clone();
@@ -37,8 +37,7 @@ impl Shared {
         Self {
             states: States::new(topology.sources.len(), listener, Arc::clone(client)),
             metrics,
-            stop: AtomicBool::default(),
-            drain: Mutex::default(),
+            stop: OnceLock::new(),
             assigned_once: AtomicUsize::default(),
             failure: Mutex::default(),
             failed: Notify::default(),
@@ -48,15 +47,24 @@ impl Shared {
     }
 
     pub(super) fn fail(&self, error: StreamsError) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = self.failure.lock();
         failure.get_or_insert(error);
         drop(failure);
         self.states.become_state(State::PendingError);
         self.failed.notify_one();
     }
 
+    /// Stops all threads, which wait for `drain` for what is in flight.
+    pub(super) fn stop(&self, drain: Duration) {
+        self.stop.get_or_init(|| drain);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.get().is_some()
+    }
+
     pub(super) fn drain(&self) -> Duration {
-        *self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stop.get().copied().unwrap_or_default()
     }
 
     /// The heartbeat of a thread that is watched from now on.
@@ -67,27 +75,23 @@ impl Shared {
     }
 
     /// A partition was given up with records in flight.
-    pub(super) fn abandoned(&self, partition: &TopicPartition, records: usize) {
-        if self.stop.load(Ordering::Acquire) {
+    pub(super) fn add_abandoned(&self, partition: &TopicPartition, records: usize) {
+        if self.is_stopping() {
             let partition = partition.clone();
             self.abandoned_lock().push(Abandoned { partition, records });
         }
     }
 
     pub(super) fn abandoned_lock(&self) -> MutexGuard<'_, Vec<Abandoned>> {
-        self.abandoned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.abandoned.lock()
     }
 
     pub(super) fn heartbeats(&self) -> MutexGuard<'_, Vec<Arc<Heartbeat>>> {
-        self.heartbeats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.heartbeats.lock()
     }
 
     /// Fails, by name, if a thread has been silent for too long.
-    pub(super) fn watch(&self) {
+    pub(super) fn check_heartbeats(&self) {
         for heartbeat in self
             .heartbeats()
             .iter()

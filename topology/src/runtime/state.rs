@@ -6,8 +6,9 @@
 //!    any of these → PendingError → Error
 //! ```
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::metrics::ClientMetrics;
 
@@ -111,13 +112,25 @@ impl States {
         self.change(&mut self.lock(), next);
     }
 
-    /// Tells whether a source has its assignment.
-    pub(crate) fn assignment(&self, source: usize, is_there: bool) {
+    /// Marks a source as having its assignment.
+    pub(crate) fn set_assigned(&self, source: usize) {
+        self.set_assignment(source, true);
+    }
+
+    /// Marks a source as being without an assignment.
+    pub(crate) fn set_unassigned(&self, source: usize) {
+        self.set_assignment(source, false);
+    }
+
+    fn set_assignment(&self, source: usize, is_assigned: bool) {
         let mut current = self.lock();
         if let Some(entry) = current.has_assignment.get_mut(source) {
-            *entry = is_there;
+            *entry = is_assigned;
         }
-        let all = current.has_assignment.iter().all(|is_there| *is_there);
+        let all = current
+            .has_assignment
+            .iter()
+            .all(|is_assigned| *is_assigned);
         let next = if all {
             State::Running
         } else {
@@ -140,7 +153,7 @@ impl States {
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 }
 
@@ -152,7 +165,7 @@ mod tests {
     fn states(sources: usize) -> (States, Arc<Mutex<Vec<State>>>) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&seen);
-        let listener = StateListener::new(move |new, _| told.lock().unwrap().push(new));
+        let listener = StateListener::new(move |new, _| told.lock().push(new));
         (States::new(sources, Some(listener), Arc::default()), seen)
     }
 
@@ -160,25 +173,22 @@ mod tests {
     fn it_runs_while_every_source_has_its_assignment() {
         let (states, seen) = states(2);
         states.become_state(Rebalancing);
-        states.assignment(0, true);
-        states.assignment(1, true);
-        states.assignment(0, false);
-        states.assignment(0, true);
-        assert_eq!(
-            *seen.lock().unwrap(),
-            [Rebalancing, Running, Rebalancing, Running]
-        );
+        states.set_assigned(0);
+        states.set_assigned(1);
+        states.set_unassigned(0);
+        states.set_assigned(0);
+        assert_eq!(*seen.lock(), [Rebalancing, Running, Rebalancing, Running]);
     }
 
     #[test]
     fn what_is_being_closed_never_runs_again() {
         let (states, seen) = states(1);
         states.become_state(State::PendingError);
-        states.assignment(0, true);
+        states.set_assigned(0);
         states.become_state(State::PendingShutdown);
         states.become_state(State::NotRunning);
         assert_eq!(states.state(), State::PendingError);
         states.become_state(State::Error);
-        assert_eq!(*seen.lock().unwrap(), [State::PendingError, State::Error]);
+        assert_eq!(*seen.lock(), [State::PendingError, State::Error]);
     }
 }

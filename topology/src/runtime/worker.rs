@@ -19,7 +19,7 @@ use super::fair_share::FairShare;
 use super::head_of_line::HeadOfLine;
 use super::heartbeat::Heartbeat;
 use super::limits::Limits;
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::task::{PollRound, Source, Task, drain_and_close};
 use crate::clock::{Clock, now_ms};
 use crate::completion::{Budget, PartitionState, Phase};
@@ -66,7 +66,7 @@ impl Worker {
     pub(super) fn spawn(
         make: impl FnOnce(Arc<Notify>) -> Self + Send + 'static,
         name: String,
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
         running: Sender<Infallible>,
     ) -> std::io::Result<WorkerHandle> {
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -209,8 +209,8 @@ impl Worker {
             Command::Assign {
                 source,
                 queue,
-                progress,
-            } => self.assign(source, queue, progress),
+                offsets,
+            } => self.assign(source, queue, offsets),
             Command::Revoke {
                 partition,
                 revocation,
@@ -229,11 +229,11 @@ impl Worker {
         }
     }
 
-    fn assign(&mut self, source: usize, queue: Box<dyn PartitionQueue>, progress: SharedOffsets) {
+    fn assign(&mut self, source: usize, queue: Box<dyn PartitionQueue>, offsets: SharedOffsets) {
         let Some(entry) = self.sources.get(source) else {
             unreachable!("control threads name sources of this topology")
         };
-        let state = PartitionState::new(Rc::clone(&entry.budget), progress);
+        let state = PartitionState::new(Rc::clone(&entry.budget), offsets);
         if let Some(before) = self.revoked.remove(queue.partition()) {
             state.adopt_late(&before);
             if Fault::PausedAfterRebalance.is_active() {
@@ -279,7 +279,7 @@ impl Worker {
             share.take(&task.state);
             let allowance = share.allowance(self.limits);
             task.poll(source, allowance, now_ms, &mut round)?;
-                        let policy = &self.head_of_line;
+            let policy = &self.head_of_line;
             task.guard
                 .check(&task.state, self.limits, now, &self.context, policy);
             share.reserve(&task.state);

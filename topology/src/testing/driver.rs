@@ -224,7 +224,7 @@ impl TopologyTestDriver {
             {
                 let committed = self.log.committed(partition);
                 let history = &self.config.history;
-                history.assigned_to(partition.clone(), committed.as_ref());
+                history.record_assigned(partition.clone(), committed.as_ref());
                 member.assign(source, partition.clone(), &self.log);
             }
             self.settle();
@@ -246,18 +246,21 @@ impl TopologyTestDriver {
         };
         for partition in partitions {
             let mut left = limit;
-            let revoking = self.with_member(member, |member| member.revoke(partition, revocation));
-            let Some(revoking) = revoking.flatten() else {
+            let record_revoking =
+                self.with_member(member, |member| member.revoke(partition, revocation));
+            let Some(record_revoking) = record_revoking.flatten() else {
                 continue;
             };
-            while self.with_member(member, |m| m.gave_up(&revoking, &self.log)) == Some(false) {
+            while self.with_member(member, |m| m.record_revoked(&record_revoking, &self.log))
+                == Some(false)
+            {
                 if left.is_zero() {
                     return false;
                 }
                 left = left.saturating_sub(TICK);
                 self.run_until(async { tokio::time::sleep(TICK).await });
             }
-            self.config.history.gave_up(partition.clone());
+            self.config.history.record_revoked(partition.clone());
         }
         true
     }
@@ -279,7 +282,7 @@ impl TopologyTestDriver {
         let _entered = self.runtime.enter();
         let crashed = std::mem::replace(entry, fresh);
         for partition in &crashed.assigned {
-            self.config.history.gave_up(partition.clone());
+            self.config.history.record_revoked(partition.clone());
         }
         crashed.assigned.iter().cloned().collect()
     }
@@ -365,12 +368,19 @@ impl TopologyTestDriver {
     }
 
     fn member(&self, number: usize) -> Member {
-        let parts = (&self.log, &self.metrics, Arc::clone(&self.clock));
         let permits = self
             .permits
             .clone()
             .unwrap_or_else(|| InstancePermits::new(1));
-        Member::new((number, permits), &self.topology, &self.config, parts)
+        Member::new(
+            number,
+            permits,
+            &self.topology,
+            &self.config,
+            &self.log,
+            &self.metrics,
+            Arc::clone(&self.clock),
+        )
     }
 
     fn with_member<T>(&self, member: usize, act: impl FnOnce(&mut Member) -> T) -> Option<T> {

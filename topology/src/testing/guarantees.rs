@@ -48,8 +48,8 @@ mod tests;
 use std::fmt;
 
 pub use event::Part;
-pub use history::{Begun, History};
-pub(crate) use observed::{committing, observe_sink};
+pub use history::{History, Run};
+pub(crate) use observed::{observe_sink, record_commit_of};
 
 /// What is promised of every record of the topics that a topology reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -59,7 +59,7 @@ impl RecordSource for Failing {
         if std::mem::replace(&mut self.is_assigned, true) {
             return Err(SourceError::Fatal("as planned".to_owned()));
         }
-        self.listener.assigned(vec![Assigned {
+        self.listener.on_assigned(vec![Assigned {
             queue: Box::new(Endless {
                 partition: self.partition.clone(),
                 next: 0,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use topology::testing::guarantees::{Begun, History, Part};
+use topology::testing::guarantees::{History, Part, Run};
 use topology::{
     Async, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, Named, Position,
     ProcessingOrder, Produced, ProducerRecord, Response, StreamsBuilder, Topology,
@@ -179,7 +179,7 @@ impl Application {
 
     /// The topology of a member; in the order of the keys, or in any.
     pub fn topology(&self, member: usize, is_ordered: bool) -> Topology {
-        let history = self.history.of_member(member);
+        let history = self.history.for_member(member);
         let gate = Arc::clone(&self.gate);
         let order = if is_ordered {
             ProcessingOrder::key(|(part, _): &(Part, Fate)| part.key_hash())
@@ -188,7 +188,7 @@ impl Application {
         };
         let topic = Arc::clone(&self.outcomes);
         let encoded = Arc::clone(&self.encoded);
-        let encode = move |(run, fate): (Box<Begun>, Fate)| {
+        let encode = move |(run, fate): (Box<Run>, Fate)| {
             encoded.fetch_add(1, Ordering::Relaxed);
             assert!(fate != PoisonAfter, "it is poison");
             outcome_record(&topic, run.part().position(), run.part().number()).into()
@@ -255,7 +255,7 @@ impl Application {
     }
 }
 
-async fn call(run: Box<Begun>, fate: Fate, mut gate: watch::Receiver<bool>) -> (Box<Begun>, Fate) {
+async fn call(run: Box<Run>, fate: Fate, mut gate: watch::Receiver<bool>) -> (Box<Run>, Fate) {
     const SLOW: [u64; 5] = [1, 13, 0, 5, 2];
     match fate {
         Counted | Written | PoisonAfter => {}

@@ -30,7 +30,7 @@ pub fn foreign_metadata_is_ignored_by_default(stands: &dyn Stands) {
             let last = rest.next_back().unwrap();
             stand.until(|application| application.history.committed(last) == Some(10));
             let history = &stand.application().history;
-            assert!(rest.all(|at| history.ended_at(at) == 1));
+            assert!(rest.all(|at| history.ends_of(at) == 1));
             assert_eq!(history.begun(), 8);
             stand.keeps_always();
         });

@@ -30,8 +30,8 @@ pub fn after_a_stop_only_calls_in_flight_run_again(stands: &dyn Stands) {
             let count = |(index, _): &(usize, _)| works[*index].fates.len();
             let mut held = held.iter();
             let mut others = others.iter();
-            held.all(|one| history.begun_at(&one.1) == count(one))
-                && others.all(|one| history.ended_at(&one.1) == count(one))
+            held.all(|one| history.runs_of(&one.1) == count(one))
+                && others.all(|one| history.ends_of(&one.1) == count(one))
         });
         // Whether all threads end in time too, is another suite's.
         stand.stop(Duration::from_secs(2)).ok();
@@ -41,14 +41,10 @@ pub fn after_a_stop_only_calls_in_flight_run_again(stands: &dyn Stands) {
         stand.finishes();
         let history = &stand.application().history;
         for (index, at) in held {
-            assert_eq!(
-                history.begun_at(&at),
-                2 * works[index].fates.len(),
-                "{at:?}"
-            );
+            assert_eq!(history.runs_of(&at), 2 * works[index].fates.len(), "{at:?}");
         }
         for (index, at) in others {
-            assert_eq!(history.begun_at(&at), works[index].fates.len(), "{at:?}");
+            assert_eq!(history.runs_of(&at), works[index].fates.len(), "{at:?}");
         }
     });
 }

@@ -69,7 +69,7 @@ impl<'a, F: LogFixture> Running<'a, F> {
             state_listener: Some(listener),
             lag_interval: None,
         };
-        let history = self.application.history.of_member(member);
+        let history = self.application.history.for_member(member);
         let topology = self.application.topology(member, self.how.is_ordered);
         let log = self.subject.fixture.open_for_member(self.subject.log());
         let streams = Streams::start(topology, &history.observe(log), &config);

@@ -342,9 +342,9 @@ async fn connect(path: &Path) -> SqliteConnection {
 struct Nobody;
 
 impl topology::log::RebalanceListener for Nobody {
-    fn assigned(&mut self, _: Vec<topology::log::Assigned>) {}
+    fn on_assigned(&mut self, _: Vec<topology::log::Assigned>) {}
 
-    fn revoked(
+    fn on_revoked(
         &mut self,
         _: &[TopicPartition],
         _: topology::log::Revocation,

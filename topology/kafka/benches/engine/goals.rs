@@ -12,17 +12,17 @@ pub(crate) fn print(measured: &Measured) {
     println!("\nGoals, by records/s (and by CPU a record):");
     for row in ROWS.iter().filter(|row| !row.killed) {
         match (row.way, row.handler) {
-            (Way::Sync(_), _) => against(measured, row, &BARE, ("(a)", 0.8)),
+            (Way::Sync(_), _) => against(measured, row, &BARE, "(a)", 0.8),
             (Way::Async(Order::Unordered, _), Handler::Nothing) => {
-                against(measured, row, &SPAWNED, ("(b)", 0.85));
-                against(measured, row, &PEER_UNORDERED, ("(e) unordered", 5.0));
+                against(measured, row, &SPAWNED, "(b)", 0.85);
+                against(measured, row, &PEER_UNORDERED, "(e) unordered", 5.0);
             }
             (Way::Async(Order::Key, workers), _) => {
                 let unordered = Row {
                     way: Way::Async(Order::Unordered, workers),
                     ..*row
                 };
-                against(measured, row, &unordered, ("unordered", 0.6));
+                against(measured, row, &unordered, "unordered", 0.6);
             }
             (Way::Async(..), Handler::Waits) => of_the_bound(measured, row),
             (Way::Poll | Way::Unsafe(_) | Way::Safe(_) | Way::Peer(_), _) => {}
@@ -30,7 +30,7 @@ pub(crate) fn print(measured: &Measured) {
     }
 }
 
-fn against(measured: &Measured, row: &Row, base: &Row, (name, goal): (&str, f64)) {
+fn against(measured: &Measured, row: &Row, base: &Row, name: &str, goal: f64) {
     let (Some(rounds), Some(base)) = (rounds_of(measured, row), rounds_of(measured, base)) else {
         return;
     };

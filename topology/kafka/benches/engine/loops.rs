@@ -35,7 +35,7 @@ pub(crate) fn poll(work: &Work, tally: &Tally) {
 /// (b) and (c), on the threads that are named.
 pub(crate) fn spawn(work: &Work, tally: &Arc<Tally>, threads: Threads, in_order: bool) {
     let cores = std::thread::available_parallelism().unwrap().get();
-    let pump = |number, count| Pump::new(work, tally, in_order, (number, count));
+    let pump = |number, count| Pump::new(work, tally, in_order, number, count);
     match threads {
         Threads::Stealing => {
             let mut runtime = Builder::new_multi_thread();
@@ -67,12 +67,7 @@ struct Pump {
 }
 
 impl Pump {
-    fn new(
-        work: &Work,
-        tally: &Arc<Tally>,
-        in_order: bool,
-        (number, count): (usize, usize),
-    ) -> Self {
+    fn new(work: &Work, tally: &Arc<Tally>, in_order: bool, number: usize, count: usize) -> Self {
         let partitions = from_the_start(work, number, count);
         let consumer: StreamConsumer = client(work, !in_order).create().unwrap();
         consumer.assign(&partitions).unwrap();

@@ -61,7 +61,8 @@ pub(crate) fn print(measured: &[(Row, Vec<Figures>)]) {
                 spread(ratios, 2)
             }
         };
-        let (rate, cpu): (Figure, Figure) = (|round| round.per_second, |round| round.cpu_us);
+        let rate: Figure = |round| round.per_second;
+        let cpu: Figure = |round| round.cpu_us;
         println!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.name(),

@@ -66,7 +66,7 @@ fn a_member_joins_and_leaves(subject: &mut KafkaSubject, protocol: GroupProtocol
         .collect();
     let held = stand.send(&held);
     stand.send(&flow(&all));
-    stand.until(|application| held.iter().all(|at| application.history.begun_at(at) == 1));
+    stand.until(|application| held.iter().all(|at| application.history.runs_of(at) == 1));
 
     running.start_member(1);
     let asked = if protocol == EAGER {
@@ -84,7 +84,7 @@ fn a_member_joins_and_leaves(subject: &mut KafkaSubject, protocol: GroupProtocol
     // Written, read and done while a call that is held keeps the others from being given up.
     let kept_numbers: Vec<_> = kept.iter().map(|at| at.partition).collect();
     let sent = stand.send(&flow(&kept_numbers));
-    stand.until(|application| sent.iter().all(|at| application.history.ended_at(at) == 2));
+    stand.until(|application| sent.iter().all(|at| application.history.ends_of(at) == 2));
     assert!(moving.iter().all(|at| history.revoked(0, at).1 == 0));
     stand.application().open_gate();
     stand.until(|application| application.history.assigned(1).len() == all.len() / 2);

@@ -33,7 +33,7 @@ fn refused_writes_and_commits_are_made_until_accepted() {
         ];
         let held = stand.send(&held);
         stand.send(&works(50));
-        stand.until(|application| held.iter().all(|at| application.history.begun_at(at) == 1));
+        stand.until(|application| held.iter().all(|at| application.history.runs_of(at) == 1));
         let produce = [
             Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
             Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
@@ -62,7 +62,7 @@ fn results_are_written_once_a_broker_is_back() {
         stand.start();
         let held = [0, 1].map(|of| Work::of(&"held", &[HeldThenWritten, Held]).on(of));
         let held = stand.send(&held);
-        stand.until(|application| held.iter().all(|at| application.history.begun_at(at) == 1));
+        stand.until(|application| held.iter().all(|at| application.history.runs_of(at) == 1));
         cluster.broker_down(BROKER).unwrap();
         stand.application().open_gate();
         stand.until(|application| application.encoded() == held.len());

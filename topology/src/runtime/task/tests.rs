@@ -1,8 +1,9 @@
 //! Claims about a task whose queue is a list.
 
+use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::*;
 use crate::completion::Completion;
@@ -60,7 +61,7 @@ fn a_record_far_above_an_open_one_is_held_until_that_has_ended() {
         due_at: None,
         budget: Rc::new(Budget::new(Arc::default(), Arc::new(metrics))),
     };
-    let progress = Arc::new(Mutex::new(OffsetTracker::default()));
+    let offsets = Arc::new(Mutex::new(OffsetTracker::default()));
     let queue = Queue {
         partition: TopicPartition {
             topic: "in".into(),
@@ -68,7 +69,7 @@ fn a_record_far_above_an_open_one_is_held_until_that_has_ended() {
         },
         offsets: [0, 1, 5_000_000_000, 5_000_000_001].into(),
     };
-    let state = PartitionState::new(Rc::clone(&source.budget), progress);
+    let state = PartitionState::new(Rc::clone(&source.budget), offsets);
     let mut task = Task::new(0, Box::new(queue), state);
     let allowance = ReadAllowance {
         records_max: usize::MAX,

@@ -1,7 +1,8 @@
 //! Asynchronous calls that a test ends by hand, or by a seed.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use fastrand::Rng;
 use tokio::sync::oneshot;
@@ -107,7 +108,7 @@ impl<V: Clone + Send + 'static, W: Send + 'static> PendingCalls<V, W> {
 
     /// Calls whose worker is gone are pending no more.
     fn lock(&self) -> MutexGuard<'_, State<V, W>> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         state.pending.retain(|(_, end)| !end.is_closed());
         state
     }

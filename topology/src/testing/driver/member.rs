@@ -1,10 +1,11 @@
 //! One member of the driver's group: a worker and its commits, which a crash takes away.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
@@ -25,7 +26,7 @@ use crate::runtime::{
     COMMANDS, Command, Committer, Heartbeat, InvalidOffsetMetadata, ReturnedPartition, Worker,
     resume,
 };
-use crate::testing::guarantees::{History, committing, observe_sink};
+use crate::testing::guarantees::{History, observe_sink, record_commit_of};
 
 pub(super) struct Member {
     /// Before the tasks, so that it goes first.
@@ -44,17 +45,20 @@ pub(super) struct Member {
 /// A partition that is being given up.
 pub(super) struct Revoking {
     partition: TopicPartition,
-    progress: crate::offsets::SharedOffsets,
+    offsets: crate::offsets::SharedOffsets,
     returned: Receiver<ReturnedPartition>,
     revocation: Revocation,
 }
 
 impl Member {
     pub(super) fn new(
-        (number, permits): (usize, Arc<InstancePermits>),
+        number: usize,
+        permits: Arc<InstancePermits>,
         topology: &Arc<Topology>,
         config: &DriverConfig,
-        (log, metrics, clock): (&MemoryLog, &StreamsMetrics, Clock),
+        log: &MemoryLog,
+        metrics: &StreamsMetrics,
+        clock: Clock,
     ) -> Self {
         let wake = Arc::new(Notify::new());
         let handlers = config.exception_handlers.clone();
@@ -67,7 +71,8 @@ impl Member {
             Arc::clone(&wake),
             metrics.worker(number),
         );
-        let how = (limits(config), config.head_of_line.clone());
+        let limits = limits(config);
+        let guard = config.head_of_line.clone();
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let topology = Arc::clone(topology);
         let interval = config.commit_interval;
@@ -79,7 +84,7 @@ impl Member {
         let sources = topology.sources.iter().zip(metrics.groups());
         let committers = sources.map(committer).collect();
         let worker = async move {
-            let worker = Worker::new(&topology, context, how, clock);
+            let worker = Worker::new(&topology, context, limits, guard, clock);
             worker.run(receiver, &Heartbeat::new("driver")).await
         };
         Self {
@@ -114,9 +119,9 @@ impl Member {
             }
             Err((offset, _)) => OffsetTracker::resume(offset, &[]),
         };
-        let progress = Arc::new(Mutex::new(resumed));
+        let offsets = Arc::new(Mutex::new(resumed));
         if let Some(committer) = self.committers.get_mut(&partition.topic) {
-            committer.assign(partition.clone(), Arc::clone(&progress));
+            committer.assign(partition.clone(), Arc::clone(&offsets));
         }
         self.assigned.insert(partition.clone());
         let wake = Arc::clone(&self.wake);
@@ -125,7 +130,7 @@ impl Member {
         self.command(Command::Assign {
             source,
             queue: Box::new(queue),
-            progress,
+            offsets,
         });
     }
 
@@ -134,7 +139,7 @@ impl Member {
         partition: &TopicPartition,
         revocation: Revocation,
     ) -> Option<Revoking> {
-        let progress = self
+        let offsets = self
             .committers
             .get_mut(&partition.topic)?
             .revoke(partition)?;
@@ -146,22 +151,26 @@ impl Member {
         });
         Some(Revoking {
             partition: partition.clone(),
-            progress,
+            offsets,
             returned,
             revocation,
         })
     }
 
     /// Makes the last commit of a partition, once the worker has handed it back.
-    pub(super) fn gave_up(&mut self, revoking: &Revoking, log: &MemoryLog) -> bool {
-        if matches!(revoking.returned.try_recv(), Err(TryRecvError::Empty)) {
+    pub(super) fn record_revoked(&mut self, record_revoking: &Revoking, log: &MemoryLog) -> bool {
+        if matches!(
+            record_revoking.returned.try_recv(),
+            Err(TryRecvError::Empty)
+        ) {
             return false;
         }
-        self.assigned.remove(&revoking.partition);
-        let committer = self.committers.get(&revoking.partition.topic);
-        let last = committer.and_then(|c| c.last(&revoking.partition, &revoking.progress));
-        if let Some(last) = last.filter(|_| revoking.revocation != Revocation::Lost)
-            && let Err(error) = committing(&self.history, &[last], |last| log.commit(last))
+        self.assigned.remove(&record_revoking.partition);
+        let committer = self.committers.get(&record_revoking.partition.topic);
+        let last =
+            committer.and_then(|c| c.last(&record_revoking.partition, &record_revoking.offsets));
+        if let Some(last) = last.filter(|_| record_revoking.revocation != Revocation::Lost)
+            && let Err(error) = record_commit_of(&self.history, &[last], |last| log.commit(last))
         {
             tracing::warn!(%error, "the last commit of a revoked partition failed");
         }
@@ -172,7 +181,7 @@ impl Member {
         let history = &self.history;
         for committer in self.committers.values_mut() {
             let commit = committer.commit(Instant::now(), |offsets| {
-                committing(history, offsets, |offsets| log.commit(offsets))
+                record_commit_of(history, offsets, |offsets| log.commit(offsets))
             });
             if let Err(error) = commit {
                 tracing::warn!(%error, "a commit failed");

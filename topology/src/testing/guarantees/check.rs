@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Guarantee;
-use super::event::{Complete, Event, Part, PartId, Place, is_at};
+use super::event::{Complete, DisplayPosition, Event, Part, PartId, is_at};
 use crate::record::{Position, TopicPartition};
 
 /// The record that broke the guarantee, and how.
@@ -126,8 +126,13 @@ fn all_committed(events: &[Event]) -> Vec<Breach> {
             .any(|(partition, offset)| is_at(partition, at) && at.offset < *offset)
     };
     let open = records(events).into_iter().filter(|at| !is_committed(at));
-    open.map(|at| (at.clone(), format!("{} is not committed", Place(at))))
-        .collect()
+    open.map(|at| {
+        (
+            at.clone(),
+            format!("{} is not committed", DisplayPosition(at)),
+        )
+    })
+    .collect()
 }
 
 fn known_committed(event: &Event) -> Option<(&TopicPartition, i64)> {
@@ -153,7 +158,10 @@ fn commits_only_grow(events: &[Event]) -> Vec<Breach> {
                 partition: partition.partition,
                 offset,
             };
-            let what = format!("the commit went back from {before} to {}", Place(&at));
+            let what = format!(
+                "the commit went back from {before} to {}",
+                DisplayPosition(&at)
+            );
             found.push((at, what));
         }
     }
@@ -265,7 +273,7 @@ impl SoFar {
                 self.began_in.extend(began_in);
                 self.last_run.insert(part.id(), *run);
             }
-            Event::Over(run) => {
+            Event::RunEnded(run) => {
                 self.over.insert(*run);
             }
             Event::Ended { id, run } => {

@@ -83,14 +83,19 @@ pub(super) struct PartId {
 
 impl fmt::Display for PartId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} part {}", Place(&self.position), self.number)
+        write!(
+            f,
+            "{} part {}",
+            DisplayPosition(&self.position),
+            self.number
+        )
     }
 }
 
 /// A position, to be read by people.
-pub(super) struct Place<'a>(pub(super) &'a Position);
+pub(super) struct DisplayPosition<'a>(pub(super) &'a Position);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for DisplayPosition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Position {
             topic,
@@ -145,7 +150,7 @@ pub(super) enum Event {
     /// `None`: by a record that the log acknowledged.
     Ended { id: PartId, run: Option<usize> },
     /// A run is over, whether its part ended or not.
-    Over(usize),
+    RunEnded(usize),
     /// The log is asked to commit.
     Commits {
         partition: TopicPartition,
@@ -172,7 +177,7 @@ impl Event {
                 partition,
                 complete,
             } => is_at(partition, at) && complete.has(at.offset),
-            Self::Reads(_) | Self::Over(_) | Self::Committed { .. } => false,
+            Self::Reads(_) | Self::RunEnded(_) | Self::Committed { .. } => false,
         }
     }
 }
@@ -185,7 +190,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reads(topic) => write!(f, "{topic} is read"),
-            Self::Written(position) => write!(f, "{} was written", Place(position)),
+            Self::Written(position) => write!(f, "{} was written", DisplayPosition(position)),
             Self::Assigned {
                 member, committed, ..
             } => write!(f, "assigned to member {member}, committed: {committed:?}"),
@@ -203,7 +208,7 @@ impl fmt::Display for Event {
             ),
             Self::Ended { id, run: None } => write!(f, "{id} ended in what was written"),
             Self::Ended { id, run: Some(run) } => write!(f, "{id} ended in run {run}"),
-            Self::Over(run) => write!(f, "run {run} is over"),
+            Self::RunEnded(run) => write!(f, "run {run} is over"),
             Self::Commits { complete, .. } => write!(f, "to be committed: {complete:?}"),
             Self::Committed { offset, .. } => write!(f, "committed: {offset}"),
         }

@@ -1,7 +1,8 @@
 //! Takes note of what happens, from any thread.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::check::breaches;
@@ -16,7 +17,7 @@ use crate::record::{Position, ProducerRecord, TopicPartition};
 type Outcome = Arc<dyn Fn(&ProducerRecord) -> Option<Part> + Send + Sync>;
 
 #[derive(Default)]
-struct Noted {
+struct Recorded {
     events: Vec<Event>,
     begun: usize,
     runs: HashMap<PartId, usize>,
@@ -25,21 +26,21 @@ struct Noted {
 }
 
 #[derive(Default)]
-struct Shared {
-    noted: Mutex<Noted>,
+struct Inner {
+    recorded: Mutex<Recorded>,
     more: Condvar,
 }
 
-/// What happened to the records of one application, in the order in which it was noted. Clones
+/// What happened to the records of one application, in the order in which it was recorded. Clones
 /// share it. Everything is kept: about 100 bytes for each part and each commit.
 ///
-/// A topology under test says when a part [begins](Self::begin) and when it [ends](Begun::end); a
+/// A topology under test says when a part [begins](Self::begin) and when it [ends](Run::end); a
 /// part whose end is a record that is written, ends when [`ending_in`](Self::ending_in)
-/// recognises what the log has acknowledged. The rest is noted by [`observe`](Self::observe), or
+/// recognises what the log has acknowledged. The rest is recorded by [`observe`](Self::observe), or
 /// by the test driver.
 #[derive(Clone, Default)]
 pub struct History {
-    shared: Arc<Shared>,
+    shared: Arc<Inner>,
     outcome: Option<Outcome>,
     member: usize,
 }
@@ -63,7 +64,7 @@ impl History {
     /// The same history, to be given to another member of the group: to its topology, and to
     /// [`observe`](Self::observe) its log. Members are numbered by the test; the first is 0.
     #[must_use]
-    pub fn of_member(&self, member: usize) -> Self {
+    pub fn for_member(&self, member: usize) -> Self {
         Self {
             member,
             ..self.clone()
@@ -77,24 +78,24 @@ impl History {
     }
 
     /// A part begins to run.
-    pub fn begin(&self, part: Part) -> Begun {
-        let mut noted = self.lock();
-        let run = noted.begun;
-        noted.begun += 1;
-        let runs = noted.runs.entry(part.id()).or_default();
+    pub fn begin(&self, part: Part) -> Run {
+        let mut recorded = self.lock();
+        let run = recorded.begun;
+        recorded.begun += 1;
+        let runs = recorded.runs.entry(part.id()).or_default();
         *runs += 1;
         let runs = *runs;
-        let at_ms = noted.clock.as_ref().map_or_else(now_ms, |clock| clock());
+        let at_ms = recorded.clock.as_ref().map_or_else(now_ms, |clock| clock());
         let member = self.member;
-        noted.events.push(Event::Began {
+        recorded.events.push(Event::Began {
             run,
             member,
             part: part.clone(),
             at_ms,
         });
-        drop(noted);
+        drop(recorded);
         self.shared.more.notify_all();
-        Begun {
+        Run {
             history: self.clone(),
             part,
             run,
@@ -107,12 +108,12 @@ impl History {
     /// # Errors
     /// The first record that broke it.
     pub fn check(&self, guarantee: Guarantee) -> Result<(), Violation> {
-        let noted = self.lock();
-        let breaches = breaches(guarantee, &noted.events);
+        let recorded = self.lock();
+        let breaches = breaches(guarantee, &recorded.events);
         let Some((at, what)) = breaches.first() else {
             return Ok(());
         };
-        let happened = noted.events.iter().filter(|event| event.is_of(at));
+        let happened = recorded.events.iter().filter(|event| event.is_of(at));
         Err(Violation {
             guarantee,
             count: breaches.len(),
@@ -143,11 +144,11 @@ impl History {
             if left.is_zero() {
                 return false;
             }
-            let waited = self
-                .shared
+            let mut recorded = self.lock();
+            let is_same = |recorded: &mut Recorded| recorded.events.len() == seen;
+            self.shared
                 .more
-                .wait_timeout_while(self.lock(), left, |noted| noted.events.len() == seen);
-            drop(waited);
+                .wait_while_for(&mut recorded, is_same, left);
         }
     }
 
@@ -157,24 +158,24 @@ impl History {
     }
 
     /// How often parts of the record at a position began.
-    pub fn begun_at(&self, at: &Position) -> usize {
-        let noted = self.lock();
-        let runs = noted.runs.iter().filter(|(id, _)| id.position == *at);
+    pub fn runs_of(&self, at: &Position) -> usize {
+        let recorded = self.lock();
+        let runs = recorded.runs.iter().filter(|(id, _)| id.position == *at);
         runs.map(|(_, runs)| runs).sum()
     }
 
-    /// How many ends of parts of the record at a position were noted.
-    pub fn ended_at(&self, at: &Position) -> usize {
-        let noted = self.lock();
+    /// How many ends of parts of the record at a position were recorded.
+    pub fn ends_of(&self, at: &Position) -> usize {
+        let recorded = self.lock();
         let ended = |event: &&Event| matches!(event, Event::Ended { id, .. } if id.position == *at);
-        noted.events.iter().filter(ended).count()
+        recorded.events.iter().filter(ended).count()
     }
 
     /// What a member has: assigned, and not yet given up.
     pub fn assigned(&self, member: usize) -> Vec<TopicPartition> {
-        let noted = self.lock();
+        let recorded = self.lock();
         let mut assigned: Vec<TopicPartition> = Vec::new();
-        for event in &noted.events {
+        for event in &recorded.events {
             match event {
                 Event::Assigned {
                     member: of,
@@ -193,10 +194,10 @@ impl History {
 
     /// How often a member was asked for a partition back, and how often it has given it up.
     pub fn revoked(&self, member: usize, partition: &TopicPartition) -> (usize, usize) {
-        let noted = self.lock();
+        let recorded = self.lock();
         let mut asked = 0;
         let mut given_up = 0;
-        for event in &noted.events {
+        for event in &recorded.events {
             match event {
                 Event::Revoking {
                     member: of,
@@ -214,8 +215,8 @@ impl History {
 
     /// The offset that is known to be committed of a record's partition.
     pub fn committed(&self, at: &Position) -> Option<i64> {
-        let noted = self.lock();
-        let mut events = noted.events.iter().rev();
+        let recorded = self.lock();
+        let mut events = recorded.events.iter().rev();
         events.find_map(|event| match event {
             Event::Committed { partition, offset } if is_at(partition, at) => Some(*offset),
             Event::Assigned {
@@ -246,7 +247,7 @@ impl History {
         }
     }
 
-    pub(crate) fn assigned_to(&self, partition: TopicPartition, committed: Option<&Committed>) {
+    pub(crate) fn record_assigned(&self, partition: TopicPartition, committed: Option<&Committed>) {
         let member = self.member;
         let committed = committed.map(complete);
         self.note(Event::Assigned {
@@ -256,12 +257,12 @@ impl History {
         });
     }
 
-    pub(crate) fn revoking(&self, partition: TopicPartition) {
+    pub(crate) fn record_revoking(&self, partition: TopicPartition) {
         let member = self.member;
         self.note(Event::Revoking { member, partition });
     }
 
-    pub(crate) fn gave_up(&self, partition: TopicPartition) {
+    pub(crate) fn record_revoked(&self, partition: TopicPartition) {
         let member = self.member;
         self.note(Event::Revoked { member, partition });
     }
@@ -274,7 +275,7 @@ impl History {
         });
     }
 
-    pub(crate) fn has_committed(&self, partition: TopicPartition, offset: i64) {
+    pub(crate) fn record_committed(&self, partition: TopicPartition, offset: i64) {
         self.note(Event::Committed { partition, offset });
     }
 
@@ -283,11 +284,8 @@ impl History {
         self.shared.more.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Noted> {
-        self.shared
-            .noted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.shared.recorded.lock()
     }
 }
 
@@ -309,14 +307,14 @@ fn complete(committed: &Committed) -> Complete {
 
 /// A part that runs; over when it is dropped.
 #[derive(Debug)]
-pub struct Begun {
+pub struct Run {
     history: History,
     part: Part,
     run: usize,
     runs: usize,
 }
 
-impl Begun {
+impl Run {
     /// How often the part has begun, this time included.
     pub fn runs(&self) -> usize {
         self.runs
@@ -336,8 +334,8 @@ impl Begun {
     }
 }
 
-impl Drop for Begun {
+impl Drop for Run {
     fn drop(&mut self) {
-        self.history.note(Event::Over(self.run));
+        self.history.note(Event::RunEnded(self.run));
     }
 }

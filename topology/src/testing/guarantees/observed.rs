@@ -118,26 +118,26 @@ struct ObservedListener {
 }
 
 impl RebalanceListener for ObservedListener {
-    fn assigned(&mut self, partitions: Vec<Assigned>) {
+    fn on_assigned(&mut self, partitions: Vec<Assigned>) {
         for Assigned { queue, committed } in &partitions {
             let partition = queue.partition().clone();
-            self.history.assigned_to(partition, committed.as_ref());
+            self.history.record_assigned(partition, committed.as_ref());
         }
-        self.listener.assigned(partitions);
+        self.listener.on_assigned(partitions);
     }
 
-    fn revoked(
+    fn on_revoked(
         &mut self,
         partitions: &[TopicPartition],
         revocation: Revocation,
     ) -> Vec<Committable> {
         for partition in partitions {
-            self.history.revoking(partition.clone());
+            self.history.record_revoking(partition.clone());
         }
-        let last = self.listener.revoked(partitions, revocation);
+        let last = self.listener.on_revoked(partitions, revocation);
         commits(&self.history, &last);
         for partition in partitions {
-            self.history.gave_up(partition.clone());
+            self.history.record_revoked(partition.clone());
         }
         last
     }
@@ -155,7 +155,7 @@ impl RecordSource for ObservedSource {
 
     fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError> {
         let Self { source, history } = self;
-        committing(history, offsets, |offsets| source.commit(offsets))
+        record_commit_of(history, offsets, |offsets| source.commit(offsets))
     }
 
     fn records_lag(&mut self) -> Result<BTreeMap<i32, u64>, SourceError> {
@@ -172,7 +172,7 @@ impl RecordSource for ObservedSource {
 }
 
 /// Notes a commit before and, where it succeeds, after it is made.
-pub(crate) fn committing(
+pub(crate) fn record_commit_of(
     history: &History,
     offsets: &[Committable],
     commit: impl FnOnce(&[Committable]) -> Result<(), CommitError>,
@@ -180,7 +180,7 @@ pub(crate) fn committing(
     commits(history, offsets);
     commit(offsets)?;
     for committable in offsets {
-        history.has_committed(committable.partition.clone(), committable.offset);
+        history.record_committed(committable.partition.clone(), committable.offset);
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ fn history(count: i64) -> History {
     for offset in 0..count {
         history.written(&record(), &at(offset));
     }
-    history.assigned_to(partition(), None);
+    history.record_assigned(partition(), None);
     history.set_clock(Arc::new(|| 1_000));
     history
 }
@@ -72,7 +72,7 @@ fn what_was_done_in_order_and_committed_breaks_nothing() {
             .begin(Part::of(&at(offset)).key("k").due_at(1_000))
             .end();
         history.commits(partition(), &committed(offset + 1));
-        history.has_committed(partition(), offset + 1);
+        history.record_committed(partition(), offset + 1);
     }
     history.assert_guarantees(&Guarantee::ALL);
 }
@@ -182,9 +182,9 @@ fn a_part_before_its_time_is_early() {
 fn what_was_committed_or_has_ended_runs_no_more_in_an_assignment() {
     let history = history(3);
     history.begin(Part::of(&at(0))).end();
-    history.gave_up(partition());
+    history.record_revoked(partition());
     let metadata = map(1, 2);
-    history.assigned_to(
+    history.record_assigned(
         partition(),
         Some(&Committed {
             offset: 1,
@@ -210,8 +210,8 @@ fn what_was_committed_or_has_ended_runs_no_more_in_an_assignment() {
 fn a_late_end_is_no_end_in_the_next_assignment() {
     let history = history(1);
     let late = history.begin(Part::of(&at(0)));
-    history.gave_up(partition());
-    history.assigned_to(partition(), None);
+    history.record_revoked(partition());
+    history.record_assigned(partition(), None);
     late.end();
     history.begin(Part::of(&at(0))).end();
     assert_eq!(history.check(Guarantee::NothingCompleteRunsAgain), Ok(()));
@@ -220,15 +220,15 @@ fn a_late_end_is_no_end_in_the_next_assignment() {
 #[test]
 fn a_part_that_begins_for_a_member_without_its_partition_is_foreign() {
     let history = history(1);
-    drop(history.of_member(1).begin(Part::of(&at(0))));
+    drop(history.for_member(1).begin(Part::of(&at(0))));
     is_broken(&history, Guarantee::OnlyWhileAssigned, "not assigned");
 }
 
 #[test]
 fn a_commit_that_goes_back_is_found() {
     let history = history(0);
-    history.has_committed(partition(), 7);
-    history.has_committed(partition(), 5);
+    history.record_committed(partition(), 7);
+    history.record_committed(partition(), 5);
     is_broken(
         &history,
         Guarantee::CommitsOnlyGrow,
@@ -239,8 +239,8 @@ fn a_commit_that_goes_back_is_found() {
 #[test]
 fn what_another_program_has_committed_is_not_promised() {
     let history = history(0);
-    history.gave_up(partition());
-    history.assigned_to(partition(), Some(&committed(1)));
+    history.record_revoked(partition());
+    history.record_assigned(partition(), Some(&committed(1)));
     history.written(&record(), &at(0));
     history.commits(partition(), &committed(1));
     history.assert_guarantees(&Guarantee::ALL);
