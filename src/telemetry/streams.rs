@@ -113,20 +113,20 @@ impl MetricsReporter for Observed<'_> {
             Reading::Value => {}
             Reading::Sum => self.output.observe(histogram.sum_seconds(), &attributes),
             Reading::Count => self.output.observe(as_f64(histogram.count()), &attributes),
-            Reading::Buckets => self.observe_buckets(histogram, attributes),
+            Reading::Buckets => self.observe_buckets(histogram, &attributes),
         }
     }
 }
 
 impl Observed<'_> {
     /// Observes cumulative buckets, as Prometheus has them.
-    fn observe_buckets(&self, histogram: &HistogramSnapshot, attributes: Vec<KeyValue>) {
+    fn observe_buckets(&self, histogram: &HistogramSnapshot, attributes: &[KeyValue]) {
         let bounds = histogram.bounds().iter().map(f64::to_string);
         let bounds = bounds.chain(["+Inf".to_owned()]);
         let mut below = 0;
         for (bound, count) in bounds.zip(histogram.counts()) {
             below += count;
-            let mut attributes = attributes.clone();
+            let mut attributes = attributes.to_vec();
             attributes.push(KeyValue::new(attribute::BUCKET_BOUND, bound));
             self.output.observe(as_f64(below), &attributes);
         }

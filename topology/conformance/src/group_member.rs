@@ -139,7 +139,7 @@ impl GroupMember {
         queues.iter_mut().all(|queue| queue.poll().is_none())
     }
 
-    /// Leaves, record_commit_of what is given; answers what was revoked, and how many queues are left.
+    /// Leaves, and commits what is given. Returns what was revoked, and how many queues are left.
     pub fn leave(self, committable: Vec<Committable>) -> (Vec<TopicPartition>, usize) {
         self.commit_last(committable);
         self.source.leave(Duration::from_secs(1));

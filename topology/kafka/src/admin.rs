@@ -87,7 +87,7 @@ fn check_partitions(spec: &TopicSpec, count: i32) -> Result<(), TopicError> {
     let more = (count / multiple + 1) * multiple;
     Err(TopicError::Unfit {
         topic: name.clone(),
-        reason: format!("it has {count} partitions, describe is no multiple of {multiple}"),
+        reason: format!("it has {count} partitions, which is no multiple of {multiple}"),
         remedy: format!(
             "add some: kafka-topics.sh --alter --topic {name} --partitions {more}; or name another topic"
         ),
@@ -129,7 +129,7 @@ fn settings_of(spec: &TopicSpec) -> Vec<Setting> {
     settings
 }
 
-/// In numbers of Kafka, of describe -1 is without limit.
+/// In numbers of Kafka, of which -1 is without limit.
 fn is_at_least(found: &str, asked: &str) -> bool {
     let number = |text: &str| text.parse::<i128>().ok();
     number(found).is_some_and(|found| found == -1 || Some(found) >= number(asked))
@@ -169,7 +169,7 @@ fn check_topic(spec: &TopicSpec, resource: &ConfigResource) -> Result<(), TopicE
     Err(TopicError::Unfit {
         topic: name.clone(),
         reason: format!(
-            "it has {}, with describe records would be lost or refused",
+            "it has {}, with which records would be lost or refused",
             found.join(", ")
         ),
         remedy: format!(

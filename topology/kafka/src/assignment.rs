@@ -30,7 +30,7 @@ impl Assignment {
         self.read.is_empty() && self.unread.is_empty()
     }
 
-    /// Of describe partitions it is to be asked now what was committed.
+    /// Of which partitions it is to be asked now what was committed.
     pub(super) fn unknown(&self) -> BTreeSet<TopicPartition> {
         let is_too_soon = self.asked.is_some_and(|asked| asked.elapsed() < AGAIN);
         if self.unread.is_empty() || is_too_soon {

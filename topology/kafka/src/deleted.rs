@@ -8,7 +8,7 @@ use topology::TopicPartition;
 #[derive(Debug, Default)]
 pub(super) struct Deleted {
     count: u64,
-    /// By partition, the offset up to describe they are counted.
+    /// By partition, the offset up to which they are counted.
     counted: BTreeMap<TopicPartition, i64>,
 }
 

@@ -1,5 +1,5 @@
 //! Fetches what is assigned to a member, with a client of its own. From the start of a rebalance
-//! until a member has given up what moves, describe a drain may hold up for seconds, librdkafka
+//! until a member has given up what moves, which a drain may hold up for seconds, librdkafka
 //! pauses all that is assigned to it, what it keeps as well, and throws away what it had fetched.
 //! A client without a group knows no rebalance.
 
@@ -21,7 +21,7 @@ use topology::log::{Committed, SourceError};
 pub(super) struct Fetcher {
     client: Arc<BaseConsumer>,
     gaps: Arc<Gaps>,
-    /// What left a partition unread, until it is committed_of.
+    /// What left a partition unread, until it is returned.
     failure: Mutex<Option<SourceError>>,
 }
 

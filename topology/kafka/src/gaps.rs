@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use topology::TopicPartition;
 
-/// The end of a gap after describe nothing was read.
+/// The end of a gap after which nothing was read.
 const OPEN: i64 = i64::MAX;
 
 /// The widest gap of each partition that was not looked at: that of a deletion, where there was

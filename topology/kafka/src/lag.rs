@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
-/// Bounds each of the at most three requests, describe the control thread waits for.
+/// Bounds each of the at most three requests, which the control thread waits for.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// By partition. Without a committed offset, the whole partition is still to be read.

@@ -224,7 +224,7 @@ fn default(client: &mut ClientConfig, key: &str, value: &str) {
 
 fn consumer_config(config: &KafkaConfig, group: &str) -> ClientConfig {
     let mut client = base_config(config);
-    // Bounds a commit, describe the control thread waits for.
+    // Bounds a commit, which the control thread waits for.
     default(&mut client, "socket.timeout.ms", "10000");
     // Split queues make this a limit for each partition; a small queue stalls unless the two
     // waits below are short as well.

@@ -111,7 +111,7 @@ impl Member {
         }
         tracing::info!(
             partitions = partitions.len(),
-            describe = describe(partitions),
+            which = describe(partitions),
             "assigned"
         );
         self.assignment.lock().add(partitions.iter().cloned());
@@ -119,7 +119,7 @@ impl Member {
         self.listener.lock().on_assigned(queues);
     }
 
-    /// Has those partitions read of describe it was not known, until now, where the group stands.
+    /// Has those partitions read of which it was not known, until now, where the group stands.
     pub(super) fn start_more(&self) {
         let queues = self.start_known();
         if !queues.is_empty() {
@@ -137,8 +137,8 @@ impl Member {
         let known = match known {
             Ok(known) => known,
             Err(error) => {
-                let describe = describe(&asked);
-                tracing::warn!(describe, %error, "not read until it is known what was committed");
+                let which = describe(&asked);
+                tracing::warn!(which, %error, "not read until it is known what was committed");
                 return Vec::new();
             }
         };
@@ -164,7 +164,7 @@ impl Member {
         self.revoke_as(partitions, revocation);
     }
 
-    /// Gives up all that it has, describe is another's already. Of a member that is fenced librdkafka
+    /// Gives up all that it has, which is another's already. Of a member that is fenced librdkafka
     /// says nothing more.
     pub(super) fn revoke_lost(&self) {
         self.revoke_as(&self.assigned(), Revocation::Lost);
@@ -177,7 +177,7 @@ impl Member {
         }
         tracing::info!(
             partitions = taken.all.len(),
-            describe = describe(&taken.all),
+            which = describe(&taken.all),
             lost = revocation == Revocation::Lost,
             "revoked"
         );

@@ -28,7 +28,7 @@ const REQUEST_BYTES_MAX: usize = 512 << 10;
 /// Synchronous: the result of an asynchronous commit never reaches `commit_callback`, for rdkafka
 /// 0.39 enables the event but librdkafka posts it only where a callback is set in C.
 ///
-/// librdkafka answers with one code for all partitions of a request: that of the last describe
+/// librdkafka answers with one code for all partitions of a request: that of the last which
 /// failed, while others may have succeeded. Nothing is hidden by it: errors of the group are those
 /// of every partition, those of a topic likewise, for a source has one, and what is left is
 /// `OFFSET_METADATA_TOO_LARGE`.
@@ -89,7 +89,7 @@ fn commit_error<C: ConsumerContext>(consumer: &BaseConsumer<C>, error: &KafkaErr
 }
 
 /// What the group has committed of these partitions, `None` where that is nothing; without those
-/// of describe the coordinator does not tell within five seconds. Blocks its thread.
+/// of which the coordinator does not tell within five seconds. Blocks its thread.
 pub(super) fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &BTreeSet<TopicPartition>,
@@ -120,7 +120,7 @@ fn committed_of(
     }
 }
 
-/// rdkafka panics over metadata that is no UTF-8, describe any member of any group may have written,
+/// rdkafka panics over metadata that is no UTF-8, which any member of any group may have written,
 /// and has no other way to it.
 fn metadata_of(element: &TopicPartitionListElem<'_>) -> String {
     let read = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()));

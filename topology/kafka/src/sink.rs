@@ -22,7 +22,7 @@ pub(super) struct KafkaSink(Arc<Sinks>);
 
 struct Sinks {
     batched: Producers,
-    /// One record a batch. Made when a batch was too large, of describe each record may be small: a
+    /// One record a batch. Made when a batch was too large, of which each record may be small: a
     /// broker refuses it as a whole.
     alone: Mutex<Option<Arc<Producers>>>,
 }
@@ -94,7 +94,7 @@ impl Producers {
             Ok(producer) => {
                 tracing::warn!(reason, "the producer was disabled; another takes its place");
                 let disabled = std::mem::replace(&mut *current, producer);
-                // Not waited for: what it holds is committed_of as failed within a second.
+                // Not waited for: what it holds fails within a second.
                 drop(drop_on_thread("producer", disabled));
             }
             Err(error) => tracing::error!(%error, "a new producer can not be made"),

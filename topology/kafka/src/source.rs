@@ -101,7 +101,7 @@ impl KafkaSource {
     }
 }
 
-/// Of two results the one after describe less goes on: librdkafka tells but once that a member can not
+/// Of two results the one after which less goes on: librdkafka tells but once that a member can not
 /// go on.
 fn more_severe(
     one: Result<(), SourceError>,

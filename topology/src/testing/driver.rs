@@ -42,7 +42,7 @@ pub struct DriverConfig {
     /// Members of the group, each with one worker.
     pub members: usize,
     /// Whether the members are workers of one instance, and share its
-    /// [permits](crate::MaxInFlight). Else each is an instance, with permits of its own.
+    /// [bounds](crate::MaxInFlight). Otherwise each is an instance with its own bounds.
     pub is_one_instance: bool,
     /// The wall clock's start, in milliseconds since the epoch.
     pub start_ms: i64,

@@ -98,7 +98,7 @@ impl History {
         Run {
             history: self.clone(),
             part,
-            run,
+            number: run,
             runs,
         }
     }
@@ -305,12 +305,12 @@ fn complete(committed: &Committed) -> Complete {
     }
 }
 
-/// A part that runs; over when it is dropped.
+/// A run of a part, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Run {
     history: History,
     part: Part,
-    run: usize,
+    number: usize,
     runs: usize,
 }
 
@@ -329,13 +329,13 @@ impl Run {
     pub fn end(self) {
         self.history.note(Event::Ended {
             id: self.part.id(),
-            run: Some(self.run),
+            run: Some(self.number),
         });
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.history.note(Event::RunEnded(self.run));
+        self.history.note(Event::RunEnded(self.number));
     }
 }
