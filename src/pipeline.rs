@@ -75,8 +75,8 @@ fn deliver_all(
     let record_delivered = bind(context, PipelineContext::record_delivered);
     let record_unmatched = bind(context, PipelineContext::record_unmatched);
     let limit_of = move |plan: &Plan| match plan.attempt_number() {
-        0 => Some(limits.first_attempts),
-        _ => Some(limits.retries),
+        0 => limits.first_attempts,
+        _ => limits.retries,
     };
 
     let plans = events

@@ -159,12 +159,14 @@ fn only_a_bound_of_all_calls_is_described() {
         (Some(8), OrderDescription::Partition)
     );
     assert_eq!(
-        described(|calls, bound| calls.max_in_flight_by(move |()| Some(bound))),
+        described(|calls, bound| calls.max_in_flight_by(move |()| bound)),
         (None, OrderDescription::Unordered)
     );
     let last_counts = |calls: Async<(), ()>, bound| {
         let by_key = calls.ordering(ProcessingOrder::key(|()| 0));
-        by_key.max_in_flight(bound).max_in_flight_by(|()| None)
+        by_key
+            .max_in_flight(bound)
+            .max_in_flight_by(move |()| bound)
     };
     assert_eq!(described(last_counts), (None, OrderDescription::Key));
 }

@@ -76,9 +76,8 @@ fn hash(value: &impl Hash) -> u64 {
 /// limit, in any order, and once.
 ///
 /// A call that has not begun when its partition is given up is dropped, whether it waits for a
-/// permit or for its turn, or comes only then, and its record runs again elsewhere. A call that has
-/// begun may end, and a value that is [free of the bound](Self::max_in_flight_by) passes, unless it
-/// waits for its turn.
+/// permit or for its turn, or comes only then. Its record runs again elsewhere. A call that has
+/// begun may end.
 pub struct Async<V, W> {
     pub(super) name: Named,
     pub(super) options: CallOptions<V, W>,
@@ -111,21 +110,19 @@ impl<V, W> Async<V, W> {
     {
         Self {
             limit: Some(bound.limit),
-            ..self.max_in_flight_by(move |_| Some(bound))
+            ..self.max_in_flight_by(move |_| bound)
         }
     }
 
-    /// `bound` names the limit that a value's call counts against. `None` is for a value that needs
-    /// no real call, because what becomes of it is decided: its call begins at once, also while
-    /// the partition is given up, so that what was decided may still be written.
+    /// `bound` returns the limit that a value's call counts against.
     ///
-    /// `bound` is asked for each call, and is to answer clones of few bounds: a new one for each
-    /// call bounds nothing, and every bound that was ever answered is kept as long as the
-    /// topology runs.
+    /// It is called for each call, and has to return clones of few bounds: a new one for each
+    /// call bounds nothing, and every bound that it ever returned is kept as long as the topology
+    /// runs.
     #[must_use]
     pub fn max_in_flight_by(
         mut self,
-        bound: impl Fn(&V) -> Option<MaxInFlight> + Send + Sync + 'static,
+        bound: impl Fn(&V) -> MaxInFlight + Send + Sync + 'static,
     ) -> Self {
         self.options.bound = Some(Arc::new(bound));
         self.limit = None;

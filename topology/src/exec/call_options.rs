@@ -41,7 +41,7 @@ impl<V, W> std::fmt::Debug for Retry<V, W> {
 }
 
 pub(crate) type KeyOf<V> = Arc<dyn Fn(&V, &Position) -> u64 + Send + Sync>;
-pub(crate) type BoundOf<V> = Arc<dyn Fn(&V) -> Option<MaxInFlight> + Send + Sync>;
+pub(crate) type BoundOf<V> = Arc<dyn Fn(&V) -> MaxInFlight + Send + Sync>;
 
 /// How an operator calls: the declared options without its name.
 pub(crate) struct CallOptions<V, W> {

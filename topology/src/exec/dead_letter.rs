@@ -1,5 +1,5 @@
-//! Builds the record that tells of one that could not be processed, with the headers of Kafka
-//! Streams (KIP-1034). It must not know why that was, nor write anything.
+//! Builds the record that describes one that could not be processed, with the headers of Kafka
+//! Streams (KIP-1034). Knows neither the reason nor the topic.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,9 +12,7 @@ use crate::record::{ConsumedRecord, Headers, Record};
 const PREFIX: &str = "__streams.errors.";
 
 /// A dead letter: key, value and headers of the record that failed, byte for byte, and the
-/// headers `__streams.errors.{exception,message,topic,partition,offset}` as text. On request
-/// there are also `__streams.errors.{processor-node-id,task-id,attempts}`, which Kafka Streams
-/// does not have.
+/// headers `__streams.errors.{exception,message,topic,partition,offset}` as text.
 ///
 /// A header of the original by the name of one that is added is replaced, so that each name says
 /// one thing: Kafka Streams keeps both. It writes a stack trace, too; errors here have none.
@@ -53,24 +51,6 @@ impl DeadLetter {
             .error("topic", &position.topic)
             .error("partition", &position.partition.to_string())
             .error("offset", &position.offset.to_string())
-    }
-
-    /// Names the operator in which the record failed.
-    #[must_use]
-    pub fn processor_node_id(self, name: &str) -> Self {
-        self.error("processor-node-id", name)
-    }
-
-    /// Names the task in which it failed, as Kafka Streams does: `<sub-topology>_<partition>`.
-    #[must_use]
-    pub fn task_id(self, sub_topology: usize, partition: i32) -> Self {
-        self.error("task-id", &format!("{sub_topology}_{partition}"))
-    }
-
-    /// Says how often it was attempted.
-    #[must_use]
-    pub fn attempts(self, attempts: u32) -> Self {
-        self.error("attempts", &attempts.to_string())
     }
 
     /// Adds a header of the caller's, in place of earlier ones of its name. It is in a
@@ -195,10 +175,7 @@ mod tests {
             "Timeout",
             "it took too long",
         )
-        .header("tries", "5")
-        .processor_node_id("send")
-        .task_id(1, 7)
-        .attempts(6);
+        .header("tries", "5");
         let letter = letter.into_record();
         assert_eq!(letter.partition, None);
         assert_eq!(letter.key.as_deref(), Some(&b"\xffkey"[..]));
@@ -216,9 +193,6 @@ mod tests {
                 "__streams.errors.topic=orders",
                 "__streams.errors.partition=7",
                 "__streams.errors.offset=42",
-                "__streams.errors.processor-node-id=send",
-                "__streams.errors.task-id=1_7",
-                "__streams.errors.attempts=6",
             ]
         );
     }

@@ -397,7 +397,7 @@ fn a_panic_in_the_choice_of_a_bound_is_its_records_alone() {
             calls.supplier(),
             Async::named(Named::new("call")).max_in_flight_by(move |value| {
                 assert!(value != "bad", "no bound");
-                Some(bound)
+                bound
             }),
         )
         .to("out", to("out"));

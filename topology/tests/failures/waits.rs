@@ -210,21 +210,6 @@ fn a_call_without_a_bound_does_not_begin_either_while_its_partition_is_given_up(
 }
 
 #[test]
-fn a_value_that_is_free_of_the_bound_passes_while_its_partition_is_given_up() {
-    let calls = PendingCalls::seeded(0);
-    let free = Async::named(Named::new("call")).max_in_flight_by(|_| None);
-    let driver = TopologyTestDriver::new(called_late(&calls, free), 1, 0).unwrap();
-    driver.pipe_input(&record("in", "a"));
-    driver.settle();
-    driver.revoke(
-        0,
-        &driver.partitions(),
-        Revocation::Graceful(Duration::from_millis(200)),
-    );
-    assert_eq!(calls.pending(), ["a"]);
-}
-
-#[test]
 fn what_waits_for_the_turn_of_its_key_is_let_go_with_its_partition() {
     let calls = PendingCalls::<String, String>::seeded(0);
     let order = ProcessingOrder::partition();

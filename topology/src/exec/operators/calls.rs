@@ -146,19 +146,18 @@ where
         }
     }
 
-    /// Begins a call, if it need not wait for a permit.
+    /// Starts a call, or queues it if it has to wait for a permit. Drops it if its partition is being
+    /// given up.
     fn start(self: &Rc<Self>, value: V, part: CallContext, how: StartIn) {
-        let bound = match &self.options.bound {
-            None if !part.completion.can_start() => return,
-            None => None,
-            Some(bound_of) => match catch_panic(|| bound_of(&value)) {
-                Ok(bound) => bound,
-                Err(error) => return self.forward(Err(error), part),
-            },
+        if !part.completion.can_start() {
+            return;
+        }
+        let Some(bound_of) = &self.options.bound else {
+            return self.start_unbounded(value, part, how);
         };
-        match bound {
-            None => self.start_unbounded(value, part, how),
-            Some(bound) => self.start_bounded(bound, value, part, how),
+        match catch_panic(|| bound_of(&value)) {
+            Ok(bound) => self.start_bounded(bound, value, part, how),
+            Err(error) => self.forward(Err(error), part),
         }
     }
 
@@ -177,9 +176,6 @@ where
         part: CallContext,
         how: StartIn,
     ) {
-        if !part.completion.can_start() {
-            return;
-        }
         let bound = self.context.permits.bound(bound);
         if how == StartIn::Here
             && let Some(permit) = bound.try_acquire()
