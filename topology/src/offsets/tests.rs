@@ -278,3 +278,32 @@ fn a_span_of_100_000_with_one_in_a_hundred_open_fits() {
         .sum();
     assert_eq!(told, 99_000);
 }
+
+/// Commits of running clusters hold such texts: a change here needs a new version of the format.
+#[test]
+fn encoded_maps_are_these() {
+    let every_other: Vec<_> = (0..40).map(|n| 1_001 + 2 * n..1_002 + 2 * n).collect();
+    let far = [1_010..1_020, 5_000..9_000];
+    let written = [
+        encode(1_000, &[1_001..1_002], 4_096),
+        encode(1_000, &far, 4_096),
+        encode(1_000, &every_other, 4_096),
+        encode(1_000, &every_other, 28),
+        encode(0, &[1..1 << 20], 4_096),
+        encode(1_000, &[], 4_096),
+    ];
+    let expected = [
+        "wt1:AQICWbo13g",
+        "wt1:AsA-CgqMH6AfB4qPvQ",
+        "wt1:AVCqqqqqqqqqqqqqHYUBkQ",
+        "wt1:CRiqqqr7GxNZ",
+        "wt1:AoCAQAH__z-PbGMu",
+        "",
+    ];
+    assert_eq!(written, expected);
+    for (text, base) in written.iter().zip([1_000, 1_000, 1_000, 1_000, 0, 1_000]) {
+        if !text.is_empty() {
+            assert!(decode(base, text).is_ok(), "{text}");
+        }
+    }
+}
