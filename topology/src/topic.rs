@@ -23,6 +23,21 @@ pub struct TopicSpec {
     pub log_append_time: bool,
 }
 
+impl TopicSpec {
+    /// Asks for a topic with one replica and the log's own settings.
+    pub fn new(name: impl Into<String>, partitions: i32) -> Self {
+        Self {
+            name: name.into(),
+            partitions,
+            partitions_multiple_of: 1,
+            replication_factor: 1,
+            retention: None,
+            record_bytes_max: None,
+            log_append_time: false,
+        }
+    }
+}
+
 /// A topic can not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

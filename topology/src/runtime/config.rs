@@ -60,6 +60,26 @@ pub struct StreamsConfig {
 }
 
 impl StreamsConfig {
+    /// Returns defaults for a small topology: a worker for each core, 1,024 records and 16 MiB in
+    /// flight, commits every 20 ms while offsets change, and everything that fails stops the topology.
+    pub fn new(application_id: impl Into<String>) -> Self {
+        Self {
+            application_id: application_id.into(),
+            groups: BTreeMap::new(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            max_in_flight_records: 1_024,
+            max_in_flight_bytes: 16 << 20,
+            window: 4_096,
+            commit_interval: Duration::from_millis(20),
+            offset_metadata_max: 4_096,
+            invalid_offset_metadata: InvalidOffsetMetadata::default(),
+            head_of_line: HeadOfLine::default(),
+            exception_handlers: ExceptionHandlers::default(),
+            state_listener: None,
+            lag_interval: None,
+        }
+    }
+
     pub(super) fn commit_interval(&self) -> Duration {
         const MIN: Duration = Duration::from_millis(1);
         self.commit_interval.max(MIN)
