@@ -18,7 +18,7 @@ use crate::record::ConsumedRecord;
 use replay::Replay;
 
 pub use partition::FailureKind;
-pub(crate) use partition::{Budget, Failure, PartitionState, Phase, Started};
+pub(crate) use partition::{Budget, Failure, PartitionState, Phase, StartResult};
 pub use path::{ChildId, ChildPath};
 pub(crate) use replay::KeptState;
 

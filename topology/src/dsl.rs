@@ -136,7 +136,7 @@ impl<V: 'static> KStream<V> {
         name: Named,
     ) -> KStream<W> {
         let map = Arc::new(map);
-        self.then(name, NodeKind::MapValues, move |_, node, next| {
+        self.add_operator(name, NodeKind::MapValues, move |_, node, next| {
             let map = Arc::clone(&map);
             Rc::new(MapNode { node, map, next })
         })
@@ -170,7 +170,7 @@ impl<V: 'static> KStream<V> {
         name: Named,
     ) -> KStream<W> {
         let map = Arc::new(map);
-        self.then(name, NodeKind::FlatMapValues, move |_, node, next| {
+        self.add_operator(name, NodeKind::FlatMapValues, move |_, node, next| {
             let map = Arc::clone(&map);
             let map = move |value| map(value);
             Rc::new(FlatMapNode::new(node, map, next))
@@ -194,7 +194,7 @@ impl<V: 'static> KStream<V> {
         F: Future<Output = W> + 'static,
     {
         let kind = NodeKind::ProcessValuesAsync(how.description());
-        self.then(how.name.clone(), kind, move |context, node, next| {
+        self.add_operator(how.name.clone(), kind, move |context, node, next| {
             let call = supplier(context);
             Calls::node(node, call, how.options.clone(), context, next)
         })
@@ -231,7 +231,7 @@ impl<V: 'static> KStream<V> {
     /// Ends the stream with `action`; the record is complete when it returns.
     pub fn for_each(self, action: impl Fn(V) + Send + Sync + 'static, name: Named) {
         let action = Arc::new(action);
-        self.end(name, NodeKind::ForEach, move |_, node| {
+        self.add_terminal(name, NodeKind::ForEach, move |_, node| {
             let action = Arc::clone(&action);
             Rc::new(ForEachNode { node, action })
         });
@@ -246,7 +246,7 @@ impl<V: 'static> KStream<V> {
         let kind = NodeKind::Sink {
             topic: topic.to_owned(),
         };
-        self.end(produced.name, kind, move |context, node| {
+        self.add_terminal(produced.name, kind, move |context, node| {
             Rc::new(SinkNode {
                 node,
                 topic: Arc::clone(&name),
@@ -256,7 +256,7 @@ impl<V: 'static> KStream<V> {
         });
     }
 
-    fn then<W: 'static>(
+    fn add_operator<W: 'static>(
         self,
         name: Named,
         kind: NodeKind,
@@ -268,7 +268,7 @@ impl<V: 'static> KStream<V> {
         let builder = self.builder.clone();
         let next = MakeNext::default();
         let after = Arc::clone(&next);
-        let node = self.end(name, kind, move |context, node| {
+        let node = self.add_terminal(name, kind, move |context, node| {
             make(context, node, instantiate(&after, context))
         });
         KStream {
@@ -278,7 +278,7 @@ impl<V: 'static> KStream<V> {
         }
     }
 
-    fn end(
+    fn add_terminal(
         self,
         name: Named,
         kind: NodeKind,
@@ -301,7 +301,7 @@ impl<V: 'static> KStream<V> {
             return graph.add(name, NodeKind::Merge, &[self.node.id, other.node.id]);
         }
         let node = graph.add(name, NodeKind::Merge, &[self.node.id]);
-        graph.refuse(TopologyError::ForeignStream(node.name.to_string()));
+        graph.record_error(TopologyError::ForeignStream(node.name.to_string()));
         node
     }
 

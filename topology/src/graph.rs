@@ -120,10 +120,10 @@ impl Graph {
     }
 
     /// Notes that `node` is a join with a table; `None`: of another builder.
-    pub(crate) fn join(&mut self, node: &GraphNode, table: Option<&GraphTable>) {
+    pub(crate) fn mark_joined(&mut self, node: &GraphNode, table: Option<&GraphTable>) {
         match table.and_then(|table| self.tables.get_mut(table.id)) {
             Some(table) => table.is_joined = true,
-            None => self.refuse(TopologyError::ForeignTable(node.name.to_string())),
+            None => self.record_error(TopologyError::ForeignTable(node.name.to_string())),
         }
     }
 
@@ -185,7 +185,7 @@ impl Graph {
     }
 
     /// Remembers the first error that is known when an operator is added, for `validate`.
-    pub(crate) fn refuse(&mut self, error: TopologyError) {
+    pub(crate) fn record_error(&mut self, error: TopologyError) {
         self.refused.get_or_insert(error);
     }
 

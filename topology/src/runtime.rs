@@ -204,7 +204,7 @@ impl Streams {
                 tracing::error!(name, "a thread had panicked");
             }
         }
-        let abandoned = std::mem::take(&mut *self.shared.abandoned_lock());
+        let abandoned = std::mem::take(&mut *self.shared.lock_abandoned());
         self.shared.states.become_state(State::NotRunning);
         self.shared.states.become_state(State::Error);
         if behind.is_empty() {

@@ -21,20 +21,20 @@ type Wake = Arc<dyn Fn() + Send + Sync>;
 pub(super) struct Buffer {
     pub(super) partition: Arc<Partition>,
     shared: Arc<Shared>,
-    state: Mutex<State>,
+    state: Mutex<BufferState>,
 }
 
-struct State {
+struct BufferState {
     /// The offset that is to be read next.
     next: i64,
     ready: VecDeque<Result<ConsumedRecord, SourceError>>,
     bytes: usize,
     wake: Option<Wake>,
     /// It is in [`Fetches`], or being read.
-    listed: bool,
+    is_queued: bool,
 }
 
-impl State {
+impl BufferState {
     fn has_room(&self) -> bool {
         self.ready.len() < RECORDS_MAX && self.bytes < BYTES_MAX
     }
@@ -60,12 +60,12 @@ impl State {
 impl Buffer {
     /// A buffer that begins at `next`.
     pub(super) fn new(partition: Arc<Partition>, shared: Arc<Shared>, next: i64) -> Arc<Self> {
-        let state = State {
+        let state = BufferState {
             next,
             ready: VecDeque::new(),
             bytes: 0,
             wake: None,
-            listed: false,
+            is_queued: false,
         };
         let buffer = Arc::new(Self {
             partition,
@@ -73,11 +73,11 @@ impl Buffer {
             state: Mutex::new(state),
         });
         buffer.partition.add_reader(&buffer);
-        buffer.want();
+        buffer.request_fetch();
         buffer
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BufferState> {
         self.state.lock()
     }
 
@@ -88,7 +88,7 @@ impl Buffer {
             return;
         }
         if state.next < offset {
-            return self.list(&mut state);
+            return self.enqueue(&mut state);
         }
         let position = Position {
             topic: Arc::clone(&record.topic),
@@ -105,15 +105,15 @@ impl Buffer {
     }
 
     /// Has more read, if there is more and room for it.
-    pub(super) fn want(self: &Arc<Self>) {
+    pub(super) fn request_fetch(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.is_half_empty() && state.next < self.partition.end() {
-            self.list(&mut state);
+            self.enqueue(&mut state);
         }
     }
 
-    fn list(self: &Arc<Self>, state: &mut State) {
-        if !std::mem::replace(&mut state.listed, true) {
+    fn enqueue(self: &Arc<Self>, state: &mut BufferState) {
+        if !std::mem::replace(&mut state.is_queued, true) {
             self.shared.fetches.push(Arc::downgrade(self));
         }
     }
@@ -138,12 +138,12 @@ impl Buffer {
     /// Ends a read of everything there was up to `until`, or as much as there was room for.
     pub(super) fn end_fetch(self: &Arc<Self>, until: Option<i64>) {
         let mut state = self.lock();
-        state.listed = false;
+        state.is_queued = false;
         if let Some(until) = until {
             state.next = state.next.max(until);
         }
         drop(state);
-        self.want();
+        self.request_fetch();
     }
 
     /// Has the worker told that a read failed.
@@ -166,22 +166,22 @@ impl std::fmt::Debug for Buffer {
 /// The buffers to read for; each is in it at most once, and only for as long as its queue lives.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
-    listed: Mutex<VecDeque<Weak<Buffer>>>,
+    queued: Mutex<VecDeque<Weak<Buffer>>>,
     added: Notify,
 }
 
 impl Fetches {
     pub(super) fn push(&self, buffer: Weak<Buffer>) {
-        let mut listed = self.listed.lock();
-        listed.push_back(buffer);
+        let mut queued = self.queued.lock();
+        queued.push_back(buffer);
         self.added.notify_one();
     }
 
     /// The next buffer in turn. Cancel-safe; called by one reader.
     pub(super) async fn next(&self) -> Arc<Buffer> {
         loop {
-            while let Some(listed) = self.pop() {
-                if let Some(buffer) = listed.upgrade() {
+            while let Some(queued) = self.pop() {
+                if let Some(buffer) = queued.upgrade() {
                     return buffer;
                 }
             }
@@ -190,8 +190,8 @@ impl Fetches {
     }
 
     fn pop(&self) -> Option<Weak<Buffer>> {
-        let mut listed = self.listed.lock();
-        listed.pop_front()
+        let mut queued = self.queued.lock();
+        queued.pop_front()
     }
 }
 
@@ -211,7 +211,7 @@ impl PartitionQueue for EmbeddedQueue {
             state.bytes -= record.size();
         }
         drop(state);
-        self.0.want();
+        self.0.request_fetch();
         next
     }
 

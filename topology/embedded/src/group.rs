@@ -7,7 +7,7 @@ use topology::log::Committed;
 
 /// What a group commits of a partition.
 #[derive(Debug)]
-pub(super) struct Offset {
+pub(super) struct GroupOffset {
     /// The partition's row.
     pub(super) partition_id: i64,
     pub(super) committed: Committed,
@@ -15,7 +15,7 @@ pub(super) struct Offset {
 
 /// Where a group goes on in a partition.
 #[derive(Debug)]
-pub(super) struct Joined {
+pub(super) struct ResumePoint {
     /// The next offset to read.
     pub(super) next: i64,
     pub(super) committed: Option<Committed>,
@@ -27,7 +27,7 @@ pub(super) async fn join(
     connection: &mut SqliteConnection,
     group: &str,
     topic: &Topic,
-) -> sqlx::Result<Vec<Joined>> {
+) -> sqlx::Result<Vec<ResumePoint>> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut joined = Vec::with_capacity(topic.partitions.len());
     for partition in &topic.partitions {
@@ -48,7 +48,7 @@ pub(super) async fn join(
             offset: next,
             metadata: String::from_utf8_lossy(&metadata).into_owned(),
         });
-        joined.push(Joined { next, committed });
+        joined.push(ResumePoint { next, committed });
     }
     transaction.commit().await?;
     Ok(joined)
@@ -58,7 +58,7 @@ pub(super) async fn join(
 pub(super) async fn commit(
     connection: &mut SqliteConnection,
     group: &str,
-    offset: &Offset,
+    offset: &GroupOffset,
 ) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE offsets SET offset = ?3, metadata = ?4 WHERE group_id = ?1 AND partition_id = ?2",

@@ -8,10 +8,10 @@
 #![warn(missing_docs)]
 
 mod buffer;
+mod fetch;
 mod group;
 mod headers;
 mod open;
-mod read;
 mod reader;
 mod retention;
 mod row;
@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use buffer::Fetches;
 pub use open::OpenError;
-pub use read::EmbeddedReader;
+pub use reader::EmbeddedReader;
 use sink::EmbeddedSink;
 use source::EmbeddedSource;
 use topics::Topics;
@@ -157,7 +157,7 @@ async fn run(
         Err(error) => return drop(opened.send(Err(error))),
     };
     let writer = Writer::new(&config, connection, Arc::clone(&shared), stop.clone());
-    let read = reader::run(&config.path, &shared.fetches, &stop);
+    let read = fetch::run(&config.path, &shared.fetches, &stop);
     tokio::join!(writer.run(appends, requests), read);
 }
 

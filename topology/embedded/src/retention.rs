@@ -10,7 +10,7 @@ const STEP: i64 = 256;
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Expiry {
     /// Nothing more is past its time.
     Done,
     /// There may be more.
@@ -24,7 +24,7 @@ pub(super) async fn expire(
     connection: &mut SqliteConnection,
     partition: &Partition,
     before_ms: i64,
-) -> sqlx::Result<Step> {
+) -> sqlx::Result<Expiry> {
     let oldest: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT offset, timestamp_ms FROM records WHERE partition_id = ?1 ORDER BY offset LIMIT ?2",
     )
@@ -34,7 +34,7 @@ pub(super) async fn expire(
     .await?;
     let past = oldest.iter().take_while(|(_, time)| *time < before_ms);
     let Some(&(last, _)) = past.clone().last() else {
-        return Ok(Step::Done);
+        return Ok(Expiry::Done);
     };
     let committed: Option<i64> =
         sqlx::query_scalar("SELECT MIN(offset) FROM offsets WHERE partition_id = ?1")
@@ -46,9 +46,9 @@ pub(super) async fn expire(
         delete_below(connection, partition.id, start).await?;
     }
     Ok(match (start > last, past.count() == oldest.len()) {
-        (false, _) => Step::Held,
-        (true, true) => Step::More,
-        (true, false) => Step::Done,
+        (false, _) => Expiry::Held,
+        (true, true) => Expiry::More,
+        (true, false) => Expiry::Done,
     })
 }
 

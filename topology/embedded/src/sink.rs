@@ -45,7 +45,7 @@ impl EmbeddedSink {
     }
 
     /// Where a record goes, and its size, if it may be written.
-    fn place(&self, record: &ProducerRecord) -> Result<(Arc<Partition>, usize), SinkError> {
+    fn partition_for(&self, record: &ProducerRecord) -> Result<(Arc<Partition>, usize), SinkError> {
         let name = &record.topic;
         let unknown = SinkError::UnknownTopicOrPartition;
         let topic = self.shared.topics.get(name);
@@ -65,7 +65,7 @@ impl EmbeddedSink {
 
 impl RecordSink for EmbeddedSink {
     fn send(&self, record: ProducerRecord) -> BoxFuture<'static, Result<Position, SinkError>> {
-        let (partition, bytes) = match self.place(&record) {
+        let (partition, bytes) = match self.partition_for(&record) {
             Ok(placed) => placed,
             Err(error) => return futures::future::ready(Err(error)).boxed(),
         };

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::buffer::{Buffer, EmbeddedQueue};
-use super::group::{Joined, Offset};
+use super::group::{GroupOffset, ResumePoint};
 use super::topics::Topic;
 use super::writer::{Commit, Request};
 use topology::TopicPartition;
@@ -73,7 +73,7 @@ impl EmbeddedSource {
         self.committed = numbers.zip(nexts).collect();
         let partitions = self.topic.partitions.iter().zip(joined);
         let queues: Vec<Assigned> = partitions
-            .map(|(partition, Joined { next, committed })| {
+            .map(|(partition, ResumePoint { next, committed })| {
                 let partition = Arc::clone(partition);
                 let shared = Arc::clone(&self.shared);
                 let queue = EmbeddedQueue(Buffer::new(partition, shared, next));
@@ -134,7 +134,7 @@ impl RecordSource for EmbeddedSource {
             let found = self.topic.partition(*partition);
             let found = found.filter(|_| *topic == self.topic.name);
             let foreign = || SourceError::Fatal(format!("not assigned: {topic}/{partition}"));
-            Ok(Offset {
+            Ok(GroupOffset {
                 partition_id: found.ok_or_else(foreign)?.id,
                 committed: Committed {
                     offset: committable.offset,

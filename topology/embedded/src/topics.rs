@@ -35,14 +35,14 @@ impl Partition {
     }
 
     /// Tells the readers of a record that was committed.
-    pub(super) fn committed(&self, offset: i64, timestamp_ms: i64, record: &ProducerRecord) {
+    pub(super) fn publish(&self, offset: i64, timestamp_ms: i64, record: &ProducerRecord) {
         self.end.store(offset + 1, Ordering::Release);
-        self.each_reader(|reader| reader.offer(offset, timestamp_ms, record));
+        self.for_each_reader(|reader| reader.offer(offset, timestamp_ms, record));
     }
 
-    fn ends_at(&self, end: i64) {
+    fn set_end(&self, end: i64) {
         self.end.store(end, Ordering::Release);
-        self.each_reader(Buffer::want);
+        self.for_each_reader(Buffer::request_fetch);
     }
 
     pub(super) fn add_reader(&self, reader: &Arc<Buffer>) {
@@ -50,7 +50,7 @@ impl Partition {
         readers.push(Arc::downgrade(reader));
     }
 
-    fn each_reader(&self, tell: impl Fn(&Arc<Buffer>)) {
+    fn for_each_reader(&self, tell: impl Fn(&Arc<Buffer>)) {
         let mut readers = self.readers.lock();
         readers.retain(|reader| {
             let reader = reader.upgrade();
@@ -141,7 +141,7 @@ impl Topics {
                 end: AtomicI64::new(0),
                 readers: Mutex::default(),
             }));
-            partition.ends_at(row.try_get("end")?);
+            partition.set_end(row.try_get("end")?);
             topic.partitions.push(partition);
         }
         let topics = topics.into_iter();

@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::retention::{self, Step};
+use super::retention::{self, Expiry};
 use super::sink::Append;
 use super::topics::{self, Partition, Topic, unavailable};
-use super::{EmbeddedConfig, Shared, group, open, reader, row};
+use super::{EmbeddedConfig, Shared, fetch, group, open, row};
 use topology::clock::now_ms;
 use topology::log::{SinkError, SourceError};
 use topology::{TopicError, TopicSpec};
@@ -30,7 +30,7 @@ const RETENTION_INTERVAL_MIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Commit {
     pub(super) group: Arc<str>,
-    pub(super) offsets: Vec<group::Offset>,
+    pub(super) offsets: Vec<group::GroupOffset>,
     pub(super) done: SyncSender<Result<(), SourceError>>,
 }
 
@@ -43,7 +43,7 @@ pub(super) enum Request {
     Join {
         group: Arc<str>,
         topic: Arc<Topic>,
-        done: SyncSender<Result<Vec<group::Joined>, SourceError>>,
+        done: SyncSender<Result<Vec<group::ResumePoint>, SourceError>>,
     },
     /// Make and check topics.
     EnsureTopics {
@@ -130,7 +130,7 @@ impl Writer {
             self.write(batch).await;
         }
         if let Some(connection) = self.connection {
-            reader::close(connection).await;
+            fetch::close(connection).await;
         }
     }
 
@@ -154,7 +154,7 @@ impl Writer {
         match self.transact(&batch, time).await {
             Ok(offsets) => {
                 for (append, offset) in batch.appends.into_iter().zip(offsets) {
-                    append.partition.committed(offset, time, &append.record);
+                    append.partition.publish(offset, time, &append.record);
                     drop(append.done.send(Ok(offset)));
                 }
                 for commit in batch.commits {
@@ -193,7 +193,7 @@ impl Writer {
         &mut self,
         group: &str,
         topic: &Topic,
-    ) -> Result<Vec<group::Joined>, SourceError> {
+    ) -> Result<Vec<group::ResumePoint>, SourceError> {
         let joined = async { group::join(self.connect().await?, group, topic).await }.await;
         joined.map_err(|error| {
             self.connection = None;
@@ -244,9 +244,9 @@ impl Writer {
         let before_ms = now_ms().saturating_sub(kept_ms);
         let step = async { retention::expire(self.connect().await?, &partition, before_ms).await };
         match step.await {
-            Ok(Step::Done) => {}
-            Ok(Step::More) => self.expiring.push_back((topic, partition)),
-            Ok(Step::Held) => drop(self.held.insert(Arc::clone(&topic.name))),
+            Ok(Expiry::Done) => {}
+            Ok(Expiry::More) => self.expiring.push_back((topic, partition)),
+            Ok(Expiry::Held) => drop(self.held.insert(Arc::clone(&topic.name))),
             Err(error) => {
                 self.connection = None;
                 self.expiring.clear();

@@ -36,7 +36,7 @@ impl Fetcher {
 
     /// Asks who leads the partitions of a topic, for at most two seconds: a client that was never
     /// asked about it looks only once a second.
-    pub(super) fn look_up(&self, topic: &str) {
+    pub(super) fn fetch_leaders(&self, topic: &str) {
         const LIMIT: Duration = Duration::from_secs(2);
         if let Err(error) = self.client.fetch_metadata(Some(topic), LIMIT) {
             tracing::debug!(topic, %error, "who leads the partitions is found out later");

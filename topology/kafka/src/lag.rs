@@ -16,7 +16,7 @@ const WAIT: Duration = Duration::from_secs(2);
 pub(super) fn records_lag<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
 ) -> KafkaResult<BTreeMap<i32, u64>> {
-    let committed = known(&consumer.committed(WAIT)?);
+    let committed = offsets_of(&consumer.committed(WAIT)?);
     let ends = log_offsets(consumer, Offset::End)?;
     let starts = if ends
         .keys()
@@ -40,10 +40,10 @@ pub(super) fn log_offsets<C: ConsumerContext>(
 ) -> KafkaResult<BTreeMap<i32, i64>> {
     let mut partitions = consumer.assignment()?;
     partitions.set_all_offsets(end)?;
-    Ok(known(&consumer.offsets_for_times(partitions, WAIT)?))
+    Ok(offsets_of(&consumer.offsets_for_times(partitions, WAIT)?))
 }
 
-fn known(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
+fn offsets_of(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
     let elements = list.elements();
     let known = elements
         .iter()

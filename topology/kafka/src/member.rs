@@ -107,7 +107,7 @@ impl Member {
 
     fn assign(&self, partitions: &[TopicPartition]) {
         if let Some(partition) = partitions.first() {
-            self.fetcher.look_up(&partition.topic);
+            self.fetcher.fetch_leaders(&partition.topic);
         }
         tracing::info!(
             partitions = partitions.len(),

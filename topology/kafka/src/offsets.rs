@@ -38,7 +38,7 @@ pub(super) fn commit<C: ConsumerContext>(
 ) -> Result<(), CommitError> {
     while !offsets.is_empty() {
         let (request, rest) = offsets.split_at(fitting(offsets));
-        let committed = list_of(request).and_then(|list| consumer.commit(&list, CommitMode::Sync));
+        let committed = to_list(request).and_then(|list| consumer.commit(&list, CommitMode::Sync));
         committed.map_err(|error| commit_error(consumer, &error))?;
         offsets = rest;
     }
@@ -57,7 +57,7 @@ fn fitting(offsets: &[Committable]) -> usize {
     offsets.iter().take_while(fits).count().max(1)
 }
 
-fn list_of(offsets: &[Committable]) -> KafkaResult<TopicPartitionList> {
+fn to_list(offsets: &[Committable]) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
     for Committable {
         partition: TopicPartition { topic, partition },

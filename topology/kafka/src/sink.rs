@@ -24,7 +24,7 @@ struct Sinks {
     batched: Producers,
     /// One record a batch. Made when a batch was too large, of which each record may be small: a
     /// broker refuses it as a whole.
-    alone: Mutex<Option<Arc<Producers>>>,
+    unbatched: Mutex<Option<Arc<Producers>>>,
 }
 
 /// The producer, and how to make the next.
@@ -36,8 +36,8 @@ struct Producers {
 impl KafkaSink {
     pub(super) fn new(config: ClientConfig) -> Result<Self, SourceError> {
         let batched = Producers::new(config).map_err(|error| fatal(&error))?;
-        let alone = Mutex::default();
-        Ok(Self(Arc::new(Sinks { batched, alone })))
+        let unbatched = Mutex::default();
+        Ok(Self(Arc::new(Sinks { batched, unbatched })))
     }
 
     pub(super) fn producer(&self) -> FutureProducer {
@@ -46,16 +46,16 @@ impl KafkaSink {
 }
 
 impl Sinks {
-    fn alone(&self) -> Result<Arc<Producers>, SinkError> {
-        let mut alone = self.alone.lock();
-        if let Some(alone) = &*alone {
-            return Ok(Arc::clone(alone));
+    fn unbatched(&self) -> Result<Arc<Producers>, SinkError> {
+        let mut unbatched = self.unbatched.lock();
+        if let Some(unbatched) = &*unbatched {
+            return Ok(Arc::clone(unbatched));
         }
         tracing::warn!("a batch is too large for its topic: its records are sent one by one");
         let mut config = self.batched.config.clone();
         config.set("batch.num.messages", "1");
         let made = Producers::new(config).map_err(|error| sink_error(&error))?;
-        Ok(Arc::clone(alone.insert(Arc::new(made))))
+        Ok(Arc::clone(unbatched.insert(Arc::new(made))))
     }
 }
 
@@ -123,23 +123,25 @@ impl RecordSink for KafkaSink {
         let topic = record.topic;
         let sinks = Arc::downgrade(&self.0);
         async move {
-            let refused = match acknowledged(delivery.await, &topic) {
+            let undelivered = match delivery_result(delivery.await, &topic) {
                 Ok(position) => return Ok(position),
-                Err(refused) => refused,
+                Err(undelivered) => undelivered,
             };
             let Some(sinks) = sinks.upgrade() else {
-                return Err(refused.error);
+                return Err(undelivered.error);
             };
             sinks.batched.replace_if_disabled();
-            let (SinkError::TooLarge(_), Some(message)) = (&refused.error, &refused.message) else {
-                return Err(refused.error);
+            let (SinkError::TooLarge(_), Some(message)) =
+                (&undelivered.error, &undelivered.message)
+            else {
+                return Err(undelivered.error);
             };
-            let alone = sinks.alone()?;
-            let delivery = alone.enqueue(again(message))?;
+            let unbatched = sinks.unbatched()?;
+            let delivery = unbatched.enqueue(resend(message))?;
             drop(sinks);
-            acknowledged(delivery.await, &topic).map_err(|refused| {
-                alone.replace_if_disabled();
-                refused.error
+            delivery_result(delivery.await, &topic).map_err(|undelivered| {
+                unbatched.replace_if_disabled();
+                undelivered.error
             })
         }
         .boxed()
@@ -147,26 +149,26 @@ impl RecordSink for KafkaSink {
 }
 
 /// What was not acknowledged, and the record if it was given back.
-struct Refused {
+struct Undelivered {
     error: SinkError,
     message: Option<Box<OwnedMessage>>,
 }
 
-fn acknowledged(
+fn delivery_result(
     delivery: Result<OwnedDeliveryResult, Canceled>,
     topic: &Arc<str>,
-) -> Result<Position, Refused> {
+) -> Result<Position, Undelivered> {
     match delivery {
         Ok(Ok(done)) => Ok(Position {
             topic: Arc::clone(topic),
             partition: done.partition,
             offset: done.offset,
         }),
-        Ok(Err((error, message))) => Err(Refused {
+        Ok(Err((error, message))) => Err(Undelivered {
             error: sink_error(&error),
             message: Some(Box::new(message)),
         }),
-        Err(Canceled) => Err(Refused {
+        Err(Canceled) => Err(Undelivered {
             error: SinkError::Unacknowledged("the producer was closed".into()),
             message: None,
         }),
@@ -174,7 +176,7 @@ fn acknowledged(
 }
 
 /// A record that was given back, for the partition that it was placed in.
-fn again(message: &OwnedMessage) -> FutureRecord<'_, [u8], [u8]> {
+fn resend(message: &OwnedMessage) -> FutureRecord<'_, [u8], [u8]> {
     FutureRecord {
         topic: message.topic(),
         partition: Some(message.partition()),
@@ -189,9 +191,9 @@ impl Drop for KafkaSink {
     fn drop(&mut self) {
         const FLUSH: Duration = Duration::from_secs(5);
 
-        let alone = self.0.alone.lock().take();
-        let alone = alone.map(|alone| alone.current());
-        for producer in alone.into_iter().chain([self.producer()]) {
+        let unbatched = self.0.unbatched.lock().take();
+        let unbatched = unbatched.map(|unbatched| unbatched.current());
+        for producer in unbatched.into_iter().chain([self.producer()]) {
             if let Err(error) = producer.flush(FLUSH) {
                 tracing::warn!(%error, "records were left unsent");
             }

@@ -101,7 +101,7 @@ pub(crate) enum Phase {
 
 /// What starting a record came to.
 #[derive(Debug)]
-pub(crate) enum Started {
+pub(crate) enum StartResult {
     /// Run it with this.
     Run(Completion),
     /// It was complete before.
@@ -123,7 +123,7 @@ pub(crate) struct PartitionState {
     ending: Notify,
     offsets: SharedOffsets,
     /// The committable offset when the partition was given up.
-    given_up_at: Cell<Option<i64>>,
+    revoked_at: Cell<Option<i64>>,
     /// In the order of their offsets; those that ended are removed from time to time.
     opened: RefCell<VecDeque<Weak<InFlight>>>,
     budget: Rc<Budget>,
@@ -139,7 +139,7 @@ impl PartitionState {
             idle: Notify::new(),
             ending: Notify::new(),
             offsets,
-            given_up_at: Cell::new(None),
+            revoked_at: Cell::new(None),
             opened: RefCell::default(),
             budget,
         })
@@ -168,7 +168,7 @@ impl PartitionState {
     pub(crate) fn close(&self) {
         self.phase.set(Phase::Closed);
         self.ending.notify_waiters();
-        self.given_up_at.set(self.offsets.lock().committable());
+        self.revoked_at.set(self.offsets.lock().committable());
         let open = self.records.get() as u64;
         self.budget.metrics.duplicates_possible.add(open);
         self.opened.take();
@@ -180,7 +180,7 @@ impl PartitionState {
     }
 
     /// Resolves when nothing is in flight.
-    pub(crate) async fn idle(&self) {
+    pub(crate) async fn until_idle(&self) {
         while self.records.get() > 0 {
             self.idle.notified().await;
         }
@@ -195,7 +195,7 @@ impl PartitionState {
         }
         let mut tracker = self.offsets.lock();
         let before_tracker = before.offsets.lock();
-        let Some((at, last)) = tracker.committable().zip(before.given_up_at.get()) else {
+        let Some((at, last)) = tracker.committable().zip(before.revoked_at.get()) else {
             return;
         };
         let lowest = before_tracker.committed().unwrap_or(last);
@@ -224,12 +224,12 @@ impl PartitionState {
     }
 
     /// Starts a record that was read.
-    pub(crate) fn start(self: &Rc<Self>, record: ConsumedRecord) -> Started {
+    pub(crate) fn start(self: &Rc<Self>, record: ConsumedRecord) -> StartResult {
         match self.offsets.lock().register(record.position.offset) {
             Registered::Open => {}
-            Registered::Complete => return Started::Complete,
-            Registered::WentBack => return Started::WentBack,
-            Registered::TooFar => return Started::TooFar(record),
+            Registered::Complete => return StartResult::Complete,
+            Registered::WentBack => return StartResult::WentBack,
+            Registered::TooFar => return StartResult::TooFar(record),
         }
         let bytes = record.size();
         add(&self.records, 1);
@@ -258,7 +258,7 @@ impl PartitionState {
         }
         opened.push_back(Rc::downgrade(&shared));
         drop(opened);
-        Started::Run(Completion::open(shared, ChildPath::default(), None))
+        StartResult::Run(Completion::open(shared, ChildPath::default(), None))
     }
 
     /// The record that holds the commit back.

@@ -35,7 +35,7 @@ impl Partition {
             headers: Vec::new(),
         };
         match self.state.start(record) {
-            Started::Run(completion) => completion,
+            StartResult::Run(completion) => completion,
             other => unreachable!("{other:?}"),
         }
     }

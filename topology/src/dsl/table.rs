@@ -127,7 +127,7 @@ impl<V: 'static> KStream<V> {
         let make = Arc::clone(&table.make);
         let key_of = Arc::new(key_of);
         let joiner = Arc::new(joiner);
-        let stream = self.then(how.name.clone(), kind, move |context, node, next| {
+        let stream = self.add_operator(how.name.clone(), kind, move |context, node, next| {
             let get = context.shared(SharedKey::Table(id), || make(context));
             let key_of = Arc::clone(&key_of);
             let joiner = Arc::clone(&joiner);
@@ -145,7 +145,7 @@ impl<V: 'static> KStream<V> {
             Calls::node(node, call, how.options.clone(), context, next)
         });
         let own = is_own.then_some(&table.table);
-        stream.builder.lock().graph.join(&stream.node, own);
+        stream.builder.lock().graph.mark_joined(&stream.node, own);
         stream
     }
 }

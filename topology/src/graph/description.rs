@@ -3,9 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::mermaid;
-use super::picture::Picture;
-
 /// What a topology consists of.
 ///
 /// It displays in the text form of Kafka Streams' `TopologyDescription`: the same grammar, the same
@@ -146,13 +143,6 @@ impl NodeKind {
     /// A stream may end here.
     pub(super) fn is_terminal(&self) -> bool {
         matches!(self, Self::ForEach | Self::Sink { .. })
-    }
-}
-
-impl TopologyDescription {
-    /// A flowchart for [Mermaid](https://mermaid.js.org), ended by a line feed.
-    pub fn to_mermaid(&self) -> String {
-        mermaid::render(&Picture::new(self))
     }
 }
 

@@ -2,9 +2,17 @@
 
 use std::fmt::{self, Write};
 
+use super::description::TopologyDescription;
 use super::picture::{Arrow, Form, Frame, Picture, Shape};
 
-pub(super) fn render(picture: &Picture<'_>) -> String {
+impl TopologyDescription {
+    /// Returns a flowchart for [Mermaid](https://mermaid.js.org), which ends with a line feed.
+    pub fn to_mermaid(&self) -> String {
+        render(&Picture::new(self))
+    }
+}
+
+fn render(picture: &Picture<'_>) -> String {
     let cylinders = picture.cylinders.iter().map(shape);
     let frames = picture.frames.iter().flat_map(frame);
     let links = picture.links.iter().map(arrow);

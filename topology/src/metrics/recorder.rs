@@ -80,7 +80,7 @@ impl Numbers {
     fn topics(&self, reporter: &mut dyn MetricsReporter) {
         let mut topics: BTreeMap<Arc<str>, Produced> = BTreeMap::new();
         for worker in &self.workers {
-            for (topic, produced) in &*worker.produced_lock() {
+            for (topic, produced) in &*worker.lock_produced() {
                 let sum = topics.entry(Arc::clone(topic)).or_default();
                 sum.records += produced.records;
                 sum.bytes += produced.bytes;

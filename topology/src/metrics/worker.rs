@@ -110,7 +110,7 @@ impl WorkerMetrics {
     }
 
     pub(crate) fn add_produced(&self, topic: &Arc<str>, bytes: usize) {
-        let mut produced = self.produced_lock();
+        let mut produced = self.lock_produced();
         let of = match produced.get_mut(topic) {
             Some(of) => of,
             None => produced.entry(Arc::clone(topic)).or_default(),
@@ -119,7 +119,7 @@ impl WorkerMetrics {
         of.bytes += bytes as u64;
     }
 
-    pub(super) fn produced_lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Produced>> {
+    pub(super) fn lock_produced(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Produced>> {
         self.produced.lock()
     }
 }

@@ -80,7 +80,7 @@ impl Committer {
     }
 
     /// The last commit of a partition that is given up; `None` before its first record.
-    pub(crate) fn last(
+    pub(crate) fn last_commit(
         &self,
         partition: &TopicPartition,
         offsets: &SharedOffsets,
@@ -146,7 +146,7 @@ impl Committer {
             if version == entry.committed {
                 return None;
             }
-            let committable = self.last(partition, &entry.offsets)?;
+            let committable = self.last_commit(partition, &entry.offsets)?;
             Some(Due {
                 committable,
                 version,

@@ -205,7 +205,7 @@ impl RebalanceListener for Listener {
         let committer = self.committer.lock();
         let last = held
             .iter()
-            .filter_map(|(partition, offsets)| committer.last(partition, offsets));
+            .filter_map(|(partition, offsets)| committer.last_commit(partition, offsets));
         last.collect()
     }
 }

@@ -78,11 +78,11 @@ impl SharedState {
     pub(super) fn add_abandoned(&self, partition: &TopicPartition, records: usize) {
         if self.is_stopping() {
             let partition = partition.clone();
-            self.abandoned_lock().push(Abandoned { partition, records });
+            self.lock_abandoned().push(Abandoned { partition, records });
         }
     }
 
-    pub(super) fn abandoned_lock(&self) -> MutexGuard<'_, Vec<Abandoned>> {
+    pub(super) fn lock_abandoned(&self) -> MutexGuard<'_, Vec<Abandoned>> {
         self.abandoned.lock()
     }
 

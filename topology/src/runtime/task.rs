@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::command::ReturnedPartition;
 use super::fair_share::ReadAllowance;
 use super::head_of_line::HeadOfLineGuard;
-use crate::completion::{Budget, PartitionState, Started};
+use crate::completion::{Budget, PartitionState, StartResult};
 use crate::error::StreamsError;
 use crate::exec::node::SourceNode;
 use crate::exec::permits::WorkerPermits;
@@ -179,10 +179,10 @@ impl Task {
     ) -> Result<Option<ConsumedRecord>, StreamsError> {
         let offset = record.position.offset;
         match self.state.start(record) {
-            Started::Run(completion) => source.node.start(completion),
-            Started::Complete => source.budget.metrics.restored.add(1),
-            Started::TooFar(record) => return Ok(Some(record)),
-            Started::WentBack => {
+            StartResult::Run(completion) => source.node.start(completion),
+            StartResult::Complete => source.budget.metrics.restored.add(1),
+            StartResult::TooFar(record) => return Ok(Some(record)),
+            StartResult::WentBack => {
                 let partition = self.queue.partition().clone();
                 return Err(StreamsError::OffsetsWentBack { partition, offset });
             }
@@ -218,7 +218,10 @@ pub(super) async fn drain_and_close(
         } else {
             limit
         };
-        if tokio::time::timeout(limit, state.idle()).await.is_err() {
+        if tokio::time::timeout(limit, state.until_idle())
+            .await
+            .is_err()
+        {
             let partition = task.queue.partition();
             let open = state.records();
             tracing::warn!(

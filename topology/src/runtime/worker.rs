@@ -183,7 +183,7 @@ impl Worker {
                     None => return Ok(()),
                 },
                 () = wake.notified() => {}
-                () = tokio::time::sleep(self.until(round.next_due_ms)) => {}
+                () = tokio::time::sleep(self.sleep_until(round.next_due_ms)) => {}
             }
         }
     }
@@ -253,7 +253,7 @@ impl Worker {
         }
     }
 
-    fn until(&self, due_ms: Option<i64>) -> Duration {
+    fn sleep_until(&self, due_ms: Option<i64>) -> Duration {
         let wait = due_ms.map(|due_ms| u64::try_from(due_ms - (self.clock)()).unwrap_or(0));
         wait.map_or(TICK, |wait| Duration::from_millis(wait).min(TICK))
     }

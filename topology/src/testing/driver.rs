@@ -138,7 +138,7 @@ impl TopologyTestDriver {
         let history = &config.history;
         history.set_clock(Arc::clone(&clock));
         for source in &topology.sources {
-            history.reads(&source.topic);
+            history.record_source(&source.topic);
         }
         let log = MemoryLog::new(
             config.partitions,
@@ -184,7 +184,7 @@ impl TopologyTestDriver {
     pub fn pipe_input(&self, record: &ProducerRecord) -> Position {
         let _entered = self.runtime.enter();
         let position = self.runtime.block_on(async { self.log.append(record) });
-        self.config.history.written(record, &position);
+        self.config.history.record_written(record, &position);
         position
     }
 
@@ -251,7 +251,7 @@ impl TopologyTestDriver {
             let Some(record_revoking) = record_revoking.flatten() else {
                 continue;
             };
-            while self.with_member(member, |m| m.record_revoked(&record_revoking, &self.log))
+            while self.with_member(member, |m| m.finish_revoke(&record_revoking, &self.log))
                 == Some(false)
             {
                 if left.is_zero() {

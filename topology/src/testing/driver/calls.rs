@@ -22,10 +22,10 @@ use crate::exec::context::WorkerContext;
 ///     .for_each(|length| println!("{length}"), Named::new("show"));
 /// ```
 #[derive(Debug)]
-pub struct PendingCalls<V, W>(Arc<Mutex<State<V, W>>>);
+pub struct PendingCalls<V, W>(Arc<Mutex<CallState<V, W>>>);
 
 #[derive(Debug)]
-struct State<V, W> {
+struct CallState<V, W> {
     pending: Vec<(V, oneshot::Sender<W>)>,
     random: Rng,
 }
@@ -39,7 +39,7 @@ impl<V, W> Clone for PendingCalls<V, W> {
 impl<V: Clone + Send + 'static, W: Send + 'static> PendingCalls<V, W> {
     /// No calls yet; `seed` decides the order in which [`end_any`](Self::end_any) takes them.
     pub fn seeded(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(CallState {
             pending: Vec::new(),
             random: Rng::with_seed(seed),
         })))
@@ -107,7 +107,7 @@ impl<V: Clone + Send + 'static, W: Send + 'static> PendingCalls<V, W> {
     }
 
     /// Calls whose worker is gone are pending no more.
-    fn lock(&self) -> MutexGuard<'_, State<V, W>> {
+    fn lock(&self) -> MutexGuard<'_, CallState<V, W>> {
         let mut state = self.0.lock();
         state.pending.retain(|(_, end)| !end.is_closed());
         state

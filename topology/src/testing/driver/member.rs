@@ -43,7 +43,7 @@ pub(super) struct Member {
 }
 
 /// A partition that is being given up.
-pub(super) struct Revoking {
+pub(super) struct PendingRevoke {
     partition: TopicPartition,
     offsets: crate::offsets::SharedOffsets,
     returned: Receiver<ReturnedPartition>,
@@ -138,7 +138,7 @@ impl Member {
         &mut self,
         partition: &TopicPartition,
         revocation: Revocation,
-    ) -> Option<Revoking> {
+    ) -> Option<PendingRevoke> {
         let offsets = self
             .committers
             .get_mut(&partition.topic)?
@@ -149,7 +149,7 @@ impl Member {
             revocation,
             done,
         });
-        Some(Revoking {
+        Some(PendingRevoke {
             partition: partition.clone(),
             offsets,
             returned,
@@ -158,7 +158,11 @@ impl Member {
     }
 
     /// Makes the last commit of a partition, once the worker has handed it back.
-    pub(super) fn record_revoked(&mut self, record_revoking: &Revoking, log: &MemoryLog) -> bool {
+    pub(super) fn finish_revoke(
+        &mut self,
+        record_revoking: &PendingRevoke,
+        log: &MemoryLog,
+    ) -> bool {
         if matches!(
             record_revoking.returned.try_recv(),
             Err(TryRecvError::Empty)
@@ -167,8 +171,8 @@ impl Member {
         }
         self.assigned.remove(&record_revoking.partition);
         let committer = self.committers.get(&record_revoking.partition.topic);
-        let last =
-            committer.and_then(|c| c.last(&record_revoking.partition, &record_revoking.offsets));
+        let last = committer
+            .and_then(|c| c.last_commit(&record_revoking.partition, &record_revoking.offsets));
         if let Some(last) = last.filter(|_| record_revoking.revocation != Revocation::Lost)
             && let Err(error) = record_commit_of(&self.history, &[last], |last| log.commit(last))
         {

@@ -28,7 +28,7 @@ pub struct Written {
 }
 
 #[derive(Default)]
-struct Log {
+struct MemoryState {
     partitions: u32,
     records: HashMap<TopicPartition, Vec<ConsumedRecord>>,
     wakers: HashMap<TopicPartition, Wake>,
@@ -43,7 +43,7 @@ struct Log {
 /// Clones share the log.
 #[derive(Clone)]
 pub(super) struct MemoryLog {
-    log: Arc<Mutex<Log>>,
+    log: Arc<Mutex<MemoryState>>,
     clock: Clock,
 }
 
@@ -54,11 +54,11 @@ impl MemoryLog {
         record_bytes_max: BTreeMap<String, usize>,
         clock: Clock,
     ) -> Self {
-        let log = Log {
+        let log = MemoryState {
             partitions,
             metadata_max,
             record_bytes_max,
-            ..Log::default()
+            ..MemoryState::default()
         };
         Self {
             log: Arc::new(Mutex::new(log)),
@@ -66,7 +66,7 @@ impl MemoryLog {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Log> {
+    fn lock(&self) -> MutexGuard<'_, MemoryState> {
         self.log.lock()
     }
 

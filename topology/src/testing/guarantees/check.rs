@@ -22,8 +22,8 @@ pub(super) fn breaches(guarantee: Guarantee, events: &[Event]) -> Vec<Breach> {
         }
         Guarantee::SerialByKey => {
             let mut turns = HashMap::new();
-            each_begin(events, |begin, so_far| {
-                serial_by_key(begin, so_far, &mut turns)
+            each_begin(events, |begin, replayed| {
+                serial_by_key(begin, replayed, &mut turns)
             })
         }
         Guarantee::NothingCompleteRunsAgain => each_begin(events, runs_again),
@@ -230,7 +230,7 @@ struct Assignment {
     committed: Option<Complete>,
 }
 
-struct Begin<'a> {
+struct RunStart<'a> {
     run: usize,
     part: &'a Part,
     assignment: Option<&'a Assignment>,
@@ -238,7 +238,7 @@ struct Begin<'a> {
 
 /// What has happened so far.
 #[derive(Default)]
-struct SoFar {
+struct Replayed {
     assigned: Vec<Assignment>,
     /// The assignments in which runs began, and the last run of each part.
     began_in: HashMap<usize, usize>,
@@ -248,7 +248,7 @@ struct SoFar {
     ended: HashSet<(PartId, usize)>,
 }
 
-impl SoFar {
+impl Replayed {
     fn note(&mut self, number: usize, event: &Event) {
         match event {
             Event::Assigned {
@@ -293,36 +293,38 @@ impl SoFar {
 
 fn each_begin(
     events: &[Event],
-    mut rule: impl FnMut(&Begin<'_>, &SoFar) -> Option<String>,
+    mut rule: impl FnMut(&RunStart<'_>, &Replayed) -> Option<String>,
 ) -> Vec<Breach> {
-    let mut so_far = SoFar::default();
+    let mut replayed = Replayed::default();
     let mut found = Vec::new();
     for (number, event) in events.iter().enumerate() {
         if let Event::Began {
             run, member, part, ..
         } = event
         {
-            let begin = Begin {
+            let begin = RunStart {
                 run: *run,
                 part,
-                assignment: so_far.assignment(*member, &part.position),
+                assignment: replayed.assignment(*member, &part.position),
             };
-            if let Some(what) = rule(&begin, &so_far) {
+            if let Some(what) = rule(&begin, &replayed) {
                 found.push((part.position.clone(), format!("{} {what}", part.id())));
             }
         }
-        so_far.note(number, event);
+        replayed.note(number, event);
     }
     found
 }
 
-fn runs_again(begin: &Begin<'_>, so_far: &SoFar) -> Option<String> {
+fn runs_again(begin: &RunStart<'_>, replayed: &Replayed) -> Option<String> {
     let assignment = begin.assignment?;
     let offset = begin.part.position.offset;
     if assignment.committed.as_ref().is_some_and(|c| c.has(offset)) {
         return Some("ran although it was committed when its partition was assigned".to_owned());
     }
-    let ended = so_far.ended.contains(&(begin.part.id(), assignment.number));
+    let ended = replayed
+        .ended
+        .contains(&(begin.part.id(), assignment.number));
     ended.then(|| "ran again although it had ended in this assignment".to_owned())
 }
 
@@ -336,7 +338,7 @@ fn order(part: &Part) -> Order {
 /// By assignment and key, the parts that have begun, the highest last.
 type LastOfKey = HashMap<(usize, String), Vec<Order>>;
 
-fn key_order(begin: &Begin<'_>, last: &mut LastOfKey) -> Option<String> {
+fn key_order(begin: &RunStart<'_>, last: &mut LastOfKey) -> Option<String> {
     let assignment = begin.assignment?;
     let key = begin.part.key.as_ref()?;
     let earlier = last.entry((assignment.number, key.clone())).or_default();
@@ -357,10 +359,10 @@ fn key_order(begin: &Begin<'_>, last: &mut LastOfKey) -> Option<String> {
 /// By assignment and key, the run whose turn it was last.
 type Turns = HashMap<(usize, String), usize>;
 
-fn serial_by_key(begin: &Begin<'_>, so_far: &SoFar, turns: &mut Turns) -> Option<String> {
+fn serial_by_key(begin: &RunStart<'_>, replayed: &Replayed, turns: &mut Turns) -> Option<String> {
     let assignment = begin.assignment?;
     let key = begin.part.key.as_ref()?;
     let before = turns.insert((assignment.number, key.clone()), begin.run)?;
-    let is_over = so_far.over.contains(&before);
+    let is_over = replayed.over.contains(&before);
     (!is_over).then(|| format!("began while run {before} of the same key {key:?} ran"))
 }

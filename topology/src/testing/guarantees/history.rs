@@ -232,12 +232,12 @@ impl History {
         self.lock().clock = Some(clock);
     }
 
-    pub(crate) fn reads(&self, topic: &str) {
+    pub(crate) fn record_source(&self, topic: &str) {
         self.note(Event::Reads(topic.to_owned()));
     }
 
     /// A record was acknowledged: by whom it was written is no matter.
-    pub(crate) fn written(&self, record: &ProducerRecord, position: &Position) {
+    pub(crate) fn record_written(&self, record: &ProducerRecord, position: &Position) {
         self.note(Event::Written(position.clone()));
         if let Some(part) = self.outcome.as_ref().and_then(|outcome| outcome(record)) {
             self.note(Event::Ended {
@@ -267,7 +267,7 @@ impl History {
         self.note(Event::Revoked { member, partition });
     }
 
-    pub(crate) fn commits(&self, partition: TopicPartition, committed: &Committed) {
+    pub(crate) fn record_commit_request(&self, partition: TopicPartition, committed: &Committed) {
         let complete = complete(committed);
         self.note(Event::Commits {
             partition,

@@ -74,7 +74,7 @@ impl Log for ObservedLog {
         listener: Box<dyn RebalanceListener>,
     ) -> Result<Box<dyn RecordSource>, SourceError> {
         let history = self.history.clone();
-        history.reads(topic);
+        history.record_source(topic);
         let listener = Box::new(ObservedListener {
             listener,
             history: history.clone(),
@@ -104,7 +104,7 @@ impl RecordSink for ObservedSink {
         async move {
             let sent = sent.await;
             if let Ok(position) = &sent {
-                history.written(&record, position);
+                history.record_written(&record, position);
             }
             sent
         }
@@ -191,6 +191,6 @@ fn commits(history: &History, offsets: &[Committable]) {
             offset: committable.offset,
             metadata: committable.metadata.clone(),
         };
-        history.commits(committable.partition.clone(), &committed);
+        history.record_commit_request(committable.partition.clone(), &committed);
     }
 }

@@ -46,9 +46,9 @@ fn committed(offset: i64) -> Committed {
 /// Of a topic with `count` records, whose partition is assigned.
 fn history(count: i64) -> History {
     let history = History::new();
-    history.reads("in");
+    history.record_source("in");
     for offset in 0..count {
-        history.written(&record(), &at(offset));
+        history.record_written(&record(), &at(offset));
     }
     history.record_assigned(partition(), None);
     history.set_clock(Arc::new(|| 1_000));
@@ -71,7 +71,7 @@ fn what_was_done_in_order_and_committed_breaks_nothing() {
         history
             .begin(Part::of(&at(offset)).key("k").due_at(1_000))
             .end();
-        history.commits(partition(), &committed(offset + 1));
+        history.record_commit_request(partition(), &committed(offset + 1));
         history.record_committed(partition(), offset + 1);
     }
     history.assert_guarantees(&Guarantee::ALL);
@@ -98,9 +98,9 @@ fn a_record_that_was_never_begun_is_missed_and_one_of_another_topic_is_not() {
         topic: "out".into(),
         ..at(0)
     };
-    history.written(&record(), &other);
+    history.record_written(&record(), &other);
     assert_eq!(history.check(Guarantee::AtLeastOnce), Ok(()));
-    history.written(&record(), &at(0));
+    history.record_written(&record(), &at(0));
     is_broken(&history, Guarantee::AtLeastOnce, "in-0@0 part 0");
 }
 
@@ -109,7 +109,7 @@ fn an_open_record_below_the_offset_is_lost() {
     let history = history(2);
     history.begin(Part::of(&at(1))).end();
     let run = history.begin(Part::of(&at(0)));
-    history.commits(partition(), &committed(2));
+    history.record_commit_request(partition(), &committed(2));
     run.end();
     is_broken(
         &history,
@@ -122,7 +122,7 @@ fn an_open_record_below_the_offset_is_lost() {
 fn an_open_record_in_the_map_is_lost() {
     let history = history(3);
     let metadata = map(0, 1);
-    history.commits(
+    history.record_commit_request(
         partition(),
         &Committed {
             offset: 0,
@@ -136,8 +136,8 @@ fn an_open_record_in_the_map_is_lost() {
 fn a_record_that_its_writer_hears_of_after_its_commit_is_not_lost() {
     let history = history(0);
     history.begin(Part::of(&at(0))).end();
-    history.commits(partition(), &committed(1));
-    history.written(&record(), &at(0));
+    history.record_commit_request(partition(), &committed(1));
+    history.record_written(&record(), &at(0));
     assert_eq!(history.check(Guarantee::NothingLost), Ok(()));
 }
 
@@ -241,9 +241,9 @@ fn what_another_program_has_committed_is_not_promised() {
     let history = history(0);
     history.record_revoked(partition());
     history.record_assigned(partition(), Some(&committed(1)));
-    history.written(&record(), &at(0));
-    history.commits(partition(), &committed(1));
+    history.record_written(&record(), &at(0));
+    history.record_commit_request(partition(), &committed(1));
     history.assert_guarantees(&Guarantee::ALL);
-    history.written(&record(), &at(1));
+    history.record_written(&record(), &at(1));
     is_broken(&history, Guarantee::AtLeastOnce, "in-0@1 part 0");
 }
