@@ -88,7 +88,7 @@ fn deliver_all(
         )
         .flat_map_numbered_values(
             bind(context, PipelineContext::fan_out),
-            name(fan_out::OPERATOR),
+            name("one-per-subscription"),
         );
     let (decided, to_attempt) = split_decided(plans, name("plan"));
     let attempted = to_attempt.process_values_async(

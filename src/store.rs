@@ -76,7 +76,7 @@ pub enum StoreError {
     #[error("the current version of the subscription is {current}")]
     VersionMismatch { current: i64 },
     /// The database cannot be reached, or a row cannot be read. Never means "not found".
-    #[error("the database did not answer: {0}")]
+    #[error("the database is unavailable: {0}")]
     Unavailable(Arc<str>),
 }
 

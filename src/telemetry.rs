@@ -113,7 +113,8 @@ pub fn start(
         metrics: Metrics::new(meters.meter_with_scope(scope())),
         traces: Traces::new(tracer, messaging_system, config.propagate_to_receivers),
     };
-    tracing::info!(endpoint = base, "exporting metrics and traces by OTLP");
+    // The endpoint may hold credentials, so it is not logged.
+    tracing::info!("exporting metrics and traces by OTLP");
     Ok((telemetry, exporters))
 }
 

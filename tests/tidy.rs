@@ -1,139 +1,132 @@
-//! The rules of this repository that no compiler keeps.
+//! The rules of this repository that neither the compiler nor Cargo enforces.
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const LINES_MAX: usize = 500;
+/// The folders with Rust code.
+const CODE: [&str; 4] = ["benches", "src", "tests", "topology"];
 
-/// A crate or module, and the only places that may name it.
-const OWNERS: [(&str, &[&str]); 7] = [
-    ("rdkafka::", &["topology/kafka"]),
-    ("reqwest::", &["src/egress"]),
-    ("sqlx::", &["src/store", "topology/embedded"]),
-    ("moka::", &["src/subscriptions"]),
-    ("opentelemetry", &["src/telemetry"]),
-    ("std::env::", &["src/config"]),
-    ("tokio::signal", &["src/shutdown.rs"]),
+/// What the paths begin with that documents put in backticks.
+const FOLDERS: [&str; 8] = [
+    "benches/",
+    "deploy/",
+    "docs/",
+    "migrations/",
+    "scripts/",
+    "src/",
+    "tests/",
+    "topology/",
 ];
 
-/// What the engine knows nothing of.
-const NOT_THE_ENGINES: [&str; 5] = ["webhook", "tenant", "opentelemetry", "reqwest", "poem"];
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust file below a folder of the repository, with its path from the root and its text.
-fn files(folder: &str) -> Vec<(String, String)> {
-    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
+/// Returns every file with this extension below a folder of the repository.
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                found.push((relative(&path), text));
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
             }
         }
     }
     found
 }
 
+/// Returns the text of every file of Rust code.
+fn code() -> impl Iterator<Item = (PathBuf, String)> {
+    let paths = CODE.into_iter().flat_map(|folder| files(folder, "rs"));
+    paths.map(|path| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path, text)
+    })
+}
+
+/// Returns the prose of every document, without blocks of code.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut paths = files("docs", "md");
+    paths.extend(files("topology", "md"));
+    for entry in std::fs::read_dir(root()).unwrap() {
+        let path = entry.unwrap().path();
+        let is_document = path.extension().is_some_and(|found| found == "md");
+        // The changelog names what was, too.
+        if is_document && !path.ends_with("CHANGELOG.md") {
+            paths.push(path);
+        }
+    }
+    let documents = paths.into_iter().map(|path| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let prose = text.split("```").step_by(2).collect();
+        (path, prose)
+    });
+    documents.collect()
+}
+
+/// Returns what stands in backticks.
+fn quoted(prose: &str) -> impl Iterator<Item = &str> {
+    prose.split('`').skip(1).step_by(2)
+}
+
 fn relative(path: &Path) -> String {
-    let path = path.strip_prefix(root()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-/// The code of a file: what comes before its tests, without comments.
-fn code(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let lines = code.lines().filter(|line| !line.trim().starts_with("//"));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-fn sources() -> Vec<(String, String)> {
-    let mut sources = files("src");
-    sources.extend(files("topology/src"));
-    sources.retain(|(path, _)| !path.contains("/tests"));
-    sources
+    path.strip_prefix(root()).unwrap().display().to_string()
 }
 
 #[test]
-fn every_crate_has_one_user() {
-    for (path, text) in sources() {
-        let code = code(&text);
-        for (name, owners) in OWNERS {
-            let owned = owners.iter().any(|owner| path.starts_with(owner));
-            assert!(owned || !code.contains(name), "{path} names {name}");
-        }
-    }
-}
-
-#[test]
-fn the_engine_knows_nothing_of_what_it_is_used_for() {
-    for (path, text) in files("topology/src") {
-        let code = code(&text).to_lowercase();
-        for word in NOT_THE_ENGINES {
-            assert!(!code.contains(word), "{path} says {word}");
-        }
-    }
-}
-
-#[test]
-fn every_file_says_what_it_is_for_and_has_a_size_that_can_be_read() {
-    let mut all = sources();
-    for folder in ["tests", "topology/tests", "src/api/tests", "src/config"] {
-        all.extend(files(folder));
-    }
-    for (path, text) in all {
-        assert!(text.starts_with("//!"), "{path} does not begin with //!");
-        let lines = text.lines().count();
-        assert!(lines <= LINES_MAX, "{path} has {lines} lines");
-        let name = Path::new(&path).file_name().unwrap();
-        assert_ne!(name, "mod.rs", "{path}");
-    }
-}
-
-/// What stands in backticks in a document.
-fn quoted(document: &str) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(root().join(document)).unwrap();
-    let prose = text.split("```").step_by(2).collect::<String>();
-    let quoted = prose.split('`').skip(1).step_by(2);
-    quoted.map(str::to_owned).collect()
+fn every_file_begins_with_its_purpose() {
+    let mut files: Vec<(PathBuf, String)> = code().collect();
+    // Unit tests need no words about what they test.
+    files.retain(|(path, text)| !path.ends_with("tests.rs") && !text.starts_with("//!"));
+    let files: Vec<String> = files.iter().map(|(path, _)| relative(path)).collect();
+    assert!(files.is_empty(), "without a `//!` header: {files:#?}");
 }
 
 #[test]
 fn every_test_that_a_document_names_exists() {
     let mut functions = BTreeSet::new();
-    for folder in ["src", "tests", "topology"] {
-        for (_, text) in files(folder) {
-            let names = text
-                .split("fn ")
-                .skip(1)
-                .filter_map(|rest| rest.split('(').next());
-            functions.extend(names.map(str::to_owned));
-        }
+    for (_, text) in code() {
+        let names = text.split("fn ").skip(1);
+        let names = names.filter_map(|rest| rest.split(['(', '<']).next());
+        functions.extend(names.map(str::to_owned));
     }
-    for document in ["README.md", "ARCHITECTURE.md"] {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        let is_claim = |word: &&String| word.matches('_').count() >= 4 && word.chars().all(plain);
-        for claim in quoted(document).iter().filter(is_claim) {
-            assert!(
-                functions.contains(claim),
-                "{document} names the test {claim}"
-            );
-        }
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    // Metrics of Prometheus look like tests.
+    let is_test = |word: &str| {
+        word.matches('_').count() >= 4 && word.chars().all(is_name) && !word.contains("_seconds_")
+    };
+    let mut missing = Vec::new();
+    for (document, prose) in documents() {
+        let tests = quoted(&prose).filter(|word| is_test(word) && !functions.contains(*word));
+        missing.extend(tests.map(|test| format!("{}: {test}", relative(&document))));
     }
+    assert!(missing.is_empty(), "no such test: {missing:#?}");
 }
 
 #[test]
-fn every_path_that_the_map_names_exists() {
-    for path in quoted("ARCHITECTURE.md") {
-        let is_path = path.contains('/') && !path.contains([' ', '<', '*']);
-        if is_path && (path.starts_with("src/") || path.starts_with("topology/")) {
-            assert!(root().join(&path).exists(), "ARCHITECTURE.md names {path}");
-        }
+fn every_path_that_a_document_names_exists() {
+    let is_path = |word: &str| {
+        FOLDERS.iter().any(|folder| word.starts_with(folder))
+            && !word.contains([' ', '<', '*', '…', '{', ':'])
+    };
+    let mut missing = Vec::new();
+    for (document, prose) in documents() {
+        // From the root of the repository or from the document's folder.
+        let is_file =
+            |path: &str| root().join(path).exists() || document.with_file_name(path).exists();
+        let paths = quoted(&prose).filter(|word| is_path(word) && !is_file(word));
+        missing.extend(paths.map(|path| format!("{}: {path}", relative(&document))));
+        let links = prose.split("](").skip(1);
+        let links = links.filter_map(|rest| rest.split([')', '#']).next());
+        let links = links.filter(|link| {
+            !link.is_empty() && !link.contains(':') && !document.with_file_name(link).exists()
+        });
+        missing.extend(links.map(|link| format!("{}: {link}", relative(&document))));
     }
+    assert!(missing.is_empty(), "no such file: {missing:#?}");
 }

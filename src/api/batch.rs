@@ -13,14 +13,14 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::ApiState;
-use super::body::{BufferedRequest, malformed, too_large};
+use super::body::{BufferedRequest, json_response, malformed, too_large};
 use super::ingestion::{
     Accepted, EventBody, IncomingEvent, append, check, client_id, deadline, header_of,
     idempotency_key, trace_headers,
 };
 use super::problem::{Problem, ProblemDocument, Violation};
 use super::responses::Invalid;
-use super::subscriptions::{CreatedView, json_response};
+use super::subscriptions::CreatedView;
 use crate::domain::id::EventId;
 
 /// The body of a batch may be so many times as large as that of one event.

@@ -1,12 +1,14 @@
-//! Reads the bodies of requests within their limits of size and time.
+//! Reads the bodies of requests within their limits of size and time, and writes those of responses.
 
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
-use poem::http::{HeaderMap, StatusCode};
-use poem::{Body, Request};
+use poem::http::{HeaderMap, StatusCode, header};
+use poem::{Body, Request, Response};
+use serde::Serialize;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::ApiState;
 use super::problem::Problem;
@@ -86,4 +88,20 @@ pub(super) fn malformed(detail: &str) -> Problem {
         detail,
         "send a JSON object",
     )
+}
+
+/// A JSON response. It may hold a secret, so no cache may keep it.
+pub(super) fn json_response(status: StatusCode, document: &impl Serialize) -> Response {
+    match serde_json::to_vec(document) {
+        Ok(bytes) => Response::builder()
+            .status(status)
+            .content_type("application/json")
+            .header(header::CACHE_CONTROL, "no-store")
+            .body(Body::from_vec(bytes)),
+        Err(error) => {
+            let trace_id = Uuid::new_v4().simple().to_string();
+            tracing::error!(%trace_id, %error, "internal error: cannot write a response as JSON");
+            Problem::internal(&trace_id).response()
+        }
+    }
 }

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::ApiState;
+use super::body::json_response;
 use super::problem::Problem;
 use super::responses::Unavailable;
-use super::subscriptions::json_response;
 
 /// Reports the state of the process. Called for every probe, so that it must not wait.
 pub trait Health: Send + Sync {

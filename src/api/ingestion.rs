@@ -15,11 +15,11 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::ApiState;
-use super::body::BufferedRequest;
+use super::body::{BufferedRequest, json_response};
 use super::fields::FieldValue;
 use super::problem::{Problem, Violation};
 use super::responses::{HeadersTooLarge, Invalid, NotFound, UnsupportedMediaType};
-use super::subscriptions::{CreatedView, json_response, store_problem, unknown_subscription};
+use super::subscriptions::{CreatedView, store_problem, unknown_subscription};
 use crate::domain::event::{DEFAULT_TENANT, DecodeError, Route, decode};
 use crate::domain::id::{EventId, SubscriptionId};
 use crate::domain::reason::Reason;

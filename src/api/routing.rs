@@ -294,6 +294,7 @@ fn out_of_time() -> Problem {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::Operation;
     use crate::api::OPERATIONS;
 
     #[test]
@@ -311,7 +312,7 @@ mod tests {
         let open: Vec<_> = OPERATIONS
             .iter()
             .filter(|operation| !operation.is_observed)
-            .map(|operation| operation.path())
+            .map(Operation::path)
             .collect();
         assert_eq!(open, ["/livez", "/readyz", "/openapi.json", "/docs"]);
     }

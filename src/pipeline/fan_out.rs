@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::ChildPath;
+use topology::{ChildId, ChildPath};
 use uuid::Uuid;
 
 use super::context::PipelineContext;
@@ -15,8 +15,6 @@ use crate::domain::id::SubscriptionId;
 use crate::domain::reason::Reason;
 use crate::domain::subscription::Subscription;
 
-/// The name of the operator in the first sub-topology.
-pub(super) const OPERATOR: &str = "one-per-subscription";
 /// An event with more subscriptions is fanned out page by page, through `retry_sub`.
 const PAGE_SIZE: usize = 100;
 
@@ -37,21 +35,19 @@ impl ChildKey {
     /// Returns the key of the child that a part of a record is, or `None` for the whole record.
     /// The pipeline fans out once, so a path has at most one number.
     pub(super) fn from_path(path: &ChildPath) -> Option<Self> {
-        path.numbers()
-            .first()
-            .map(|&number| Self::from_number(number))
+        path.ids().first().map(|&id| Self::from_child_id(id))
     }
 
     /// The engine identifies children by numbers. The nil UUID is no subscription's.
-    fn number(self) -> u128 {
-        match self {
+    fn child_id(self) -> ChildId {
+        ChildId::new(match self {
             Self::Event => 0,
             Self::Subscription(id) => id.as_uuid().as_u128(),
-        }
+        })
     }
 
-    fn from_number(number: u128) -> Self {
-        match number {
+    fn from_child_id(id: ChildId) -> Self {
+        match id.get() {
             0 => Self::Event,
             id => Self::Subscription(SubscriptionId::from_uuid(Uuid::from_u128(id))),
         }
@@ -60,10 +56,10 @@ impl ChildKey {
 
 impl PipelineContext {
     /// Returns a plan for each subscription of the event, with the identity of the child.
-    pub(super) fn fan_out(&self, joined: Joined) -> Vec<(u128, Plan)> {
+    pub(super) fn fan_out(&self, joined: Joined) -> Vec<(ChildId, Plan)> {
         let plans = self.plans(joined).into_iter();
         plans
-            .map(|plan| (ChildKey::new(plan.meta()).number(), plan))
+            .map(|plan| (ChildKey::new(plan.meta()).child_id(), plan))
             .collect()
     }
 
@@ -174,7 +170,7 @@ mod tests {
     fn child_key_converts_to_a_number_and_back() {
         let id = "363294be-37e5-482f-b7fd-5a1be84c2713".parse().unwrap();
         for key in [ChildKey::Event, ChildKey::Subscription(id)] {
-            assert_eq!(ChildKey::from_number(key.number()), key);
+            assert_eq!(ChildKey::from_child_id(key.child_id()), key);
         }
         assert_eq!(ChildKey::from_path(&ChildPath::default()), None);
     }

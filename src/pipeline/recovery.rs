@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use topology::log::SinkError;
 use topology::{ChildPath, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine};
-use topology::{ProducerRecord, ProductionResponse, Response};
+use topology::{FailureKind, ProducerRecord, ProductionResponse, Response};
 
 use super::context::PipelineContext;
-use super::fan_out::{self, ChildKey};
+use super::fan_out::ChildKey;
 use super::plan::{Disposition, WorkItem};
 use crate::domain::headers::Kind;
 use crate::domain::reason::Reason;
@@ -47,7 +47,10 @@ pub fn head_of_line(context: &Arc<PipelineContext>) -> HeadOfLine {
 impl PipelineContext {
     fn handle_failed_part(&self, failed: &ErrorHandlerContext<'_>) -> Response {
         let item = self.decode_part(failed.record, failed.part);
-        let disposition = if is_no_longer_planned(failed) {
+        // The event no longer leads to this delivery: its subscriptions changed, or the database did
+        // not answer. Rescheduled alone, the delivery is joined with its own subscription, and is
+        // made or ends with its own reason.
+        let disposition = if failed.kind == FailureKind::ChildNotProduced {
             self.reschedule_with_backoff(item, Reason::JoinedOtherwise)
         } else {
             let message = format!("{}: {}", failed.processor_node_id, failed.error);
@@ -109,12 +112,4 @@ impl PipelineContext {
         }
         item
     }
-}
-
-/// Returns whether a delivery failed, and the event no longer leads to it when it runs again: its
-/// subscriptions changed, or the database does not answer. Rescheduled alone, the delivery is joined
-/// with its own subscription, and is made or ends with its own reason.
-fn is_no_longer_planned(failed: &ErrorHandlerContext<'_>) -> bool {
-    let is_child = ChildKey::from_path(failed.part).is_some();
-    is_child && failed.processor_node_id.ends_with(fan_out::OPERATOR)
 }

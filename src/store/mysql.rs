@@ -15,7 +15,7 @@ const DIALECT: Dialect = Dialect {
     select_locked: "SELECT * FROM subscriptions WHERE id = ? FOR UPDATE",
     increment_tenant_version: "INSERT INTO tenants (tenant, version) VALUES (?, 1) \
          ON DUPLICATE KEY UPDATE version = version + 1",
-    migrator: &migrations::MYSQL,
+    migrations: migrations::mysql,
 };
 
 /// Avoids gap locks. Under the default isolation level, two transactions that create subscriptions

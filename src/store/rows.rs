@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use url::Url;
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ pub(super) const FIRST_KEY: &str = "1";
 pub(super) const SELECT: &str = "SELECT * FROM subscriptions WHERE id = ?";
 pub(super) const SELECT_PAGE: &str = "SELECT * FROM subscriptions \
      WHERE deleted_at IS NULL AND id > ? AND (? IS NULL OR tenant = ?) ORDER BY id LIMIT ?";
-pub(super) const SELECT_SECRETS: &str = "SELECT key_id, secret, expires_at \
+pub(super) const SELECT_SECRETS: &str = "SELECT subscription_id, key_id, secret, expires_at \
      FROM subscription_secrets WHERE subscription_id = ? ORDER BY key_id";
 pub(super) const SELECT_SECRETS_OF_PAGE: &str = "SELECT subscription_id, key_id, secret, expires_at \
      FROM subscription_secrets WHERE subscription_id >= ? AND subscription_id <= ? \
@@ -43,7 +44,7 @@ pub(super) const DELETE_SECRETS: &str =
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A row of `subscriptions`.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug)]
 pub(super) struct SubscriptionRow {
     pub(super) id: Uuid,
     pub(super) name: Option<String>,
@@ -60,14 +61,51 @@ pub(super) struct SubscriptionRow {
 }
 
 /// A row of `subscription_secrets`.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub(super) struct SecretRow {
-    #[sqlx(default)]
-    pub(super) subscription_id: Option<Uuid>,
+    pub(super) subscription_id: Uuid,
     key_id: String,
     secret: String,
     expires_at: Option<UnixMillis>,
 }
+
+/// Implements `FromRow` by the names of columns. sqlx's derive does the same, but its crate compiles
+/// all of sqlx a second time, for the compiler.
+macro_rules! impl_from_row {
+    ($row:ident { $($column:ident: $type:ty),+ $(,)? }) => {
+        impl<'r, R: Row> FromRow<'r, R> for $row
+        where
+            &'static str: ColumnIndex<R>,
+            $($type: Decode<'r, R::Database> + Type<R::Database>,)+
+        {
+            fn from_row(row: &'r R) -> sqlx::Result<Self> {
+                Ok(Self { $($column: row.try_get(stringify!($column))?),+ })
+            }
+        }
+    };
+}
+
+impl_from_row!(SubscriptionRow {
+    id: Uuid,
+    name: Option<String>,
+    target_url: String,
+    tenant: String,
+    event_types: String,
+    enabled: bool,
+    disabled_reason: Option<String>,
+    disabled_at: Option<UnixMillis>,
+    version: i64,
+    created_at: UnixMillis,
+    updated_at: UnixMillis,
+    deleted_at: Option<UnixMillis>,
+});
+
+impl_from_row!(SecretRow {
+    subscription_id: Uuid,
+    key_id: String,
+    secret: String,
+    expires_at: Option<UnixMillis>,
+});
 
 impl SubscriptionRow {
     /// Returns the row of a new subscription. If `old` is the deleted row of the same id, the version
@@ -202,11 +240,11 @@ pub(super) fn join_secrets(
     let mut joined = Vec::with_capacity(page.len());
     for row in page {
         while secrets
-            .next_if(|secret| secret.subscription_id < Some(row.id))
+            .next_if(|secret| secret.subscription_id < row.id)
             .is_some()
         {}
         let mut own = Vec::new();
-        while let Some(secret) = secrets.next_if(|secret| secret.subscription_id == Some(row.id)) {
+        while let Some(secret) = secrets.next_if(|secret| secret.subscription_id == row.id) {
             own.push(secret);
         }
         if row.enabled {

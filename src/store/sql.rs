@@ -25,7 +25,7 @@ pub(super) struct Dialect {
     pub(super) select_locked: &'static str,
     /// Increments the version of a tenant's list, or inserts it with 1.
     pub(super) increment_tenant_version: &'static str,
-    pub(super) migrator: &'static Migrator,
+    pub(super) migrations: fn() -> Migrator,
 }
 
 /// What a change does to the secrets of a subscription.
@@ -289,7 +289,7 @@ macro_rules! impl_subscription_store {
         $(impl SubscriptionStore for SqlStore<$database> {
             fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>> {
                 async {
-                    let migrated = self.dialect.migrator.run(&self.pool).await;
+                    let migrated = (self.dialect.migrations)().run(&self.pool).await;
                     migrated.map_err(|error| unavailable(&error))
                 }
                 .boxed()

@@ -7,7 +7,7 @@ use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use super::rows::{self, unavailable};
+use super::rows;
 use super::sql::{Dialect, SqlStore};
 use super::{StoreError, migrations};
 
@@ -17,7 +17,7 @@ const DIALECT: Dialect = Dialect {
     select_locked: rows::SELECT,
     increment_tenant_version: "INSERT INTO tenants (tenant, version) VALUES (?, 1) \
          ON CONFLICT (tenant) DO UPDATE SET version = version + 1",
-    migrator: &migrations::SQLITE,
+    migrations: migrations::sqlite,
 };
 
 /// Returns a store that opens the file when it is first used. Creates the folder now, and the file
@@ -29,7 +29,10 @@ pub(super) fn open(url: &str) -> Result<SqlStore<Sqlite>, StoreError> {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5));
     if let Some(folder) = options.get_filename().parent() {
-        std::fs::create_dir_all(folder).map_err(|error| unavailable(&error))?;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            let folder = folder.display();
+            StoreError::Unavailable(format!("cannot create the folder {folder}: {error}").into())
+        })?;
     }
     let pool = SqlitePoolOptions::new()
         .max_connections(4)

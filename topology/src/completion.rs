@@ -1,8 +1,10 @@
-//! Completion as a value: every record carries a completion, every forward adds a child, every end
-//! releases one. Knows nothing of what the record means.
+//! Completion as a value. Every record carries a [`Completion`] from its source to its ends; a
+//! fan-out opens one for each child. The record's offset is complete when all of them are. Knows
+//! nothing of what a record means.
 
 mod partition;
 mod path;
+mod replay;
 mod residence;
 
 use std::any::Any;
@@ -13,9 +15,12 @@ use std::rc::Rc;
 use crate::fault::Fault;
 use crate::metrics::SourceMetrics;
 use crate::record::ConsumedRecord;
+use replay::Replay;
 
+pub use partition::FailureKind;
 pub(crate) use partition::{Budget, Failure, PartitionState, Phase, Started};
-pub use path::ChildPath;
+pub use path::{ChildId, ChildPath};
+pub(crate) use replay::KeptState;
 
 /// One record in flight.
 #[derive(Debug)]
@@ -26,13 +31,13 @@ pub(crate) struct InFlight {
     started: u64,
     partition: Rc<PartitionState>,
     open: Cell<u32>,
-    /// A part ended without being complete, so the record is not.
+    /// One of its completions ended without being complete, so the record is not.
     is_incomplete: Cell<bool>,
-    /// The record was moved on by the head-of-line guard: what still comes of it is dropped.
+    /// The head-of-line guard rerouted the record: what still comes of it is dropped.
     is_rerouted: Cell<bool>,
-    /// Leases whose part is being written.
+    /// How many of its completions are being written.
     writing: Cell<u32>,
-    /// The numbered parts that are open, and how many completions are for each.
+    /// How many completions each open child has.
     children: RefCell<BTreeMap<ChildPath, u32>>,
 }
 
@@ -45,242 +50,230 @@ impl InFlight {
         &self.partition
     }
 
-    /// The parts that are open; among them the record itself, where more may come of it.
+    /// Returns the parts that are open. The record itself is among them if more may come of it.
     pub(crate) fn open_parts(&self) -> Vec<ChildPath> {
         let children = self.children.borrow();
-        let whole = self.open.get() > children.values().sum();
-        let whole = whole.then(ChildPath::default);
+        let is_whole_open = self.open.get() > children.values().sum();
+        let whole = is_whole_open.then(ChildPath::default);
         whole.into_iter().chain(children.keys().cloned()).collect()
     }
 
-    /// Whether the log may have, or get, what came of a part that is open still.
+    /// Whether the log may have, or get, a result of a part that is still open.
     pub(crate) fn is_being_written(&self) -> bool {
         self.writing.get() > 0
     }
 
-    /// As [`Completion::may_start`].
-    pub(crate) fn may_start(&self) -> bool {
+    /// As [`Completion::can_start`].
+    pub(crate) fn can_start(&self) -> bool {
         self.partition.phase() == Phase::Running && !self.is_rerouted.get()
     }
 
-    /// `false` when that was done before.
+    /// Marks the record as rerouted. Returns `false` if it was before.
     pub(crate) fn reroute(&self) -> bool {
         !self.is_rerouted.replace(true)
     }
 }
 
+/// How a completion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Complete,
+    /// Without an effect: the record is read again.
+    Abandoned,
+}
+
 /// The right, and the duty, to complete a part of a record.
 ///
-/// A record is complete when every part of it is [completed](Completion::complete). A part that fails,
-/// or whose completion is dropped, is *abandoned*: it alone is run again, up to [`RUNS_MAX`] times, and
-/// then the processing handler takes it. Given up with its partition, it is not abandoned: the
-/// partition's next owner runs the record again.
+/// A record is complete when every part of it is [completed](Completion::complete). A part that
+/// [fails](Completion::fail), or whose completion is dropped, is replayed alone, up to [`RUNS_MAX`] runs,
+/// and then the processing handler takes it. Once its partition is being given up a part is not
+/// replayed: it is [abandoned](Completion::abandon), and the partition's next owner reads the record again.
 ///
 /// [`RUNS_MAX`]: crate::RUNS_MAX
 #[derive(Debug)]
 pub(crate) struct Completion {
-    shared: Rc<InFlight>,
+    record: Rc<InFlight>,
     path: ChildPath,
-    again: Option<Box<Again>>,
+    replay: Option<Box<Replay>>,
     is_writing: bool,
     is_released: bool,
 }
 
-/// A part that runs again. Its completion has the path of the part from the source on.
-struct Again {
-    /// How often it ran before.
-    runs: u8,
-    /// The numbers of the children that lead to it, the next one last.
-    to: Vec<u128>,
-    held: Rc<Cell<Vec<Held>>>,
-}
-
-/// What an operator, by its number, held for a part when it failed; given back to it.
-pub(crate) type Held = (usize, Box<dyn Any>);
-
-impl Again {
-    fn child(&self, number: u128) -> Option<Box<Self>> {
-        let (next, rest) = self.to.split_last()?;
-        (*next == number).then(|| {
-            Box::new(Self {
-                runs: self.runs,
-                to: rest.to_vec(),
-                held: Rc::clone(&self.held),
-            })
-        })
-    }
-}
-
-impl std::fmt::Debug for Again {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Again")
-            .field("runs", &self.runs)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Completion {
-    pub(crate) fn record(&self) -> &ConsumedRecord {
-        &self.shared.record
+    fn open(record: Rc<InFlight>, path: ChildPath, replay: Option<Box<Replay>>) -> Self {
+        record.open.set(record.open.get() + 1);
+        record.partition.add_part();
+        if !path.is_root() {
+            let mut children = record.children.borrow_mut();
+            *children.entry(path.clone()).or_default() += 1;
+        }
+        Self {
+            record,
+            path,
+            replay,
+            is_writing: false,
+            is_released: false,
+        }
     }
 
-    /// The record, to be looked at while the completion is another's.
-    pub(crate) fn shared(&self) -> Rc<InFlight> {
-        Rc::clone(&self.shared)
+    /// Opens one more completion of a record, which keeps it in flight.
+    pub(crate) fn additional(record: &Rc<InFlight>) -> Self {
+        Self::open(Rc::clone(record), ChildPath::default(), None)
+    }
+
+    pub(crate) fn record(&self) -> &ConsumedRecord {
+        &self.record.record
+    }
+
+    /// Returns the record, which may be read after the completion has moved on.
+    pub(crate) fn in_flight(&self) -> Rc<InFlight> {
+        Rc::clone(&self.record)
     }
 
     pub(crate) fn metrics(&self) -> &SourceMetrics {
-        &self.shared.partition.budget().metrics
+        &self.record.partition.budget().metrics
     }
 
     pub(crate) fn path(&self) -> &ChildPath {
         &self.path
     }
 
-    /// How often this part ran before.
+    /// Returns how often this part ran before.
     pub(crate) fn runs(&self) -> u8 {
-        self.again.as_ref().map_or(0, |again| again.runs)
+        self.replay.as_ref().map_or(0, |replay| replay.runs())
     }
 
-    /// A further completion of a record, which keeps it in flight.
-    pub(crate) fn beside(record: &Rc<InFlight>) -> Self {
-        Self::of(Rc::clone(record), ChildPath::default(), None)
-    }
-
-    fn of(shared: Rc<InFlight>, path: ChildPath, again: Option<Box<Again>>) -> Self {
-        shared.open.set(shared.open.get() + 1);
-        shared.partition.part_begins();
-        if !path.is_root() {
-            let mut children = shared.children.borrow_mut();
-            *children.entry(path.clone()).or_default() += 1;
-        }
-        Self {
-            shared,
-            path,
-            again,
-            is_writing: false,
-            is_released: false,
-        }
-    }
-
-    /// What came of this part is being written, until the completion ends.
-    pub(crate) fn writes(&mut self) {
+    /// Marks this part as being written, until the completion ends.
+    pub(crate) fn begin_write(&mut self) {
         if !std::mem::replace(&mut self.is_writing, true) {
-            let writing = &self.shared.writing;
+            let writing = &self.record.writing;
             writing.set(writing.get() + 1);
         }
     }
 
-    /// The child of that number; `None` where another part is run again, to which it does not lead.
-    pub(crate) fn child(&self, number: u128) -> Option<Self> {
-        let (path, again) = match &self.again {
-            Some(again) if !again.to.is_empty() => (self.path.clone(), Some(again.child(number)?)),
-            _ => (self.path.child(number), None),
-        };
-        Some(Self::of(Rc::clone(&self.shared), path, again))
+    /// Opens the completion of a child, or returns `None` if another child is being replayed.
+    pub(crate) fn child(&self, id: ChildId) -> Option<Self> {
+        let record = Rc::clone(&self.record);
+        match &self.replay {
+            // The replayed part keeps its whole path, so that it fails under its own name.
+            Some(replay) if replay.is_ancestor() => {
+                let replay = replay.child(id)?;
+                Some(Self::open(record, self.path.clone(), Some(replay)))
+            }
+            _ => Some(Self::open(record, self.path.child(id), None)),
+        }
     }
 
-    /// Whether this leads to a part that runs again, and is not yet it.
-    pub(crate) fn leads_on(&self) -> bool {
-        self.again
+    /// Whether this leads to a part that is being replayed, and has not reached it.
+    pub(crate) fn is_replay_ancestor(&self) -> bool {
+        self.replay
             .as_ref()
-            .is_some_and(|again| !again.to.is_empty())
+            .is_some_and(|replay| replay.is_ancestor())
     }
 
-    /// What operator `node` held for this part when it failed.
-    pub(crate) fn take_held(&self, node: usize) -> Option<Box<dyn Any>> {
-        let cell = &self.again.as_ref()?.held;
-        let mut held = cell.take();
-        let at = held.iter().position(|(holder, _)| *holder == node);
-        let taken = at.map(|at| held.swap_remove(at).1);
-        cell.set(held);
-        taken
+    /// Takes the state that the operator kept for this part when it failed.
+    pub(crate) fn take_state(&self, operator: usize) -> Option<Box<dyn Any>> {
+        self.replay.as_ref()?.take_state(operator)
     }
 
     /// Ends this part of the record.
     pub(crate) fn complete(mut self) {
-        self.release(true);
+        self.release(End::Complete);
     }
 
-    /// Ends this part without an effect: its record is not complete.
-    pub(crate) fn give_up(mut self) {
-        self.release(false);
+    /// Ends this part without an effect, so that its record is not complete.
+    pub(crate) fn abandon(mut self) {
+        self.release(End::Abandoned);
     }
 
-    /// Ends this part as failed: it runs again, or the processing handler takes it. `held` is what
-    /// operator `node` holds for it meanwhile.
-    pub(crate) fn fail(mut self, node: &str, error: String, held: Option<Held>) {
+    /// Ends this part as failed: it is replayed, or the processing handler takes it. The operator gets
+    /// the `kept` state back in the replay.
+    pub(crate) fn fail(self, node: &str, error: String, kept: Option<KeptState>) {
+        self.fail_as(FailureKind::Operator, node, error, kept);
+    }
+
+    /// Ends this part as failed because its replay does not reach it.
+    pub(crate) fn fail_unreached(self, node: &str, error: String, kept: Option<KeptState>) {
+        self.fail_as(FailureKind::ChildNotProduced, node, error, kept);
+    }
+
+    fn fail_as(mut self, kind: FailureKind, node: &str, error: String, kept: Option<KeptState>) {
         if Fault::FailureCompletes.is_active() {
-            self.release(true);
-        } else if self.may_start() {
-            self.hand_over(node, error, held);
+            self.release(End::Complete);
+        } else if self.can_start() {
+            self.queue_failure(kind, node, error, kept);
         } else {
-            self.release(false);
+            self.release(End::Abandoned);
         }
     }
 
-    /// The completion with which this part begins again at its record's source. What was held for it and
-    /// not taken stays so.
-    pub(crate) fn run_again(mut self, held: Option<Held>) -> Self {
-        let runs = self.runs() + 1;
-        let held_before = self.again.as_ref().map(|again| again.held.take());
-        let held = held_before.into_iter().flatten().chain(held).collect();
-        let mut to: Vec<_> = self.path.numbers().iter().rev().copied().collect();
-        if Fault::RunWholeAgain.is_active() {
-            to.clear();
-        }
-        let held = Rc::new(Cell::new(held));
-        let again = Some(Box::new(Again { runs, to, held }));
-        let next = Self::of(Rc::clone(&self.shared), self.path.clone(), again);
-        self.release(true);
+    /// Returns the completion with which this part starts again at its record's source. State that
+    /// an earlier replay did not take is kept.
+    pub(crate) fn into_replay(mut self, kept: Option<KeptState>) -> Self {
+        let path = if Fault::RunWholeAgain.is_active() {
+            ChildPath::default()
+        } else {
+            self.path.clone()
+        };
+        let replay = Replay::new(self.runs() + 1, &path, self.replay.as_deref(), kept);
+        let record = Rc::clone(&self.record);
+        let next = Self::open(record, self.path.clone(), Some(Box::new(replay)));
+        self.release(End::Complete);
         next
     }
 
     /// Whether work may begin: `false` once the partition is being given up.
-    pub(crate) fn may_start(&self) -> bool {
-        self.shared.may_start()
+    pub(crate) fn can_start(&self) -> bool {
+        self.record.can_start()
     }
 
-    /// Whether the record was moved on: nothing that comes of it has an effect.
+    /// Whether the record was rerouted, so that nothing that comes of it may have an effect.
     pub(crate) fn is_rerouted(&self) -> bool {
-        self.shared.is_rerouted.get()
+        self.record.is_rerouted.get()
     }
 
-    /// Resolves when the partition begins to be given up; not if it has.
-    pub(crate) async fn given_up(&self) {
-        self.shared.partition.given_up().await;
+    /// Resolves when the partition begins to be given up, but not if it already has.
+    pub(crate) async fn until_revoked(&self) {
+        self.record.partition.until_revoked().await;
     }
 
-    /// Whether results may be written: `false` once the partition is another's.
-    pub(crate) fn is_held(&self) -> bool {
-        let is_held =
-            self.shared.partition.phase() != Phase::Closed || Fault::ForwardAfterRevoke.is_active();
-        is_held && !self.shared.is_rerouted.get()
+    /// Whether results may be written: `false` once another member owns the partition.
+    pub(crate) fn can_write(&self) -> bool {
+        let is_owned =
+            self.record.partition.phase() != Phase::Closed || Fault::ForwardAfterRevoke.is_active();
+        is_owned && !self.is_rerouted()
     }
 
-    fn hand_over(&mut self, node: &str, error: String, held: Option<Held>) {
+    fn queue_failure(
+        &mut self,
+        kind: FailureKind,
+        node: &str,
+        error: String,
+        kept: Option<KeptState>,
+    ) {
         self.is_released = true;
         let completion = Self {
-            shared: Rc::clone(&self.shared),
+            record: Rc::clone(&self.record),
             path: std::mem::take(&mut self.path),
-            again: self.again.take(),
+            replay: self.replay.take(),
             is_writing: std::mem::take(&mut self.is_writing),
             is_released: false,
         };
         let failure = Failure {
             completion,
+            kind,
             node: node.to_owned(),
             error,
-            held,
+            kept,
         };
-        self.shared.partition.failed(failure);
+        self.record.partition.push_failure(failure);
     }
 
-    fn release(&mut self, is_complete: bool) {
+    fn release(&mut self, end: End) {
         self.is_released = true;
-        let shared = &self.shared;
+        let record = &self.record;
         if !self.path.is_root() {
-            let mut children = shared.children.borrow_mut();
+            let mut children = record.children.borrow_mut();
             if let Some(completions) = children.get_mut(&self.path) {
                 *completions -= 1;
                 if *completions == 0 {
@@ -289,24 +282,22 @@ impl Completion {
             }
         }
         if self.is_writing {
-            shared.writing.set(shared.writing.get().saturating_sub(1));
+            record.writing.set(record.writing.get().saturating_sub(1));
         }
-        let is_closed = shared.partition.phase() == Phase::Closed;
+        let is_closed = record.partition.phase() == Phase::Closed;
         let is_wrong = is_closed && Fault::StaleResultCounts.is_active();
-        if !is_complete && !is_wrong {
-            shared.is_incomplete.set(true);
+        if end == End::Abandoned && !is_wrong {
+            record.is_incomplete.set(true);
         }
-        shared.open.set(shared.open.get().saturating_sub(1));
-        shared.partition.part_ends();
-        let is_last = shared.open.get() == 0;
-        if !is_last && is_complete && Fault::CommitPastOpen.is_active() {
-            shared
-                .partition
-                .mark_complete(shared.record.position.offset);
+        record.open.set(record.open.get().saturating_sub(1));
+        record.partition.remove_part();
+        let is_last = record.open.get() == 0;
+        if !is_last && end == End::Complete && Fault::CommitPastOpen.is_active() {
+            let offset = record.record.position.offset;
+            record.partition.mark_complete(offset);
         }
         if is_last {
-            let is_complete = !shared.is_incomplete.get() && !shared.is_rerouted.get();
-            shared.partition.end(shared, is_complete);
+            record.partition.end_record(record);
         }
     }
 }
@@ -316,14 +307,11 @@ impl Drop for Completion {
         if self.is_released {
             return;
         }
-        if self.may_start() {
-            self.hand_over(
-                "unknown",
-                "a part of the record was dropped".to_owned(),
-                None,
-            );
+        if self.can_start() {
+            let error = "a part of the record was dropped".to_owned();
+            self.queue_failure(FailureKind::Operator, "unknown", error, None);
         } else {
-            self.release(false);
+            self.release(End::Abandoned);
         }
     }
 }

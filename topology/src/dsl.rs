@@ -9,6 +9,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::completion::ChildId;
 use crate::exec::context::{Shared, WorkerContext};
 use crate::exec::node::{Node, SourceNode};
 use crate::exec::operators::{Calls, DecodeNode, FlatMapNode, ForEachNode, MapNode, SinkNode};
@@ -152,14 +153,15 @@ impl<V: 'static> KStream<V> {
         map: impl Fn(V) -> I + Send + Sync + 'static,
         name: Named,
     ) -> KStream<W> {
-        self.flat_map_numbered_values(move |value| (0..).zip(map(value)), name)
+        let ids = || (0..).map(ChildId::new);
+        self.flat_map_numbered_values(move |value| ids().zip(map(value)), name)
     }
 
     /// As [`flat_map_values`](Self::flat_map_values), with a number for each value that is the
     /// same whenever it is made of the same record, and another's never. One that failed and is
     /// not made any more, because `map` makes others or the record ends elsewhere this time, has
     /// failed again, and goes to the processing handler in the end.
-    pub fn flat_map_numbered_values<W: 'static, I: IntoIterator<Item = (u128, W)>>(
+    pub fn flat_map_numbered_values<W: 'static, I: IntoIterator<Item = (ChildId, W)>>(
         self,
         map: impl Fn(V) -> I + Send + Sync + 'static,
         name: Named,

@@ -77,7 +77,7 @@ mod runtime;
 pub mod testing;
 mod topic;
 
-pub use completion::ChildPath;
+pub use completion::{ChildId, ChildPath, FailureKind};
 pub use dsl::{Async, BranchedKStream, GlobalTable, KStream, Lookup, ProcessingOrder};
 pub use dsl::{StreamsBuilder, Topology};
 pub use error::{Abandoned, CloseError, StartError, StreamsError};

@@ -1,5 +1,4 @@
 //! The guarantees of the engine on the test driver.
-#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 use topology::testing::guarantees::Guarantee;
 use topology_conformance::guarantee_suite;

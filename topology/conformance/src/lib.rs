@@ -3,13 +3,12 @@
 //! A crate with a log implements [`LogFixture`], and has its tests made by [`log_suite!`] and
 //! [`guarantee_suite!`]. Only tests depend on this crate.
 
-#![warn(missing_docs)]
 #![expect(
-    missing_docs,
     missing_debug_implementations,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::missing_panics_doc,
     reason = "a suite fails by panicking, and its functions are named as what they show"
 )]
 

@@ -177,7 +177,6 @@ fn check_topic(spec: &TopicSpec, resource: &ConfigResource) -> Result<(), TopicE
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` wants it")]
 fn unavailable(error: impl std::error::Error) -> TopicError {
     TopicError::Unavailable(error.to_string())
 }

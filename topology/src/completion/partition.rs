@@ -8,8 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::residence::Residence;
-use super::{Completion, Held, InFlight};
-use crate::completion::ChildPath;
+use super::{ChildPath, Completion, InFlight, KeptState};
 use crate::fault::Fault;
 use crate::metrics::SourceMetrics;
 use crate::offsets::{Registered, SharedOffsets, lock};
@@ -28,13 +27,26 @@ pub(crate) struct Budget {
     pub(crate) metrics: Arc<SourceMetrics>,
 }
 
+/// Why a part of a record failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// An operator panicked, or a call overran its time. A record that cannot be deserialized counts
+    /// as this too.
+    Operator,
+    /// The part is a child of a fan-out that failed before, and when its record ran again the
+    /// fan-out did not produce it: the children are others than before, or the fan-out panicked.
+    ChildNotProduced,
+}
+
 /// A part of a record that failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) completion: Completion,
+    pub(crate) kind: FailureKind,
     pub(crate) node: String,
     pub(crate) error: String,
-    pub(crate) held: Option<Held>,
+    pub(crate) kept: Option<KeptState>,
 }
 
 impl Budget {
@@ -163,7 +175,7 @@ impl PartitionState {
     }
 
     /// Resolves when the partition begins to be given up; not if it has.
-    pub(crate) async fn given_up(&self) {
+    pub(crate) async fn until_revoked(&self) {
         self.ending.notified().await;
     }
 
@@ -245,7 +257,7 @@ impl PartitionState {
         }
         opened.push_back(Rc::downgrade(&shared));
         drop(opened);
-        Started::Run(Completion::of(shared, ChildPath::default(), None))
+        Started::Run(Completion::open(shared, ChildPath::default(), None))
     }
 
     /// The record that holds the commit back.
@@ -263,30 +275,31 @@ impl PartitionState {
         }
     }
 
-    pub(super) fn failed(&self, failure: Failure) {
+    pub(super) fn push_failure(&self, failure: Failure) {
         self.budget.failed.borrow_mut().push_back(failure);
         self.budget.freed.notify_one();
     }
 
-    pub(super) fn part_begins(&self) {
+    pub(super) fn add_part(&self) {
         if !Fault::RecordsUncounted.is_active() {
             add(&self.parts, 1);
             add(&self.budget.parts, 1);
         }
     }
 
-    pub(super) fn part_ends(&self) {
+    pub(super) fn remove_part(&self) {
         take(&self.parts, 1);
-        if self.gives_back() {
+        if self.should_release_budget() {
             take(&self.budget.parts, 1);
         }
         self.budget.freed.notify_one();
     }
 
-    pub(super) fn end(&self, record: &InFlight, is_complete: bool) {
+    /// Ends a record whose last completion has ended.
+    pub(super) fn end_record(&self, record: &InFlight) {
         let (offset, bytes) = (record.record.position.offset, record.bytes);
         take(&self.records, 1);
-        if self.gives_back() {
+        if self.should_release_budget() {
             take(&self.budget.records, 1);
         }
         take(&self.bytes, bytes);
@@ -296,7 +309,7 @@ impl PartitionState {
         if self.records.get() == 0 {
             self.idle.notify_one();
         }
-        if is_complete {
+        if !record.is_incomplete.get() && !record.is_rerouted.get() {
             lock(&self.progress).complete(offset);
             if self.phase() == Phase::Closed {
                 self.budget.metrics.late.add(1);
@@ -305,7 +318,7 @@ impl PartitionState {
     }
 
     /// Whether what ends leaves the budget.
-    fn gives_back(&self) -> bool {
+    fn should_release_budget(&self) -> bool {
         self.phase() != Phase::Closed || !Fault::BudgetLeaksOnRevoke.is_active()
     }
 }

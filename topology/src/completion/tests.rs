@@ -48,7 +48,10 @@ impl Partition {
 fn a_record_is_complete_only_with_its_last_child() {
     let partition = Partition::new();
     let completion = partition.start(5);
-    let (first, second) = (completion.child(0).unwrap(), completion.child(1).unwrap());
+    let (first, second) = (
+        completion.child(ChildId::new(0)).unwrap(),
+        completion.child(ChildId::new(1)).unwrap(),
+    );
     completion.complete();
     second.complete();
     assert_eq!(partition.committable(), Some(5));
@@ -61,7 +64,10 @@ fn a_record_is_complete_only_with_its_last_child() {
 fn what_a_record_is_fanned_out_to_counts_like_records() {
     let partition = Partition::new();
     let completion = partition.start(5);
-    let children = [completion.child(0).unwrap(), completion.child(1).unwrap()];
+    let children = [
+        completion.child(ChildId::new(0)).unwrap(),
+        completion.child(ChildId::new(1)).unwrap(),
+    ];
     assert_eq!(partition.budget.parts(), 3);
     completion.complete();
     children.into_iter().for_each(Completion::complete);
@@ -76,7 +82,7 @@ fn a_dropped_completion_fails_and_holds_the_commit_back() {
     partition.start(6).complete();
     assert_eq!(partition.committable(), Some(5));
     let failure = partition.budget.next_failure().unwrap();
-    failure.completion.run_again(None).complete();
+    failure.completion.into_replay(None).complete();
     assert_eq!(partition.committable(), Some(7));
 }
 
@@ -84,18 +90,21 @@ fn a_dropped_completion_fails_and_holds_the_commit_back() {
 fn what_failed_is_run_again_alone() {
     let partition = Partition::new();
     let completion = partition.start(5);
-    let (first, second) = (completion.child(7).unwrap(), completion.child(8).unwrap());
+    let (first, second) = (
+        completion.child(ChildId::new(7)).unwrap(),
+        completion.child(ChildId::new(8)).unwrap(),
+    );
     completion.complete();
     first.complete();
     second.fail("node", "error".to_owned(), None);
     let failure = partition.budget.next_failure().unwrap();
-    assert_eq!(failure.completion.path().numbers(), [8]);
-    let again = failure.completion.run_again(None);
+    assert_eq!(failure.completion.path().ids(), [ChildId::new(8)]);
+    let again = failure.completion.into_replay(None);
     assert_eq!(again.runs(), 1);
-    assert!(again.child(7).is_none());
-    let second = again.child(8).unwrap();
+    assert!(again.child(ChildId::new(7)).is_none());
+    let second = again.child(ChildId::new(8)).unwrap();
     again.complete();
-    assert_eq!(second.shared().open_parts(), [second.path().clone()]);
+    assert_eq!(second.in_flight().open_parts(), [second.path().clone()]);
     assert_eq!(partition.committable(), Some(5));
     second.complete();
     assert_eq!(partition.committable(), Some(6));
@@ -105,8 +114,8 @@ fn what_failed_is_run_again_alone() {
 fn a_record_of_which_more_may_come_is_an_open_part_itself() {
     let partition = Partition::new();
     let completion = partition.start(5);
-    let child = completion.child(7).unwrap();
-    let record = completion.shared();
+    let child = completion.child(ChildId::new(7)).unwrap();
+    let record = completion.in_flight();
     assert_eq!(
         record.open_parts(),
         [ChildPath::default(), child.path().clone()]
@@ -121,9 +130,9 @@ fn a_record_of_which_more_may_come_is_an_open_part_itself() {
 fn a_record_is_being_written_until_that_completion_ends() {
     let partition = Partition::new();
     let completion = partition.start(5);
-    let mut child = completion.child(7).unwrap();
-    child.writes();
-    let record = completion.shared();
+    let mut child = completion.child(ChildId::new(7)).unwrap();
+    child.begin_write();
+    let record = completion.in_flight();
     assert!(record.is_being_written());
     child.complete();
     assert!(!record.is_being_written());
@@ -134,14 +143,21 @@ fn a_record_is_being_written_until_that_completion_ends() {
 fn what_an_operator_held_comes_back_to_it_alone() {
     let partition = Partition::new();
     let completion = partition.start(5);
-    let child = completion.child(0).unwrap();
+    let child = completion.child(ChildId::new(0)).unwrap();
     completion.complete();
-    child.fail("node", "error".to_owned(), Some((3, Box::new("turn"))));
+    child.fail(
+        "node",
+        "error".to_owned(),
+        Some(KeptState {
+            operator: 3,
+            value: Box::new("turn"),
+        }),
+    );
     let failure = partition.budget.next_failure().unwrap();
-    let again = failure.completion.run_again(failure.held);
-    let child = again.child(0).unwrap();
-    assert!(child.take_held(2).is_none());
-    assert_eq!(child.take_held(3).unwrap().downcast_ref(), Some(&"turn"));
+    let again = failure.completion.into_replay(failure.kept);
+    let child = again.child(ChildId::new(0)).unwrap();
+    assert!(child.take_state(2).is_none());
+    assert_eq!(child.take_state(3).unwrap().downcast_ref(), Some(&"turn"));
     again.complete();
     child.complete();
 }
@@ -151,17 +167,20 @@ fn what_several_operators_hold_stays_while_a_part_fails_again() {
     let partition = Partition::new();
     let mut completion = partition.start(5);
     for operator in [3, 4] {
-        let held = Some((operator, Box::new(operator) as _));
+        let held = Some(KeptState {
+            operator,
+            value: Box::new(operator),
+        });
         completion.fail("node", "error".to_owned(), held);
         let failure = partition.budget.next_failure().unwrap();
-        completion = failure.completion.run_again(failure.held);
+        completion = failure.completion.into_replay(failure.kept);
     }
     assert_eq!(
-        completion.take_held(3).unwrap().downcast_ref(),
+        completion.take_state(3).unwrap().downcast_ref(),
         Some(&3_usize)
     );
     assert_eq!(
-        completion.take_held(4).unwrap().downcast_ref(),
+        completion.take_state(4).unwrap().downcast_ref(),
         Some(&4_usize)
     );
     completion.complete();
@@ -172,7 +191,7 @@ fn a_result_after_the_partition_was_given_up_counts_only_if_it_comes_back_where_
     let partition = Partition::new();
     let completion = partition.start(5);
     partition.state.close();
-    assert!(!completion.is_held());
+    assert!(!completion.can_write());
     completion.complete();
     for (committed, expected) in [(5, 6), (4, 4), (7, 7)] {
         let progress = Arc::new(Mutex::new(OffsetTracker::resume(committed, &[])));
@@ -198,7 +217,7 @@ fn nothing_comes_of_a_record_that_was_moved_on() {
     let completion = partition.start(5);
     let blocker = partition.state.blocker().unwrap();
     blocker.reroute();
-    assert!(!completion.is_held());
+    assert!(!completion.can_write());
     completion.complete();
     assert_eq!(partition.committable(), Some(5));
     partition.state.mark_complete(5);

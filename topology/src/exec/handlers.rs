@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::completion::ChildPath;
+use crate::completion::{ChildPath, FailureKind};
 use crate::log::SinkError;
 use crate::record::{ConsumedRecord, ProducerRecord};
 
@@ -18,8 +18,10 @@ pub struct ErrorHandlerContext<'a> {
     pub record: &'a ConsumedRecord,
     /// The operator that failed.
     pub processor_node_id: &'a str,
-    /// Which part of the record: the others go on.
+    /// Which part of the record failed: the record itself, or a child of a fan-out. Its other parts go on.
     pub part: &'a ChildPath,
+    /// Why it failed.
+    pub kind: FailureKind,
     /// What the operator said.
     pub error: &'a str,
     /// How often this part was run.
@@ -48,7 +50,7 @@ pub enum ProductionResponse {
     Fail,
 }
 
-type Handler = Arc<dyn Fn(&ErrorHandlerContext<'_>) -> Response + Send + Sync>;
+pub(super) type Handler = Arc<dyn Fn(&ErrorHandlerContext<'_>) -> Response + Send + Sync>;
 type ProductionHandler =
     Arc<dyn Fn(&ProducerRecord, &SinkError) -> ProductionResponse + Send + Sync>;
 

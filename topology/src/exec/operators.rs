@@ -7,10 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::context::WorkerContext;
-use super::handlers::ErrorHandlerContext;
 use super::node::{Node, SourceNode};
-use super::replay::{Children, arrived, caught, guarded, holder, settle};
-use crate::completion::Completion;
+use super::replay::{
+    Children, catch_panic, next_operator_id, reach_end, run_guarded, settle_undecodable,
+};
+use crate::completion::{ChildId, Completion, KeptState};
 use crate::fault::Fault;
 use crate::metrics::NodeMetrics;
 use crate::named::Decode;
@@ -28,31 +29,15 @@ pub(crate) struct DecodeNode<V> {
 impl<V> SourceNode for DecodeNode<V> {
     fn start(&self, completion: Completion) {
         self.node.processed.add(1);
-        let record = completion.shared();
+        let record = completion.in_flight();
         let Some((decoded, completion)) =
-            guarded(&self.node, completion, || (self.decode)(record.record()))
+            run_guarded(&self.node, completion, || (self.decode)(record.record()))
         else {
             return;
         };
         match decoded {
             Ok(value) => self.next.process(value, completion),
-            Err(error) => {
-                let response = (self.context.handlers.deserialization)(&ErrorHandlerContext {
-                    record: completion.record(),
-                    processor_node_id: &self.node.name,
-                    part: completion.path(),
-                    error: &error,
-                    runs: completion.runs() + 1,
-                });
-                settle(
-                    &self.context,
-                    completion,
-                    None,
-                    &self.node.name,
-                    &error,
-                    response,
-                );
-            }
+            Err(error) => settle_undecodable(&self.context, &self.node.name, &error, completion),
         }
     }
 }
@@ -66,7 +51,8 @@ pub(crate) struct MapNode<F, W> {
 impl<V, W, F: Fn(V) -> W> Node<V> for MapNode<F, W> {
     fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
-        if let Some((value, completion)) = guarded(&self.node, completion, || (self.map)(value)) {
+        if let Some((value, completion)) = run_guarded(&self.node, completion, || (self.map)(value))
+        {
             self.next.process(value, completion);
         }
     }
@@ -85,57 +71,60 @@ impl<F, W> FlatMapNode<F, W> {
             node,
             map,
             next,
-            number: holder(),
+            number: next_operator_id(),
         }
     }
 
     fn children(&self, completion: &Completion) -> Children {
-        let held = completion.take_held(self.number);
-        Children::resume(held.and_then(|held| held.downcast().ok()))
+        let kept = completion.take_state(self.number);
+        Children::resume(kept.and_then(|kept| kept.downcast().ok()))
     }
 
-    fn forward(
-        &self,
-        (number, value): (u128, W),
-        completion: &Completion,
-        children: &mut Children,
-    ) {
-        if children.before.contains(&number) {
+    fn forward(&self, id: ChildId, value: W, completion: &Completion, children: &mut Children) {
+        if children.was_made_before(id) {
             return;
         }
-        let Some(child) = completion.child(number) else {
+        let Some(child) = completion.child(id) else {
             return;
         };
-        children.made.push(number);
-        if number == 1 && Fault::DropChild.is_active() {
+        children.add(id);
+        if id == ChildId::new(1) && Fault::DropChild.is_active() {
             return child.complete();
         }
         self.next.process(value, child);
     }
+
+    fn fail(&self, completion: Completion, error: String, children: Children) {
+        let kept = Some(KeptState {
+            operator: self.number,
+            value: Box::new(children.into_all()),
+        });
+        if completion.is_replay_ancestor() {
+            completion.fail_unreached(&self.node.name, error, kept);
+        } else {
+            completion.fail(&self.node.name, error, kept);
+        }
+    }
 }
 
-impl<V, W, I: IntoIterator<Item = (u128, W)>, F: Fn(V) -> I> Node<V> for FlatMapNode<F, W> {
+impl<V, W, I: IntoIterator<Item = (ChildId, W)>, F: Fn(V) -> I> Node<V> for FlatMapNode<F, W> {
     fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
         let mut children = self.children(&completion);
-        let forwarded = caught(|| (self.map)(value).into_iter()).and_then(|mut values| {
-            while let Some(value) = caught(|| values.next())? {
-                self.forward(value, &completion, &mut children);
+        let forwarded = catch_panic(|| (self.map)(value).into_iter()).and_then(|mut values| {
+            while let Some((id, value)) = catch_panic(|| values.next())? {
+                self.forward(id, value, &completion, &mut children);
             }
             Ok(())
         });
-        let has_none = children.before.is_empty() && children.made.is_empty();
         match forwarded {
-            Ok(()) if has_none => {
-                if let Some(completion) = arrived(&self.node, completion) {
+            Ok(()) if children.is_empty() => {
+                if let Some(completion) = reach_end(&self.node, completion) {
                     completion.complete();
                 }
             }
             Ok(()) => completion.complete(),
-            Err(error) => {
-                let held = Box::new(children.all());
-                completion.fail(&self.node.name, error, Some((self.number, held)));
-            }
+            Err(error) => self.fail(completion, error, children),
         }
     }
 }
@@ -149,7 +138,7 @@ pub(crate) fn branch<V, W>(
     next: Rc<dyn Node<W>>,
 ) -> impl Fn(V, Completion) -> Option<(V, Completion)> {
     move |value, completion| {
-        let (selected, completion) = guarded(&node, completion, || select(value))?;
+        let (selected, completion) = run_guarded(&node, completion, || select(value))?;
         match selected {
             Ok(value) => {
                 node.processed.add(1);
@@ -187,10 +176,11 @@ pub(crate) struct ForEachNode<F> {
 impl<V, F: Fn(V)> Node<V> for ForEachNode<F> {
     fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
-        let Some(completion) = arrived(&self.node, completion) else {
+        let Some(completion) = reach_end(&self.node, completion) else {
             return;
         };
-        if let Some(((), completion)) = guarded(&self.node, completion, || (self.action)(value)) {
+        if let Some(((), completion)) = run_guarded(&self.node, completion, || (self.action)(value))
+        {
             completion.complete();
         }
     }

@@ -111,8 +111,8 @@ impl std::fmt::Debug for dyn Queue {
 }
 
 /// Takes out of a queue what may not begin any more.
-pub(super) fn take_given_up<T>(queue: &mut VecDeque<T>, may_start: impl Fn(&T) -> bool) -> Vec<T> {
-    let (stays, given_up) = std::mem::take(queue).into_iter().partition(may_start);
+pub(super) fn take_given_up<T>(queue: &mut VecDeque<T>, can_start: impl Fn(&T) -> bool) -> Vec<T> {
+    let (stays, given_up) = std::mem::take(queue).into_iter().partition(can_start);
     *queue = stays;
     Vec::from(given_up)
 }
@@ -239,7 +239,7 @@ impl Bound {
     fn next(&self) -> Option<Call> {
         loop {
             let next = self.waiting.borrow_mut().pop_front()?;
-            if next.record.may_start() {
+            if next.record.can_start() {
                 return Some(next.call);
             }
         }
@@ -247,7 +247,7 @@ impl Bound {
 
     fn take_given_up(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting.borrow_mut();
-        take_given_up(&mut waiting, |call| call.record.may_start())
+        take_given_up(&mut waiting, |call| call.record.can_start())
     }
 
     /// Begins a call that waits, if a permit of the worker's share is free: in a task, for calls that

@@ -8,16 +8,16 @@ use super::handlers::ProductionResponse;
 use crate::error::StreamsError;
 use crate::record::ProducerRecord;
 
-/// Appends all, each until acknowledged, for as long as the record that they come of `is_held`. What
+/// Appends all, each until acknowledged, for as long as the record that they come of `can_write`. What
 /// is appended is small work that has been decided, so it is also written while the partition
 /// drains. `false`: not all was written, and what it was written for must not complete.
 pub(crate) async fn append(
     context: &WorkerContext,
     records: impl IntoIterator<Item = ProducerRecord>,
-    is_held: &impl Fn() -> bool,
+    can_write: &impl Fn() -> bool,
 ) -> bool {
     for record in records {
-        if !append_one(context, record, is_held).await {
+        if !append_one(context, record, can_write).await {
             return false;
         }
     }
@@ -27,13 +27,13 @@ pub(crate) async fn append(
 async fn append_one(
     context: &WorkerContext,
     mut record: ProducerRecord,
-    is_held: &impl Fn() -> bool,
+    can_write: &impl Fn() -> bool,
 ) -> bool {
     const WAIT_FIRST: Duration = Duration::from_millis(100);
     const WAIT_MAX: Duration = Duration::from_secs(10);
     let mut wait = WAIT_FIRST;
     let mut failing = None;
-    while is_held() {
+    while can_write() {
         // Bounded by the log. To wait for less would only add a second copy to those it has.
         let Err(error) = context.sink.send(record.clone()).await else {
             context.metrics.produced(&record.topic, record.bytes());

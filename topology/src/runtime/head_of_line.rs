@@ -90,7 +90,7 @@ impl Guard {
             && blocker.reroute()
         {
             let records = reroute(blocker.record(), &children);
-            let completion = Completion::beside(&blocker);
+            let completion = Completion::additional(&blocker);
             drop(tokio::task::spawn_local(move_on(
                 context.clone(),
                 completion,
@@ -103,10 +103,10 @@ impl Guard {
 /// Writes what is left of the record, then counts it as complete; its partition, when it drains,
 /// waits for that too.
 async fn move_on(context: WorkerContext, completion: Completion, records: Vec<ProducerRecord>) {
-    let record = completion.shared();
+    let record = completion.in_flight();
     let state = record.partition();
     if append(&context, records, &|| state.phase() != Phase::Closed).await {
         state.mark_complete(record.record().position.offset);
     }
-    completion.give_up();
+    completion.abandon();
 }

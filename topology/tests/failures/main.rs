@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use topology::testing::{DriverConfig, PendingCalls, TopologyTestDriver};
 use topology::{
-    Async, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine,
+    Async, ChildId, Consumed, ConsumedRecord, ErrorHandlerContext, ExceptionHandlers, HeadOfLine,
     MaxInFlight, MetricSubject, Named, ProcessingOrder, ProductionResponse, Response,
     StreamsBuilder, StreamsError,
 };
@@ -360,7 +360,7 @@ fn without_a_map_a_record_that_holds_nothing_back_is_not_moved_on() {
 }
 
 #[test]
-fn a_part_that_failed_and_is_not_made_any_more_goes_to_its_handler() {
+fn a_failed_child_that_is_not_produced_again_is_handled() {
     let made = Arc::new(AtomicUsize::new(0));
     let builder = StreamsBuilder::new();
     builder
@@ -368,7 +368,7 @@ fn a_part_that_failed_and_is_not_made_any_more_goes_to_its_handler() {
         .flat_map_numbered_values(
             move |value| {
                 let number = made.fetch_add(1, Ordering::Relaxed) as u128;
-                [(number + 5, value)]
+                [(ChildId::new(number + 5), value)]
             },
             Named::new("other"),
         )
@@ -380,7 +380,7 @@ fn a_part_that_failed_and_is_not_made_any_more_goes_to_its_handler() {
     let driver = TopologyTestDriver::with(builder.build().unwrap(), to_dead_letter()).unwrap();
     driver.pipe_input(&record("in", "a"));
     driver.advance_wall_clock_time(Duration::from_millis(40));
-    let expected = "other /5 after 3: part /5 is not made any more";
+    let expected = "other /5 after 3: part /5 is no longer produced";
     assert_eq!(values(&driver.read_output("dead")), [expected]);
     assert_eq!(driver.committed("in", 0), Some(1));
 }

@@ -56,14 +56,14 @@ fn undecided(counted: &Arc<AtomicUsize>) -> Topology {
 }
 
 #[test]
-fn a_part_that_failed_and_is_not_made_any_more_completes_at_no_other_end() {
+fn a_failed_child_completes_at_no_other_end() {
     let counted = Arc::new(AtomicUsize::new(0));
     let driver = TopologyTestDriver::with(undecided(&counted), to_dead_letter()).unwrap();
     driver.pipe_input(&record("in", "a"));
     driver.advance_wall_clock_time(Duration::from_millis(40));
     assert_eq!(counted.load(Ordering::Relaxed), 0);
     assert!(driver.read_output("other").is_empty());
-    let expected = "other /0 after 3: part /0 is not made any more";
+    let expected = "other /0 after 3: part /0 is no longer produced";
     assert_eq!(values(&driver.read_output("dead")), [expected]);
     assert_eq!(driver.committed("in", 0), Some(1));
 }

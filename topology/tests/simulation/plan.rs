@@ -101,6 +101,6 @@ fn reroute(record: &ConsumedRecord, open: &[ChildPath]) -> Vec<ProducerRecord> {
 
 /// Parts are made by the only fan-out.
 pub(crate) fn part(record: &ConsumedRecord, path: &ChildPath) -> PartId {
-    let number = path.numbers().first().copied().unwrap();
+    let number = path.ids().first().copied().unwrap().get();
     item(record).part(u8::try_from(number).unwrap())
 }

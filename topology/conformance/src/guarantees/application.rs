@@ -91,6 +91,7 @@ impl Work {
         }
     }
 
+    #[must_use]
     pub fn on(self, partition: i32) -> Self {
         Self {
             partition: Some(partition),
@@ -98,6 +99,7 @@ impl Work {
         }
     }
 
+    #[must_use]
     pub fn due_at(self, due_ms: i64) -> Self {
         Self {
             due_ms: Some(due_ms),
@@ -224,7 +226,7 @@ impl Application {
     pub fn handlers(&self) -> ExceptionHandlers {
         let topic = Arc::clone(&self.outcomes);
         let processing = move |context: &ErrorHandlerContext<'_>| {
-            let number = context.part.numbers().first().copied().unwrap_or(0);
+            let number = context.part.ids().first().map_or(0, |id| id.get());
             let number = u32::try_from(number).unwrap();
             let position = &context.record.position;
             Response::Resume(vec![outcome_record(&topic, position, number)])
@@ -241,8 +243,8 @@ impl Application {
     ) -> impl Fn(&ConsumedRecord, &[topology::ChildPath]) -> Vec<ProducerRecord> + use<> {
         let topic = Arc::clone(&self.outcomes);
         move |record, open| {
-            let numbers = open.iter().filter_map(|path| path.numbers().first());
-            let numbers = numbers.map(|number| u32::try_from(*number).unwrap());
+            let numbers = open.iter().filter_map(|path| path.ids().first());
+            let numbers = numbers.map(|number| u32::try_from(number.get()).unwrap());
             numbers
                 .map(|number| outcome_record(&topic, &record.position, number))
                 .collect()

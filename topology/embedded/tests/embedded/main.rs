@@ -2,9 +2,7 @@
 //! owner, retention, and what a kill cannot take.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::print_stdout,
-    clippy::indexing_slicing,
     reason = "a test fails by panicking, also in what tests share"
 )]
 

@@ -222,7 +222,7 @@ fn the_last_commit_waits_for_a_slow_one() {
                 .fixture
                 .mock()
                 .broker_round_trip_time(BROKER, by)
-                .unwrap()
+                .unwrap();
         };
         slow(SLOW);
         let late = member.try_commit(&[committable(subject.at(0), 1, "")]);

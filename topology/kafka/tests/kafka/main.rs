@@ -3,8 +3,6 @@
 //! `KAFKA_BOOTSTRAP=… cargo test -p topology-kafka -- --include-ignored`, as `scripts/test` does.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     reason = "a test fails by panicking, also in what tests share"
 )]
 

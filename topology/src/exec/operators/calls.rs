@@ -12,12 +12,12 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use crate::completion::Completion;
+use crate::completion::{Completion, KeptState};
 use crate::exec::call_options::{Again, CallOptions};
 use crate::exec::context::WorkerContext;
 use crate::exec::node::Node;
 use crate::exec::permits::{MaxInFlight, Permit, Queue, Waiting, begin, take_given_up};
-use crate::exec::replay::{caught, guarded, holder, panicked};
+use crate::exec::replay::{catch_panic, next_operator_id, panic_message, run_guarded};
 use crate::fault::Fault;
 use crate::metrics::NodeMetrics;
 
@@ -105,7 +105,7 @@ where
             options,
             context: context.clone(),
             next,
-            number: holder(),
+            number: next_operator_id(),
             waiting: RefCell::default(),
         });
         context.bounds.add_queue(Rc::downgrade(&calls) as _);
@@ -120,7 +120,7 @@ where
         completion: Completion,
     ) -> Option<(V, Completion, Turn)> {
         if let Some(turn) = completion
-            .take_held(self.number)
+            .take_state(self.number)
             .and_then(|held| held.downcast::<Turn>().ok())
         {
             return Some((value, completion, *turn));
@@ -130,7 +130,7 @@ where
         }
         let mut waiting = self.waiting.borrow_mut();
         if let Some(queue) = waiting.get_mut(&key) {
-            if completion.may_start() {
+            if completion.can_start() {
                 queue.push_back((value, completion));
             }
             return None;
@@ -149,9 +149,9 @@ where
     /// Begins a call, if it need not wait for a permit.
     fn begin(self: &Rc<Self>, value: V, part: Part, how: Begin) {
         let bound = match &self.options.bound {
-            None if !part.completion.may_start() => return,
+            None if !part.completion.can_start() => return,
             None => None,
-            Some(bound_of) => match caught(|| bound_of(&value)) {
+            Some(bound_of) => match catch_panic(|| bound_of(&value)) {
                 Ok(bound) => bound,
                 Err(error) => return self.forward(Err(error), part),
             },
@@ -171,7 +171,7 @@ where
     }
 
     fn begin_within(self: &Rc<Self>, bound: MaxInFlight, value: V, part: Part, how: Begin) {
-        if !part.completion.may_start() {
+        if !part.completion.can_start() {
             return;
         }
         let bound = self.context.bounds.of(bound);
@@ -182,20 +182,20 @@ where
             let call = Box::pin(Rc::clone(self).run(value, part, None));
             return begin(Some(permit), call);
         }
-        let record = part.completion.shared();
+        let record = part.completion.in_flight();
         let call = Box::pin(Rc::clone(self).run(value, part, Some(Instant::now())));
         bound.wait(Waiting { record, call });
     }
 
     /// `since` is when it began to wait for its permit, if it did.
     async fn run(self: Rc<Self>, value: V, part: Part, since: Option<Instant>) {
-        if !part.completion.is_held() {
+        if !part.completion.can_write() {
             return;
         }
         let call = AssertUnwindSafe(self.call_once(value, since));
         match call.catch_unwind().await {
             Ok(ended) => self.ended(ended, part),
-            Err(payload) => self.forward(Err(panicked(&*payload)), part),
+            Err(payload) => self.forward(Err(panic_message(&*payload)), part),
         }
     }
 
@@ -222,7 +222,7 @@ where
             return self.forward(ended, part);
         };
         let value = || ended.as_ref().ok().and_then(|result| (again.value)(result));
-        let value = match caught(value) {
+        let value = match catch_panic(value) {
             Ok(value) => value,
             Err(error) => return self.forward(Err(error), part),
         };
@@ -246,8 +246,11 @@ where
         match ended {
             Ok(result) => self.next.process(result, completion),
             Err(error) => {
-                let held = turn.map(|turn| (self.number, Box::new(turn) as _));
-                completion.fail(&self.node.name, error, held);
+                let kept = turn.map(|turn| KeptState {
+                    operator: self.number,
+                    value: Box::new(turn),
+                });
+                completion.fail(&self.node.name, error, kept);
             }
         }
     }
@@ -262,7 +265,7 @@ where
             });
         }
         let is_over = |wait: &Wait| wait.until.is_some_and(|until| Instant::now() >= until);
-        part.completion.may_start() && !part.wait.as_ref().is_none_or(is_over)
+        part.completion.can_start() && !part.wait.as_ref().is_none_or(is_over)
     }
 
     /// Waits for the next call. When its partition is given up meanwhile there is none, and the
@@ -273,14 +276,14 @@ where
         (value, last): (V, Result<W, String>),
         part: Part,
     ) {
-        if part.completion.may_start() {
+        if part.completion.can_start() {
             tokio::select! {
                 biased;
-                () = part.completion.given_up() => {}
+                () = part.completion.until_revoked() => {}
                 () = tokio::time::sleep(every) => {}
             }
         }
-        if part.completion.may_start() {
+        if part.completion.can_start() {
             self.begin(value, part, Begin::Here);
         } else {
             self.forward(last, part);
@@ -304,7 +307,7 @@ where
                 return;
             };
             drop(waiting);
-            if completion.may_start() {
+            if completion.can_start() {
                 let turn = Some(self.turn(key));
                 return self.begin(value, Part::new(completion, turn), Begin::InTask);
             }
@@ -317,7 +320,7 @@ impl<V: 'static, W, C> Queue for Calls<V, W, C> {
         let mut waiting = self.waiting.borrow_mut();
         let of_key = |queue| {
             take_given_up(queue, |(_, completion): &(V, Completion)| {
-                completion.may_start()
+                completion.can_start()
             })
         };
         Box::new(waiting.values_mut().flat_map(of_key).collect::<Vec<_>>())
@@ -336,9 +339,9 @@ where
         let Some(key_of) = &self.options.key_of else {
             return self.begin(value, Part::new(completion, None), Begin::Here);
         };
-        let record = completion.shared();
+        let record = completion.in_flight();
         let key = || key_of(&value, &record.record().position);
-        let Some((key, completion)) = guarded(&self.node, completion, key) else {
+        let Some((key, completion)) = run_guarded(&self.node, completion, key) else {
             return;
         };
         if let Some((value, completion, turn)) = self.enter(key, value, completion) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::completion::Completion;
 use crate::exec::context::WorkerContext;
 use crate::exec::node::Node;
-use crate::exec::replay::{arrived, guarded};
+use crate::exec::replay::{reach_end, run_guarded};
 use crate::exec::write::append;
 use crate::metrics::NodeMetrics;
 use crate::record::Record;
@@ -20,21 +20,21 @@ pub(crate) struct SinkNode<V> {
 impl<V: 'static> Node<V> for SinkNode<V> {
     fn process(&self, value: V, completion: Completion) {
         self.node.processed.add(1);
-        let Some(completion) = arrived(&self.node, completion) else {
+        let Some(completion) = reach_end(&self.node, completion) else {
             return;
         };
-        let encoded = guarded(&self.node, completion, || (self.encode)(value));
+        let encoded = run_guarded(&self.node, completion, || (self.encode)(value));
         let Some((record, mut completion)) = encoded else {
             return;
         };
         let record = record.to(Arc::clone(&self.topic));
-        completion.writes();
+        completion.begin_write();
         let context = self.context.clone();
         drop(tokio::task::spawn_local(async move {
-            if append(&context, [record], &|| completion.is_held()).await {
+            if append(&context, [record], &|| completion.can_write()).await {
                 completion.complete();
             } else {
-                completion.give_up();
+                completion.abandon();
             }
         }));
     }

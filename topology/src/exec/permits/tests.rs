@@ -46,7 +46,7 @@ impl Worker {
     fn make(&self, bound: MaxInFlight, call: impl Future<Output = ()> + 'static) -> Rc<InFlight> {
         let number = self.made.replace(self.made.get() + 1);
         let completion = self.partition.start(i64::try_from(number).unwrap());
-        let record = completion.shared();
+        let record = completion.in_flight();
         let call = Box::pin(async move {
             call.await;
             completion.complete();
