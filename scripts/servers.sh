@@ -96,8 +96,12 @@ apt_install() {
   if ((EUID != 0)) || ! has apt-get; then
     die "install $* first (this needs root and apt-get)"
   fi
-  say "installing $*"
-  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy "$@"; } >&2
+  # One at a time, because servers are started beside each other.
+  (
+    flock 8
+    say "installing $*"
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy "$@"
+  ) 8>"${TMPDIR:-/tmp}/webhook-delivery-apt.$EUID" >&2
 }
 
 # install_python DIR REQUIREMENTS: installs these packages into a virtual environment of Python, unless they are
@@ -118,29 +122,39 @@ build_service() {
   export SERVICE_BINARY=$target/shipped/webhook-delivery
 }
 
-# What `provide` started, to be stopped at the end: `trap stop_started EXIT`.
+# What `begin` and `provide` started, to be stopped at the end: `trap stop_started EXIT`.
 started=()
+# The processes of `begin`, by server.
+declare -A beginning=()
 
 stop_started() {
   local server
   for server in "${started[@]}"; do
+    # A start that is not over would leave a server behind.
+    wait "${beginning[$server]}" || continue
     "$root/scripts/$server" stop || say "scripts/$server stop failed"
   done
+}
+
+# begin VARIABLE SERVER: starts a server in the background, unless the variable is set. `provide` waits for it.
+begin() {
+  [[ -z ${!1:-} ]] || return 0
+  running "$servers/$2" || started+=("$2")
+  mkdir -p "$servers"
+  "$root/scripts/$2" start >"$servers/$2.address" &
+  beginning[$2]=$!
 }
 
 # provide VARIABLE SERVER: sets the variable, unless it is set, to what `scripts/SERVER start` prints; fails
 # where the server cannot be started.
 provide() {
-  local address was_running=no
   if [[ -z ${!1:-} ]]; then
-    ! running "$servers/$2" || was_running=yes
-    if address=$("$root/scripts/$2" start); then
-      [[ $was_running == yes ]] || started+=("$2")
-      export "$1=$address"
-    else
+    [[ -n ${beginning[$2]:-} ]] || begin "$1" "$2"
+    if ! wait "${beginning[$2]}"; then
       say "scripts/$2 start failed, and $1 is not set"
       return 1
     fi
+    export "$1=$(cat "$servers/$2.address")"
   fi
   say "$1=${!1}"
 }
