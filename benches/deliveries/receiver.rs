@@ -1,5 +1,5 @@
-//! A receiver that answers 200 at the least cost, in a process of its own. It counts what it
-//! takes, and tells when asked by a line on its standard input, at whose end it ends.
+//! A receiver that answers 200 at the least cost, in its own process. It counts requests, prints the
+//! counts for each line on its standard input, and ends when that ends.
 
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Write};
@@ -29,7 +29,7 @@ pub(crate) enum Pace {
 }
 
 impl Pace {
-    /// What [`Pace::Slow`] waits.
+    /// How long [`Pace::Slow`] waits.
     pub(crate) const WAIT: Duration = Duration::from_millis(10);
     const SLOW_PATH: &str = "/slow";
 }
@@ -40,7 +40,7 @@ struct Counts {
     connections: AtomicU32,
 }
 
-/// What came so far.
+/// The requests and connections so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Count {
     pub(crate) received: u32,
@@ -50,8 +50,8 @@ pub(crate) struct Count {
 /// The process that receives.
 pub(crate) struct Receiver {
     pub(crate) process: Running,
-    asks: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
     port: u32,
 }
 
@@ -60,11 +60,12 @@ impl Receiver {
         let mut command = this_binary(&["receiver"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let (asks, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let input = child.stdin.take().unwrap();
+        let output = child.stdout.take().unwrap();
         let mut receiver = Self {
             process: Running(child),
-            asks,
-            answers: BufReader::new(answers),
+            input,
+            output: BufReader::new(output),
             port: 0,
         };
         receiver.port = receiver.line()[0];
@@ -80,7 +81,7 @@ impl Receiver {
     }
 
     pub(crate) fn count(&mut self) -> Count {
-        self.asks.write_all(b"\n").unwrap();
+        self.input.write_all(b"\n").unwrap();
         let numbers = self.line();
         Count {
             received: numbers[0],
@@ -90,7 +91,7 @@ impl Receiver {
 
     fn line(&mut self) -> Vec<u32> {
         let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
+        self.output.read_line(&mut line).unwrap();
         let numbers = line.split_whitespace();
         numbers.map(|number| number.parse().unwrap()).collect()
     }
@@ -108,7 +109,7 @@ pub(crate) fn run() {
     let listener = listener.unwrap();
     println!("{}", listener.local_addr().unwrap().port());
     runtime.spawn(accept(listener, Arc::clone(&counts)));
-    for _ask in std::io::stdin().lines() {
+    for _line in std::io::stdin().lines() {
         let received = counts.received.load(Ordering::Relaxed);
         let connections = counts.connections.load(Ordering::Relaxed);
         println!("{received} {connections}");
@@ -123,7 +124,7 @@ async fn accept(listener: TcpListener, counts: Arc<Counts>) {
         let counts = Arc::clone(&counts);
         let answer = service_fn(move |request| answer(request, Arc::clone(&counts)));
         let served = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-        // A client that goes away is no error here.
+        // A client that disconnects is no error here.
         tokio::spawn(async move { served.await.ok() });
     }
 }
