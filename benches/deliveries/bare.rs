@@ -1,4 +1,4 @@
-//! HTTP clients alone, with which a delivery is compared.
+//! The HTTP request and nothing else: what a delivery is compared with.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::BODY_BYTES;
 
 static BODY: [u8; BODY_BYTES] = [b'b'; BODY_BYTES];
 
-/// Runs a future to its end on this thread.
+/// Runs to its end on this thread.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -25,14 +25,12 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     runtime.unwrap().block_on(future)
 }
 
-/// Sends `count` requests through a client of reqwest, `in_flight` at once.
+/// `count` requests through a client of reqwest's, `in_flight` at once.
 pub(crate) fn reqwest(url: &str, count: u32, in_flight: u32) {
     block_on(async {
-        let client = client();
-        let url = url::Url::parse(url).unwrap();
-        run_senders(count, in_flight, |left| {
-            let client = client.clone();
-            let url = url.clone();
+        let (client, url) = (client(), url::Url::parse(url).unwrap());
+        at_once(count, in_flight, |left| {
+            let (client, url) = (client.clone(), url.clone());
             async move {
                 while take(&left) {
                     post(&client, url.clone(), Bytes::from_static(&BODY)).await;
@@ -54,12 +52,12 @@ pub(crate) async fn post(client: &reqwest::Client, url: url::Url, body: Bytes) {
     response.unwrap().bytes().await.unwrap();
 }
 
-/// Sends `count` requests over `in_flight` connections of hyper, one at a time on each.
+/// `count` requests over `in_flight` connections of hyper's, one at a time on each.
 pub(crate) fn hyper(url: &str, count: u32, in_flight: u32) {
     block_on(async {
         let url = url::Url::parse(url).unwrap();
         let address = *url.socket_addrs(|| None).unwrap().first().unwrap();
-        run_senders(count, in_flight, |left| {
+        at_once(count, in_flight, |left| {
             let path = url.path().to_owned();
             async move {
                 let stream = TcpStream::connect(address).await.unwrap();
@@ -83,7 +81,7 @@ pub(crate) fn hyper(url: &str, count: u32, in_flight: u32) {
     });
 }
 
-async fn run_senders<F: Future<Output = ()> + Send + 'static>(
+async fn at_once<F: Future<Output = ()> + Send + 'static>(
     count: u32,
     in_flight: u32,
     sender: impl Fn(Arc<AtomicU32>) -> F,
@@ -96,7 +94,7 @@ async fn run_senders<F: Future<Output = ()> + Send + 'static>(
     senders.join_all().await;
 }
 
-/// Takes one of the requests that are left; returns whether there was one.
+/// Whether there was one left to send.
 fn take(left: &AtomicU32) -> bool {
     let less = |left: u32| left.checked_sub(1);
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)

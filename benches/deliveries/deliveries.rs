@@ -1,5 +1,5 @@
-//! Measures what a delivery costs beside the HTTP request that it is: `scripts/bench`. Everything that
-//! is measured, and the receiver, is its own process: this binary again, or the one that ships.
+//! What a delivery costs, beside the HTTP request that it is: `scripts/bench`. Everything that is
+//! measured, and the receiver, is a process of its own: this binary again, or the service's.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -19,18 +19,18 @@ mod report;
 mod service;
 mod table;
 
-use measure::{Figures, measure};
+use measure::{Figures, figures};
 use process::{Running, this_binary};
 use receiver::{Pace, Receiver};
 use service::{Filled, Log};
 
-/// The size of every request's body.
+/// Every request has a body of as many bytes.
 const BODY_BYTES: usize = 1_024;
-/// The deliveries of a row in a round.
+/// Deliveries of a row in a round.
 const EVENTS: u32 = 50_000;
 const ROUNDS: usize = 3;
 
-/// The program that makes the requests.
+/// What makes the requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Sender {
     Hyper,
@@ -84,7 +84,7 @@ fn number(word: &str) -> u32 {
     word.parse().unwrap()
 }
 
-/// Measures every row once in each round, and prints the table.
+/// Runs every row once a round, and prints the table.
 fn compare() {
     let events = std::env::var("BENCH_EVENTS").map_or(EVENTS, |text| number(&text));
     table::print_header(events);
@@ -99,12 +99,12 @@ fn compare() {
     table::print(&measured);
 }
 
-/// The receiver and the topics, which the rows share.
+/// What the rows share.
 struct Bench {
     events: u32,
     receiver: Receiver,
     servers: Option<String>,
-    /// The topic that holds the events for each pace.
+    /// Topics that hold the events for each pace.
     topics: Vec<(Pace, Filled)>,
 }
 
@@ -129,7 +129,7 @@ impl Bench {
         }
     }
 
-    /// Measures a row once; returns `None` if it needs Kafka and there is none.
+    /// Measures a row once; `None` where there is no Kafka for it.
     async fn measure(&mut self, row: Row) -> Option<Figures> {
         let url = self.receiver.url(row.pace);
         let filled = match row.sender {
@@ -143,13 +143,13 @@ impl Bench {
             Sender::Hyper => self.own(&["hyper", &url], row),
             Sender::Reqwest => self.own(&["reqwest", &url], row),
             Sender::Loop => {
-                let servers = self.servers.as_ref()?;
-                self.own(&["loop", servers, &topic?.topic(), &url], row)
+                let (servers, topic) = (self.servers.as_ref()?, topic?.topic());
+                self.own(&["loop", servers, &topic, &url], row)
             }
             Sender::Service(Log::Kafka) => topic?.deliver(row.in_flight),
             Sender::Service(Log::Embedded) => filled.as_ref()?.deliver(row.in_flight),
         };
-        Some(measure(sender, &mut self.receiver, before, self.events).await)
+        Some(figures(sender, &mut self.receiver, before, self.events).await)
     }
 
     fn own(&self, words: &[&str], row: Row) -> Running {

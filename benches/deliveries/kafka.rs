@@ -1,4 +1,4 @@
-//! Fills a topic, and forwards it by the shortest loop of rdkafka and reqwest.
+//! Fills a topic, and the least that forwards it: a loop around librdkafka and reqwest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use uuid::Uuid;
 use crate::bare::{block_on, client, post};
 use crate::service::round_robin;
 
-/// The partitions of the topic.
+/// Partitions of the topic.
 pub(crate) const PARTITIONS: i32 = 12;
 
-/// Writes `count` events to the topic, evenly over its partitions.
+/// Puts `count` events on the topic, evenly over its partitions.
 pub(crate) async fn fill(servers: &str, topic: &str, bodies: &[String], count: u32) {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", servers)
@@ -37,7 +37,7 @@ pub(crate) async fn fill(servers: &str, topic: &str, bodies: &[String], count: u
         .await;
 }
 
-/// Posts the topic's first `count` records, each by its own task, and commits nothing.
+/// Posts the topic's first `count` records, each by a task of its own, and commits nothing.
 pub(crate) fn pump(servers: &str, topic: &str, url: &str, count: u32, in_flight: u32) {
     block_on(async {
         let consumer: StreamConsumer = ClientConfig::new()
@@ -48,15 +48,13 @@ pub(crate) fn pump(servers: &str, topic: &str, url: &str, count: u32, in_flight:
             .create()
             .unwrap();
         consumer.subscribe(&[topic]).unwrap();
-        let client = client();
-        let url = url::Url::parse(url).unwrap();
+        let (client, url) = (client(), url::Url::parse(url).unwrap());
         let permits = Arc::new(Semaphore::new(in_flight as usize));
         for _ in 0..count {
             let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
             let record = consumer.recv().await.unwrap();
             let body = Bytes::copy_from_slice(record.payload().unwrap());
-            let client = client.clone();
-            let url = url.clone();
+            let (client, url) = (client.clone(), url.clone());
             tokio::spawn(async move {
                 post(&client, url, body).await;
                 drop(permit);

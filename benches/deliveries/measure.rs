@@ -1,4 +1,4 @@
-//! Measures what a process used, by the kernel's counters, between two moments of its run: when a fifth
+//! What a process used, from the kernel's counters, between two moments of its run: when a fifth
 //! of the deliveries had arrived, and when a twentieth was left.
 
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use crate::receiver::{Count, Receiver};
 const ROW_BOUND: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(10);
 
-/// The result of a row in one round.
+/// What a row came to in one round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figures {
     pub(crate) per_second: f64,
     pub(crate) cpu_us: f64,
     pub(crate) receiver_cpu_us: f64,
-    /// The share of the machine that neither the sender nor the receiver used.
+    /// The share of the machine that was used by neither.
     pub(crate) others: f64,
     pub(crate) peak_mib: f64,
     pub(crate) connections: u32,
@@ -31,8 +31,8 @@ struct Sample {
     machine_cpu: Duration,
 }
 
-/// Watches `sender` until `events` deliveries have arrived since `before`.
-pub(crate) async fn measure(
+/// Watches `sender` until all of `events` have arrived since `before`.
+pub(crate) async fn figures(
     mut sender: Running,
     receiver: &mut Receiver,
     before: Count,
@@ -40,9 +40,7 @@ pub(crate) async fn measure(
 ) -> Figures {
     let bound = Instant::now() + ROW_BOUND;
     let mut polls = tokio::time::interval(POLL);
-    let mut first = None;
-    let mut last = None;
-    let mut peak_mib = 0.0;
+    let (mut first, mut last, mut peak_mib) = (None, None, 0.0);
     let connections = loop {
         polls.tick().await;
         let count = receiver.count();
@@ -64,15 +62,17 @@ pub(crate) async fn measure(
             "{arrived} of {events} in {ROW_BOUND:?}"
         );
     };
-    difference(first.unwrap(), last.unwrap(), peak_mib, connections)
+    let (first, last) = (first.unwrap(), last.unwrap());
+    between(first, last, peak_mib, connections)
 }
 
-fn difference(first: Sample, last: Sample, peak_mib: f64, connections: u32) -> Figures {
-    let count = last.arrived - first.arrived;
-    let took = last.at - first.at;
+fn between(first: Sample, last: Sample, peak_mib: f64, connections: u32) -> Figures {
+    let (count, took) = (last.arrived - first.arrived, last.at - first.at);
     let per_delivery = |cpu: Duration| cpu.as_secs_f64() * 1e6 / f64::from(count);
-    let cpu = last.cpu.saturating_sub(first.cpu);
-    let receiver_cpu = last.receiver_cpu.saturating_sub(first.receiver_cpu);
+    let (cpu, receiver_cpu) = (
+        last.cpu.saturating_sub(first.cpu),
+        last.receiver_cpu.saturating_sub(first.receiver_cpu),
+    );
     let machine_cpu = last.machine_cpu.saturating_sub(first.machine_cpu);
     let others = machine_cpu.saturating_sub(cpu + receiver_cpu);
     let cores = std::thread::available_parallelism().unwrap().get();

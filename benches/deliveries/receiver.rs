@@ -1,5 +1,5 @@
-//! A receiver that answers 200 at the least cost, in its own process. It counts requests, prints the
-//! counts for each line on its standard input, and ends when that ends.
+//! A receiver that answers 200 at the least cost, in a process of its own. It counts what it
+//! takes, and tells when asked by a line on its standard input, at whose end it ends.
 
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Write};
@@ -29,7 +29,7 @@ pub(crate) enum Pace {
 }
 
 impl Pace {
-    /// How long [`Pace::Slow`] waits.
+    /// What [`Pace::Slow`] waits.
     pub(crate) const WAIT: Duration = Duration::from_millis(10);
     const SLOW_PATH: &str = "/slow";
 }
@@ -40,7 +40,7 @@ struct Counts {
     connections: AtomicU32,
 }
 
-/// The requests and connections so far.
+/// What came so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Count {
     pub(crate) received: u32,
@@ -50,8 +50,8 @@ pub(crate) struct Count {
 /// The process that receives.
 pub(crate) struct Receiver {
     pub(crate) process: Running,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
     port: u32,
 }
 
@@ -60,12 +60,11 @@ impl Receiver {
         let mut command = this_binary(&["receiver"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let input = child.stdin.take().unwrap();
-        let output = child.stdout.take().unwrap();
+        let (asks, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let mut receiver = Self {
             process: Running(child),
-            input,
-            output: BufReader::new(output),
+            asks,
+            answers: BufReader::new(answers),
             port: 0,
         };
         receiver.port = receiver.line()[0];
@@ -81,7 +80,7 @@ impl Receiver {
     }
 
     pub(crate) fn count(&mut self) -> Count {
-        self.input.write_all(b"\n").unwrap();
+        self.asks.write_all(b"\n").unwrap();
         let numbers = self.line();
         Count {
             received: numbers[0],
@@ -91,7 +90,7 @@ impl Receiver {
 
     fn line(&mut self) -> Vec<u32> {
         let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
+        self.answers.read_line(&mut line).unwrap();
         let numbers = line.split_whitespace();
         numbers.map(|number| number.parse().unwrap()).collect()
     }
@@ -109,7 +108,7 @@ pub(crate) fn run() {
     let listener = listener.unwrap();
     println!("{}", listener.local_addr().unwrap().port());
     runtime.spawn(accept(listener, Arc::clone(&counts)));
-    for _line in std::io::stdin().lines() {
+    for _ask in std::io::stdin().lines() {
         let received = counts.received.load(Ordering::Relaxed);
         let connections = counts.connections.load(Ordering::Relaxed);
         println!("{received} {connections}");
@@ -124,7 +123,7 @@ async fn accept(listener: TcpListener, counts: Arc<Counts>) {
         let counts = Arc::clone(&counts);
         let answer = service_fn(move |request| answer(request, Arc::clone(&counts)));
         let served = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-        // A client that disconnects is no error here.
+        // A client that goes away is no error here.
         tokio::spawn(async move { served.await.ok() });
     }
 }

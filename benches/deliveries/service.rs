@@ -1,5 +1,5 @@
-//! The binary that ships: first with the role `api` only, until its log holds the events, then with all
-//! roles, which is measured.
+//! The service as it is run: first with the role `api` only, until its log holds the events, and
+//! then, which is measured, with all roles.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,15 +15,15 @@ use crate::bare::client;
 use crate::process::Running;
 use crate::{BODY_BYTES, kafka};
 
-/// Subscriptions of the one receiver. The embedded log keeps the events of each in one partition, and
-/// workers divide partitions, so there are many.
+/// Subscriptions of the one receiver: so many, as the embedded log keeps each one's events in one
+/// partition, and partitions are divided among the workers.
 const SUBSCRIPTIONS: usize = 100;
 /// Events of one request to `/ingestion/batch`.
 const BATCH: usize = 1_000;
 /// How long the service may take to start, and to stop.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// The log that holds the events.
+/// Where the events wait.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Log {
     Kafka,
@@ -40,7 +40,7 @@ pub(crate) struct Filled {
 }
 
 impl Filled {
-    /// Writes events to Kafka with a producer.
+    /// Events that a producer wrote to Kafka.
     pub(crate) async fn kafka(servers: &str, url: &str, events: u32) -> Self {
         let filled = Self::empty(Some(servers.to_owned()));
         let api = filled.serve().await;
@@ -50,7 +50,7 @@ impl Filled {
         filled
     }
 
-    /// Sends events to the service through `/ingestion/batch`.
+    /// Events that the service took through `/ingestion/batch`.
     pub(crate) async fn embedded(url: &str, events: u32) -> Self {
         let filled = Self::empty(None);
         let api = filled.serve().await;
@@ -65,7 +65,7 @@ impl Filled {
         filled
     }
 
-    /// Starts the service on all of the events, in a new group.
+    /// Starts the service on all of the events, in a group of its own.
     pub(crate) fn deliver(&self, in_flight: usize) -> Running {
         let group = format!("{}-{}", self.name, Uuid::now_v7().simple());
         self.spawn(&[
@@ -103,7 +103,7 @@ impl Filled {
                 };
                 let report = answer.bytes().await.unwrap();
                 let report: Value = serde_json::from_slice(&report).unwrap();
-                // It is ready without its database too, but cannot create subscriptions then.
+                // Ready it is without its database too, but not for subscriptions to be made.
                 if report["ready"] == true && report["checks"]["database"] == "ok" {
                     break;
                 }
@@ -152,7 +152,7 @@ impl Filled {
         Running(log.spawn().unwrap())
     }
 
-    /// Creates the subscriptions of `url`; returns an event for each, with the size of a body.
+    /// Subscribes `url`; gives an event for each subscription, as long as a body is to be.
     async fn subscribe(&self, url: &str) -> Vec<String> {
         let document = json!({ "target_url": url }).to_string();
         let mut events = Vec::new();
@@ -182,7 +182,7 @@ impl Filled {
         format!("http://{}{path}", self.address)
     }
 
-    /// Returns the path of the service's output, which is kept to show why a run failed.
+    /// What the service says; kept, for those who ask why a run failed.
     fn log(&self) -> String {
         format!("{}/{}.log", env!("CARGO_TARGET_TMPDIR"), self.name)
     }
@@ -193,13 +193,13 @@ impl Filled {
     }
 }
 
-/// Returns `count` events, those of each subscription in turn.
+/// `count` events, those of each subscription in turn.
 pub(crate) fn round_robin(bodies: &[String], count: u32) -> impl Iterator<Item = &str> {
     let events = bodies.iter().map(String::as_str).cycle();
     events.take(count as usize)
 }
 
-/// Stops the process as a supervisor does, and waits for its end.
+/// Ends the process as a supervisor does, and waits for it.
 async fn stop(mut running: Running) {
     let asked = Command::new("kill")
         .arg(running.0.id().to_string())

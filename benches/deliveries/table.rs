@@ -1,4 +1,4 @@
-//! Prints the results as Markdown: medians, with the lowest and the highest round.
+//! Prints what was measured, as Markdown: medians, and from the lowest to the highest round.
 
 use crate::measure::Figures;
 use crate::receiver::Pace;
@@ -6,13 +6,13 @@ use crate::report::{load, print_machine, spread};
 use crate::service::Log;
 use crate::{BODY_BYTES, ROUNDS, Row, Sender};
 
-/// Prints the machine, and what the rows have in common.
+/// Tells where this runs, and how.
 pub(crate) fn print_header(events: u32) {
     print_machine(concat!("webhook-delivery ", env!("CARGO_PKG_VERSION")));
     println!(
         "{events} requests of {BODY_BYTES} bytes a row and round, {ROUNDS} rounds, rows in turn; senders, receiver, broker share the cores.\n\
          The service reads a log that was filled before it started; the embedded one through /ingestion/batch.\n\
-         The Kafka loop commits nothing, and neither it nor the bare clients join, sign or retry.\n"
+         The Kafka loop commits nothing, and neither it nor the bare clients join, sign or try again.\n"
     );
 }
 
