@@ -1,7 +1,7 @@
 # The service in an image: built from source, then only the binary and the certificate authorities it trusts.
 FROM rust:1.95-bookworm AS chef
 RUN apt-get update && apt-get install -y --no-install-recommends libssl-dev pkg-config
-RUN cargo install cargo-chef --locked
+RUN cargo install cargo-chef --locked --version 0.1.78
 WORKDIR /build
 
 # The recipe names the dependencies and nothing else of the source.

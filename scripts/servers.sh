@@ -100,6 +100,14 @@ apt_install() {
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy "$@"; } >&2
 }
 
+# install_python DIR REQUIREMENTS: installs these packages into a virtual environment of Python, unless they are
+# there already.
+install_python() (
+  ! cmp -s "$2" "$1/installed" || exit 0
+  { python3 -m venv "$1" || { apt_install python3-venv && python3 -m venv "$1"; }; } &&
+    "$1/bin/pip" install -q -r "$2" && cp "$2" "$1/installed"
+) >&2
+
 # build_service PROFILE: builds the service as it ships, without the features of dev-dependencies, and sets
 # SERVICE_BINARY. The binary is copied, because `cargo test` puts one with those features in its place.
 build_service() {

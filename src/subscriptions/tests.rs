@@ -256,7 +256,7 @@ async fn old_value_is_used_while_the_store_does_not_answer() {
 }
 
 #[tokio::test]
-async fn outdated_value_is_loaded_again_and_an_older_list_stays_outdated() {
+async fn outdated_value_is_loaded_until_its_version_is_there() {
     let store = Store::new();
     store.set(1, "old", 1);
     let cache = cache(&store, config());

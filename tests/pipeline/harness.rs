@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,11 +44,10 @@ const JITTER: f64 = 0.5;
 /// The wall-clock time at which virtual time begins.
 pub(crate) const START_MS: i64 = 1_700_000_000_000;
 
-/// Returns a clock that starts at `START_MS` and follows virtual time. It is created before the
-/// driver, so it never shows less than the driver's clock: a record that is due there is due here.
-/// Its first `panics` calls panic.
-fn clock(panics: usize) -> Clock {
-    let started = Instant::now();
+/// Returns a clock that follows virtual time and agrees with the driver's: a record that is due there
+/// is due here. `started` is set once the driver exists, before the clock is read. Its first `panics`
+/// calls panic.
+fn clock(panics: usize, started: Arc<OnceLock<Instant>>) -> Clock {
     let panics_left = AtomicUsize::new(panics);
     Clock::from_fn(move || {
         let count_down = |left: usize| left.checked_sub(1);
@@ -58,7 +57,8 @@ fn clock(panics: usize) -> Clock {
         {
             std::panic::resume_unwind(Box::new("the clock failed"));
         }
-        START_MS + i64::try_from(started.elapsed().as_millis()).unwrap()
+        let elapsed = started.get().unwrap().elapsed();
+        START_MS + i64::try_from(elapsed.as_millis()).unwrap()
     })
 }
 
@@ -117,7 +117,8 @@ impl World {
         let subscriptions = Subscriptions::new(kept, cache, runtime.handle().clone(), metrics);
         let receivers = Receivers::default();
         let (window, record_bytes_max) = (settings.window, settings.record_bytes_max.clone());
-        let clock = clock(settings.clock_panics);
+        let started = Arc::new(OnceLock::new());
+        let clock = clock(settings.clock_panics, Arc::clone(&started));
         let context = Arc::new(context(settings, clock, &subscriptions, &receivers));
         let topology = build(&context).unwrap();
         let mermaid = topology.describe().to_mermaid();
@@ -131,6 +132,7 @@ impl World {
             ..DriverConfig::new(PARTITIONS.unsigned_abs(), START_MS)
         };
         let driver = TopologyTestDriver::with(topology, config).unwrap();
+        started.set(driver.started()).unwrap();
         Self {
             driver,
             mermaid,

@@ -239,7 +239,7 @@ impl<V: 'static> KStream<V> {
 
     /// Ends the stream in `topic`; the record is complete when the log has acknowledged what was
     /// written. What the log does not take goes to the
-    /// [production handler](ExceptionHandlers::production).
+    /// [production handler](crate::ExceptionHandlers::production).
     pub fn to(self, topic: &str, produced: Produced<V>) {
         let encode = produced.encode;
         let name = Arc::<str>::from(topic);

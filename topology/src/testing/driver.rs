@@ -104,6 +104,7 @@ pub struct TopologyTestDriver {
     log: MemoryLog,
     metrics: StreamsMetrics,
     clock: Clock,
+    started: Instant,
     /// `None`: each member is an instance of its own.
     permits: Option<Arc<InstancePermits>>,
     members: RefCell<Vec<Member>>,
@@ -155,6 +156,7 @@ impl TopologyTestDriver {
             config,
             log,
             clock,
+            started,
             members: RefCell::default(),
             runtime,
         };
@@ -337,6 +339,11 @@ impl TopologyTestDriver {
     /// The wall clock, in milliseconds since the epoch.
     pub fn now_ms(&self) -> i64 {
         self.runtime.block_on(async { (self.clock)() })
+    }
+
+    /// Returns the instant at which virtual time began, for clocks that must agree with this one.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// Commits for the group as another program would.
