@@ -119,7 +119,7 @@ fn mermaid_shows_topics_tables_calls_splits_and_links() {
 }
 
 #[test]
-fn the_value_says_which_operators_are_asynchronous_and_how_they_call() {
+fn the_description_has_the_options_of_asynchronous_operators() {
     let described = orders();
     let nodes = described.subtopologies.iter().flat_map(|sub| &sub.nodes);
     let asynchronous = nodes.filter_map(|node| match &node.kind {

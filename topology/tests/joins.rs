@@ -2,9 +2,6 @@
 //! be told.
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
-#[path = "failures/records.rs"]
-mod records;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +12,7 @@ use topology::{
     ProcessingOrder, Response, RetryWhile, StreamsBuilder,
 };
 
-use records::{record, text, to, values};
+use topology_conformance::texts::{record, text, to, values};
 
 type Found = Result<Option<String>, &'static str>;
 type Joined = (String, Found);
@@ -119,7 +116,7 @@ fn each_value_is_joined_with_what_there_is_for_its_key() {
 }
 
 #[test]
-fn a_value_without_a_key_is_joined_with_nothing_and_not_looked_up() {
+fn a_value_without_a_key_is_joined_without_a_lookup() {
     let look_ups = LookUps::seeded(0);
     let driver = driver(&look_ups, named());
     driver.pipe_input(&record("in", "keyless"));
@@ -129,7 +126,7 @@ fn a_value_without_a_key_is_joined_with_nothing_and_not_looked_up() {
 }
 
 #[test]
-fn a_value_waits_for_a_table_that_can_not_tell_and_is_looked_up_again() {
+fn a_value_waits_for_a_table_that_fails_and_is_looked_up_again() {
     let look_ups = LookUps::seeded(0);
     let driver = driver(&look_ups, waits(Duration::from_secs(30)));
     driver.pipe_input(&record("in", "a=1"));
@@ -198,7 +195,7 @@ fn values_of_one_key_are_joined_in_their_order() {
 }
 
 #[test]
-fn a_table_is_made_once_for_each_worker_however_many_streams_it_is_joined_with() {
+fn a_table_is_made_once_per_worker_for_all_its_joins() {
     let builder = StreamsBuilder::new();
     let made = Arc::new(AtomicUsize::new(0));
     let look_ups = LookUps::seeded(0);

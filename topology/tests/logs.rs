@@ -3,13 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
-#[expect(
-    dead_code,
-    reason = "shared with the claims about failures, which ask for more"
-)]
-#[path = "failures/records.rs"]
-mod records;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use records::{record, text, to};
+use topology_conformance::texts::{record, text, to};
 
 /// Keeps what is logged above debug.
 #[derive(Clone, Default)]
@@ -60,7 +53,7 @@ impl Subscriber for Lines {
 }
 
 #[test]
-fn an_outage_of_the_log_is_told_when_it_begins_and_when_it_ends_and_not_for_each_write() {
+fn an_outage_of_the_log_is_logged_at_its_start_and_end_only() {
     let builder = StreamsBuilder::new();
     let stream = builder.stream("in", Consumed::with(text, Named::new("in")));
     stream.to("out", to("out"));

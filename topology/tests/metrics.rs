@@ -4,13 +4,6 @@
     reason = "a test fails where what it reads is not as it must be"
 )]
 
-#[expect(
-    dead_code,
-    reason = "shared with the claims about failures, which ask for more"
-)]
-#[path = "failures/records.rs"]
-mod records;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +16,7 @@ use topology::{
     Produced, ProducerRecord, Response, StreamsBuilder, Topology,
 };
 
-use records::record;
+use topology_conformance::texts::record;
 
 const SOURCE: MetricSubject<'_> = MetricSubject::Source("in");
 const TASK: MetricSubject<'_> = MetricSubject::Task("in", 0);

@@ -2,13 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
-#[expect(
-    dead_code,
-    reason = "shared with the claims about failures, which ask for more"
-)]
-#[path = "failures/records.rs"]
-mod records;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +12,7 @@ use topology::{
     StreamsBuilder, TopicPartition, Topology,
 };
 
-use records::{record, text, to};
+use topology_conformance::texts::{record, text, to};
 
 const START_MS: i64 = 1_000_000;
 
@@ -84,7 +77,7 @@ fn a_fanned_out_record_completes_with_its_last_child() {
 }
 
 #[test]
-fn what_the_group_set_back_while_the_partition_was_away_is_read_again() {
+fn offsets_reset_while_a_partition_was_away_are_read_again() {
     let driver = TopologyTestDriver::new(waits(), 1, START_MS).unwrap();
     for _ in 0..3 {
         driver.pipe_input(&record("in", "100"));
@@ -121,7 +114,7 @@ fn no_more_calls_run_than_the_bound_allows() {
 }
 
 #[test]
-fn a_record_that_is_not_due_waits_at_the_head_of_its_partition_and_is_never_early() {
+fn a_record_waits_at_the_head_until_it_is_due() {
     let builder = StreamsBuilder::new();
     let due_at = |record: &ConsumedRecord| {
         std::str::from_utf8(record.value.as_deref()?)
@@ -183,7 +176,7 @@ fn what_was_read_and_what_is_open_is_counted() {
 }
 
 #[test]
-fn a_partition_reads_its_share_however_wide_the_calls_of_another_fan_out() {
+fn a_partition_reads_its_share_beside_a_wide_fan_out() {
     let found = PendingCalls::seeded(0);
     let made = PendingCalls::<String, ()>::seeded(0);
     let builder = StreamsBuilder::new();

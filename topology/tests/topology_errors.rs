@@ -1,13 +1,10 @@
 //! Every mistake in a declaration is an error of `build`, which names it.
 
-#[path = "kafka-streams/nothing.rs"]
-mod nothing;
-
 use topology::{
     Async, Consumed, GlobalTable, KStream, Named, Produced, Record, StreamsBuilder, TopologyError,
 };
 
-use nothing::Nothing;
+use topology_conformance::Nothing;
 
 fn read(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
     builder.stream(topic, Consumed::with(|_| (), Named::new(name)))

@@ -15,9 +15,12 @@
 mod group_member;
 pub mod guarantees;
 pub mod log;
+mod nothing;
 mod subject;
+pub mod texts;
 
 pub use group_member::GroupMember;
+pub use nothing::Nothing;
 pub use subject::{BOUND, LogFixture, METADATA_MAX, Subject};
 pub use subject::{committable, eventually, record, spec, values};
 

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_deleted_is_counted_once_and_what_was_never_there_not_at_all() {
+    fn deleted_records_are_counted_once_and_gaps_not_at_all() {
         let partition = TopicPartition {
             topic: "in".into(),
             partition: 0,

@@ -184,7 +184,7 @@ fn what_several_operators_hold_stays_while_a_part_fails_again() {
 }
 
 #[test]
-fn a_result_after_the_partition_was_given_up_counts_only_if_it_comes_back_where_it_was() {
+fn a_late_result_counts_if_its_partition_comes_back() {
     let partition = Partition::new();
     let completion = partition.start(5);
     partition.state.close();
@@ -199,7 +199,7 @@ fn a_result_after_the_partition_was_given_up_counts_only_if_it_comes_back_where_
 }
 
 #[test]
-fn a_part_dropped_after_the_partition_was_given_up_is_not_complete() {
+fn a_part_dropped_after_a_revocation_is_not_complete() {
     let partition = Partition::new();
     let completion = partition.start(5);
     partition.state.close();

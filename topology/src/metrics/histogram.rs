@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+    fn a_value_is_in_the_first_bucket_that_bounds_it() {
         let histogram = Histogram::default();
         histogram.record(Duration::ZERO);
         histogram.record(Duration::from_micros(100));

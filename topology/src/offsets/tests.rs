@@ -110,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn a_valid_checksum_around_anything_does_not_make_a_reader_panic(body in prop::collection::vec(any::<u8>(), 0..64), base in any::<i64>()) {
+    fn no_payload_with_a_valid_checksum_makes_a_reader_panic(body in prop::collection::vec(any::<u8>(), 0..64), base in any::<i64>()) {
         for range in decode(base, &map::seal(base, body)).into_iter().flatten() {
             prop_assert!(base <= range.start && range.start < range.end);
         }
@@ -205,7 +205,7 @@ fn a_wide_gap_behind_nothing_open_takes_no_memory() {
 }
 
 #[test]
-fn a_wide_gap_behind_an_open_offset_is_passed_when_that_is_complete() {
+fn a_wide_gap_is_passed_once_the_open_offset_is_complete() {
     let mut tracker = OffsetTracker::resume(0, &[1..3, 7..8]);
     assert_eq!(tracker.register(0), Registered::Open);
     assert_eq!(tracker.register(FAR), Registered::TooFar);

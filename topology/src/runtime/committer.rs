@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_the_log_refuses_is_left_out_and_later_ones_are_shorter() {
+    fn a_refused_map_is_left_out_and_later_maps_are_shorter() {
         let offsets = holes(10_000);
         let mut committer = committer(4_096, &offsets);
         let now = Instant::now();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_that_failed_is_made_again_after_a_second_and_one_in_a_rebalance_at_once() {
+    fn a_failed_commit_waits_a_second_unless_rebalancing() {
         let offsets = holes(10);
         let mut committer = committer(4_096, &offsets);
         let now = Instant::now();

@@ -16,7 +16,7 @@ use topology::{
     TopicPartition, TopicSpec,
 };
 
-use super::records::text;
+use topology_conformance::texts::text;
 
 #[derive(Debug)]
 struct Endless {
@@ -136,7 +136,7 @@ impl Log for EndlessLog {
 }
 
 #[tokio::test]
-async fn a_worker_that_always_has_more_to_read_ends_when_its_topology_does() {
+async fn a_busy_worker_ends_when_its_topology_is_closed() {
     const BOUND: Duration = Duration::from_secs(30);
     let builder = StreamsBuilder::new();
     builder

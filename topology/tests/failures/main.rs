@@ -4,7 +4,6 @@
 
 mod endless;
 mod parts;
-mod records;
 mod stops;
 mod waits;
 
@@ -19,7 +18,7 @@ use topology::{
     StreamsBuilder, StreamsError,
 };
 
-use records::{record, text, to, values};
+use topology_conformance::texts::{record, text, to, values};
 
 fn dead_letter(context: &ErrorHandlerContext<'_>) -> Response {
     let ErrorHandlerContext {
@@ -70,7 +69,7 @@ fn to_dead_letter() -> DriverConfig {
 }
 
 #[test]
-fn only_the_part_that_failed_runs_again_and_its_handler_takes_it_in_the_end() {
+fn only_the_failed_part_is_replayed_and_handled_in_the_end() {
     let calls = PendingCalls::seeded(0);
     let topology = words(&calls, ProcessingOrder::unordered());
     let driver = TopologyTestDriver::with(topology, to_dead_letter()).unwrap();
@@ -96,7 +95,7 @@ fn only_the_part_that_failed_runs_again_and_its_handler_takes_it_in_the_end() {
 }
 
 #[test]
-fn by_default_what_can_not_be_processed_stops_the_topology_and_is_not_committed() {
+fn by_default_a_failed_record_stops_the_topology() {
     let calls = PendingCalls::<String, String>::seeded(0);
     let topology = words(&calls, ProcessingOrder::unordered());
     let driver = TopologyTestDriver::new(topology, 1, 0).unwrap();
@@ -343,7 +342,7 @@ fn one_record_that_holds_all_others_back_is_moved_on() {
 }
 
 #[test]
-fn without_a_map_a_record_that_holds_nothing_back_is_not_moved_on() {
+fn without_a_map_a_record_that_blocks_nothing_stays() {
     let calls = PendingCalls::<String, String>::seeded(0);
     let config = DriverConfig {
         offset_metadata_max: 0,

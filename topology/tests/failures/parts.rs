@@ -7,8 +7,8 @@ use std::time::Duration;
 use topology::testing::{PendingCalls, TopologyTestDriver};
 use topology::{Async, Consumed, Named, StreamsBuilder, Topology};
 
-use super::records::{record, text, to, values};
 use super::to_dead_letter;
+use topology_conformance::texts::{record, text, to, values};
 
 /// Counts up from 0 at each call.
 fn counter() -> impl Fn() -> usize + Send + Sync + 'static {
@@ -95,7 +95,7 @@ fn end_all(calls: &PendingCalls<String, String>) {
 }
 
 #[test]
-fn a_fan_out_that_panics_midway_goes_on_with_the_parts_that_it_had_not_made() {
+fn a_fan_out_that_panics_midway_makes_the_remaining_children() {
     let calls = PendingCalls::seeded(0);
     let topology = panics_midway(|run| run < 2, &calls);
     let driver = TopologyTestDriver::new(topology, 1, 0).unwrap();
@@ -126,7 +126,7 @@ fn of_a_fan_out_that_always_panics_the_rest_goes_to_its_handler() {
 }
 
 #[test]
-fn a_part_that_runs_again_runs_alone_though_the_fan_out_panics_behind_it() {
+fn a_replayed_child_runs_alone_if_the_fan_out_panics_after_it() {
     let calls = PendingCalls::seeded(0);
     let topology = panics_midway(|run| run == 1, &calls);
     let driver = TopologyTestDriver::new(topology, 1, 0).unwrap();

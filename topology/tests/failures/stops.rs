@@ -9,8 +9,8 @@ use topology::{
     Consumed, ExceptionHandlers, Named, ProcessingOrder, Response, StreamsBuilder, StreamsError,
 };
 
-use super::records::{record, text, to};
 use super::{with_handlers, words};
+use topology_conformance::texts::{record, text, to};
 
 #[test]
 fn a_handler_that_stops_the_topology_is_asked_once() {
@@ -42,7 +42,7 @@ fn a_handler_that_stops_the_topology_is_asked_once() {
 }
 
 #[test]
-fn a_production_handler_that_panics_stops_the_topology_and_the_record_is_not_committed() {
+fn a_panicking_production_handler_stops_the_topology() {
     let config = with_handlers(ExceptionHandlers {
         production: Arc::new(|_, _| std::panic::resume_unwind(Box::new("a defect"))),
         ..ExceptionHandlers::default()
@@ -61,7 +61,7 @@ fn a_production_handler_that_panics_stops_the_topology_and_the_record_is_not_com
 }
 
 #[test]
-fn a_record_that_the_log_never_takes_stops_the_topology_and_is_not_committed() {
+fn a_record_that_the_log_never_accepts_stops_the_topology() {
     let builder = StreamsBuilder::new();
     let stream = builder.stream("in", Consumed::with(text, Named::new("in")));
     stream.to("out", to("out"));

@@ -9,8 +9,8 @@ use topology::{
     RetryWhile, StreamsBuilder, Topology,
 };
 
-use super::records::{record, text, to, values};
 use super::to_dead_letter;
+use topology_conformance::texts::{record, text, to, values};
 
 /// Calls that find something away until the third second of virtual time.
 fn away(at_most: Duration) -> Topology {
@@ -44,7 +44,7 @@ fn away(at_most: Duration) -> Topology {
 }
 
 #[test]
-fn a_call_whose_other_side_is_away_is_made_again_until_it_is_back_or_its_time_is_up() {
+fn a_call_is_retried_until_it_succeeds_or_its_time_is_up() {
     let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
     driver.pipe_input(&record("in", "a"));
     driver.advance_wall_clock_time(Duration::from_millis(2_500));
@@ -76,7 +76,7 @@ fn no_more_records_wait_for_what_is_away_than_may() {
 }
 
 #[test]
-fn a_record_that_waits_is_let_go_as_soon_as_its_partition_is_given_up() {
+fn a_waiting_record_is_released_at_a_revocation() {
     let driver = TopologyTestDriver::new(away(Duration::from_secs(30)), 1, 0).unwrap();
     driver.pipe_input(&record("in", "a"));
     driver.settle();
@@ -192,7 +192,7 @@ fn called_late(calls: &PendingCalls<String, String>, how: Async<String, String>)
 }
 
 #[test]
-fn a_call_without_a_bound_does_not_begin_either_while_its_partition_is_given_up() {
+fn no_unbounded_call_starts_during_a_revocation() {
     let calls = PendingCalls::seeded(0);
     let topology = called_late(&calls, Async::named(Named::new("call")));
     let driver = TopologyTestDriver::new(topology, 1, 0).unwrap();
@@ -210,7 +210,7 @@ fn a_call_without_a_bound_does_not_begin_either_while_its_partition_is_given_up(
 }
 
 #[test]
-fn what_waits_for_the_turn_of_its_key_is_let_go_with_its_partition() {
+fn a_value_that_waits_for_its_key_is_released_at_a_revocation() {
     let calls = PendingCalls::<String, String>::seeded(0);
     let order = ProcessingOrder::partition();
     let driver = TopologyTestDriver::new(super::words(&calls, order), 1, 0).unwrap();
@@ -230,7 +230,7 @@ fn what_waits_for_the_turn_of_its_key_is_let_go_with_its_partition() {
 }
 
 #[test]
-fn what_comes_to_wait_for_the_turn_of_its_key_while_its_partition_is_given_up_is_let_go() {
+fn a_value_that_comes_during_a_revocation_does_not_wait() {
     let calls = PendingCalls::seeded(0);
     let how = Async::named(Named::new("call")).ordering(ProcessingOrder::partition());
     let driver = TopologyTestDriver::new(called_late(&calls, how), 1, 0).unwrap();

@@ -3,8 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
-mod nothing;
-
 use std::path::Path;
 
 use topology::{
@@ -12,7 +10,7 @@ use topology::{
     TopologyDescription,
 };
 
-use nothing::Nothing;
+use topology_conformance::Nothing;
 
 fn source(builder: &StreamsBuilder, topic: &str, name: &str) -> KStream<()> {
     read(builder, topic, Named::new(name))
@@ -277,7 +275,7 @@ fn a_stream_joined_with_a_table_reads_as_with_kafka_streams() {
 }
 
 #[test]
-fn a_table_that_is_declared_first_takes_numbers_of_operators_but_none_of_a_sub_topology() {
+fn a_table_takes_operator_numbers_but_no_sub_topology() {
     check("table-first.txt", table_first);
     let numbers = |text: &str| {
         let lines = text.lines().filter(|line| line.contains("Sub-topology"));
@@ -293,7 +291,7 @@ fn a_table_that_is_declared_first_takes_numbers_of_operators_but_none_of_a_sub_t
 }
 
 #[test]
-fn sub_topologies_that_meet_in_topics_read_as_with_kafka_streams() {
+fn linked_sub_topologies_read_as_with_kafka_streams() {
     check("linked.txt", linked);
 }
 

@@ -226,7 +226,7 @@ fn a_log_can_be_read_beside_its_owner_and_without_one() {
 }
 
 #[test]
-fn an_append_that_the_file_refuses_is_told_and_the_next_one_goes_on() {
+fn a_refused_append_fails_and_the_next_one_succeeds() {
     let (folder, runtime, log) = log_of(1, BOUND);
     append(&runtime, &log.sink()).unwrap();
     let path = folder.path().join("log.db");

@@ -129,7 +129,7 @@ fn a_bound_of_less_than_two_a_worker_is_kept_too() {
 }
 
 #[test]
-fn what_is_spare_goes_to_the_workers_in_the_order_in_which_they_ask() {
+fn spare_permits_go_to_workers_in_the_order_of_requests() {
     on_a_worker(async {
         let [first, second] = workers();
         let bound = MaxInFlight::new(4);
@@ -150,7 +150,7 @@ fn what_is_spare_goes_to_the_workers_in_the_order_in_which_they_ask() {
 }
 
 #[test]
-fn what_may_not_begin_any_more_is_dropped_at_once_and_its_turn_is_the_next_ones() {
+fn a_call_that_may_not_start_is_dropped_and_the_next_starts() {
     on_a_worker(async {
         let mut worker = Worker::of(&InstancePermits::new(1));
         let bound = MaxInFlight::new(1);
@@ -197,7 +197,7 @@ fn a_call_that_panics_loses_no_permit() {
 }
 
 #[test]
-fn a_call_that_panics_where_it_begins_does_not_keep_those_behind_it() {
+fn a_panicking_call_does_not_hold_those_behind_it() {
     on_a_worker(async {
         let [worker, _] = workers();
         let bound = MaxInFlight::new(4);
@@ -238,7 +238,7 @@ fn any_number_of_calls_that_end_at_once_follow_each_other() {
 }
 
 #[test]
-fn workers_on_threads_of_their_own_keep_the_bound_and_wake_each_other() {
+fn workers_on_threads_keep_the_bound_and_wake_each_other() {
     const CALLS: u32 = 2_000;
     const LIMIT: usize = 3;
     /// For a wake-up that is lost.

@@ -92,7 +92,7 @@ fn a_part_that_has_not_ended_is_missed() {
 }
 
 #[test]
-fn a_record_that_was_never_begun_is_missed_and_one_of_another_topic_is_not() {
+fn only_an_unprocessed_record_of_a_source_is_missed() {
     let history = history(0);
     let other = Position {
         topic: "out".into(),
@@ -133,7 +133,7 @@ fn an_open_record_in_the_map_is_lost() {
 }
 
 #[test]
-fn a_record_that_its_writer_hears_of_after_its_commit_is_not_lost() {
+fn a_record_acknowledged_after_its_commit_is_not_lost() {
     let history = history(0);
     history.begin(Part::of(&at(0))).end();
     history.record_commit_request(partition(), &committed(1));
@@ -142,7 +142,7 @@ fn a_record_that_its_writer_hears_of_after_its_commit_is_not_lost() {
 }
 
 #[test]
-fn a_part_that_begins_after_a_later_one_of_its_key_is_out_of_order_and_a_repeat_is_not() {
+fn a_first_run_after_a_later_part_of_its_key_is_out_of_order() {
     let history = history(3);
     for offset in [1, 1, 2, 1] {
         drop(history.begin(Part::of(&at(offset)).key("k")));
@@ -179,7 +179,7 @@ fn a_part_before_its_time_is_early() {
 }
 
 #[test]
-fn what_was_committed_or_has_ended_runs_no_more_in_an_assignment() {
+fn a_complete_part_may_not_run_again_in_an_assignment() {
     let history = history(3);
     history.begin(Part::of(&at(0))).end();
     history.record_revoked(partition());
@@ -218,7 +218,7 @@ fn a_late_end_is_no_end_in_the_next_assignment() {
 }
 
 #[test]
-fn a_part_that_begins_for_a_member_without_its_partition_is_foreign() {
+fn a_part_of_a_partition_that_is_not_assigned_is_foreign() {
     let history = history(1);
     drop(history.for_member(1).begin(Part::of(&at(0))));
     is_broken(&history, Guarantee::OnlyWhileAssigned, "not assigned");

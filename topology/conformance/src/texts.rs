@@ -1,13 +1,13 @@
-//! Records whose value is a text, as most tests on the driver use them.
+//! Records whose value is a text, for tests on the driver.
 
 use bytes::Bytes;
 use topology::{ConsumedRecord, Named, Produced, ProducerRecord};
 
-pub(crate) fn text(record: &ConsumedRecord) -> String {
+pub fn text(record: &ConsumedRecord) -> String {
     String::from_utf8(record.value.clone().unwrap_or_default().to_vec()).unwrap()
 }
 
-pub(crate) fn record(topic: &str, value: &str) -> ProducerRecord {
+pub fn record(topic: &str, value: &str) -> ProducerRecord {
     ProducerRecord {
         topic: topic.into(),
         partition: Some(0),
@@ -18,14 +18,14 @@ pub(crate) fn record(topic: &str, value: &str) -> ProducerRecord {
 }
 
 /// Writes each value to `topic`, by an operator of that name.
-pub(crate) fn to(topic: &'static str) -> Produced<String> {
+pub fn to(topic: &'static str) -> Produced<String> {
     Produced::with(
         move |value: String| record(topic, &value).into(),
         Named::new(topic),
     )
 }
 
-pub(crate) fn values(records: &[ProducerRecord]) -> Vec<String> {
+pub fn values(records: &[ProducerRecord]) -> Vec<String> {
     let value = |record: &ProducerRecord| {
         String::from_utf8_lossy(record.value.as_ref().unwrap()).into_owned()
     };

@@ -3,7 +3,8 @@
 use topology::Lookup;
 
 /// A table of nothing.
-pub(crate) struct Nothing;
+#[derive(Debug)]
+pub struct Nothing;
 
 impl Lookup for Nothing {
     type Key = ();
