@@ -97,7 +97,7 @@ impl Streams {
         config: &StreamsConfig,
         running: &Sender<Infallible>,
     ) -> Result<(), StartError> {
-        self.shared.states.become_state(State::Rebalancing);
+        self.shared.states.transition_to(State::Rebalancing);
         let permits = InstancePermits::new(config.workers);
         for number in 0..permits.workers() {
             let topology = Arc::clone(topology);
@@ -186,7 +186,7 @@ impl Streams {
     /// # Errors
     /// The threads that did not end, which are left behind.
     pub fn close(mut self, limit: Duration) -> Result<Vec<Abandoned>, CloseError> {
-        self.shared.states.become_state(State::PendingShutdown);
+        self.shared.states.transition_to(State::PendingShutdown);
         self.shared.stop(limit / 10 * 9);
         for worker in self.workers.drain(..) {
             let name = worker.thread.thread().name().unwrap_or_default().to_owned();
@@ -205,8 +205,7 @@ impl Streams {
             }
         }
         let abandoned = std::mem::take(&mut *self.shared.lock_abandoned());
-        self.shared.states.become_state(State::NotRunning);
-        self.shared.states.become_state(State::Error);
+        self.shared.states.end();
         if behind.is_empty() {
             return Ok(abandoned);
         }

@@ -11,7 +11,7 @@ fn works(count: usize) -> Vec<Work> {
     let fates = [&[Written][..], &[Slow], &[Written, Slow, Written]];
     let works = fates.into_iter().cycle().take(count).enumerate();
     works
-        .map(|(index, fates)| Work::of(&(index % 5), fates))
+        .map(|(index, fates)| Work::new(&(index % 5), fates))
         .collect()
 }
 
@@ -40,8 +40,8 @@ fn an_endless_call_is_rerouted() {
     let mut driver = Driver::new(1, &how);
     let stand: &mut dyn Stand = &mut driver;
     stand.start();
-    let blocker = stand.send(&[Work::of(&0, &[Counted, Endless])]);
-    let others: Vec<_> = (0..200).map(|key| Work::of(&key, &[Slow])).collect();
+    let blocker = stand.send(&[Work::new(&0, &[Counted, Endless])]);
+    let others: Vec<_> = (0..200).map(|key| Work::new(&key, &[Slow])).collect();
     stand.send(&others);
     stand.finishes();
     stand

@@ -198,7 +198,10 @@ impl Settled<'_> {
                 let context = context.clone();
                 completion.begin_write();
                 drop(tokio::task::spawn_local(async move {
-                    if append(&context, records, &|| completion.can_write()).await {
+                    if append(&context, records, &|| completion.can_write())
+                        .await
+                        .is_ok()
+                    {
                         completion.complete();
                     } else {
                         completion.abandon();

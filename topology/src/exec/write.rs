@@ -8,27 +8,29 @@ use super::handlers::ProductionResponse;
 use crate::error::StreamsError;
 use crate::record::ProducerRecord;
 
-/// Appends all, each until acknowledged, for as long as the record that they come of `can_write`. What
-/// is appended is small work that has been decided, so it is also written while the partition
-/// drains. `false`: not all was written, and what it was written for must not complete.
+/// The records were not all written. The record from which they come must not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotWritten;
+
+/// Appends the records, each until the log acknowledges it, as long as the record from which they
+/// come `can_write`. They are also written while the partition drains, because they are decided and
+/// small.
 pub(crate) async fn append(
     context: &WorkerContext,
     records: impl IntoIterator<Item = ProducerRecord>,
     can_write: &impl Fn() -> bool,
-) -> bool {
+) -> Result<(), NotWritten> {
     for record in records {
-        if !append_one(context, record, can_write).await {
-            return false;
-        }
+        append_one(context, record, can_write).await?;
     }
-    true
+    Ok(())
 }
 
 async fn append_one(
     context: &WorkerContext,
     mut record: ProducerRecord,
     can_write: &impl Fn() -> bool,
-) -> bool {
+) -> Result<(), NotWritten> {
     const WAIT_FIRST: Duration = Duration::from_millis(100);
     const WAIT_MAX: Duration = Duration::from_secs(10);
     let mut wait = WAIT_FIRST;
@@ -37,14 +39,14 @@ async fn append_one(
         // Bounded by the log. To wait for less would only add a second copy to those it has.
         let Err(error) = context.sink.send(record.clone()).await else {
             context.metrics.add_produced(&record.topic, record.bytes());
-            return true;
+            return Ok(());
         };
         tracing::debug!(topic = &*record.topic, %error, "a write failed");
         let handler = || (context.handlers.production)(&record, &error);
         let Ok(response) = catch_unwind(AssertUnwindSafe(handler)) else {
             let reason = "the production handler panicked".to_owned();
             context.fail(StreamsError::Thread(reason));
-            return false;
+            return Err(NotWritten);
         };
         match response {
             ProductionResponse::Retry => {
@@ -61,11 +63,11 @@ async fn append_one(
                     topic: record.topic,
                     error,
                 });
-                return false;
+                return Err(NotWritten);
             }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(WAIT_MAX);
     }
-    false
+    Err(NotWritten)
 }

@@ -114,7 +114,8 @@ async fn write_rerouted(
 ) {
     let record = completion.in_flight();
     let state = record.partition();
-    if append(&context, records, &|| state.phase() != Phase::Closed).await {
+    let written = append(&context, records, &|| state.phase() != Phase::Closed).await;
+    if written.is_ok() {
         state.mark_complete(record.record().position.offset);
     }
     completion.abandon();

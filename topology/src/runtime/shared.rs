@@ -50,7 +50,7 @@ impl SharedState {
         let mut failure = self.failure.lock();
         failure.get_or_insert(error);
         drop(failure);
-        self.states.become_state(State::PendingError);
+        self.states.transition_to(State::PendingError);
         self.failed.notify_one();
     }
 

@@ -106,10 +106,20 @@ impl States {
         self.lock().state
     }
 
-    /// Changes the state where that is a change there is: a topology that is being closed, say,
-    /// does not become [`State::Running`].
-    pub(crate) fn become_state(&self, next: State) {
+    /// Changes the state if Kafka Streams allows that change: a topology that is being closed does not
+    /// become [`State::Running`] again.
+    pub(crate) fn transition_to(&self, next: State) {
         self.change(&mut self.lock(), next);
+    }
+
+    /// Ends the topology: in [`State::Error`] if it had failed.
+    pub(crate) fn end(&self) {
+        let mut current = self.lock();
+        let end = match current.state {
+            State::PendingError => State::Error,
+            _ => State::NotRunning,
+        };
+        self.change(&mut current, end);
     }
 
     /// Marks a source as having its assignment.
@@ -172,7 +182,7 @@ mod tests {
     #[test]
     fn it_runs_while_every_source_has_its_assignment() {
         let (states, seen) = states(2);
-        states.become_state(Rebalancing);
+        states.transition_to(Rebalancing);
         states.set_assigned(0);
         states.set_assigned(1);
         states.set_unassigned(0);
@@ -183,12 +193,11 @@ mod tests {
     #[test]
     fn what_is_being_closed_never_runs_again() {
         let (states, seen) = states(1);
-        states.become_state(State::PendingError);
+        states.transition_to(State::PendingError);
         states.set_assigned(0);
-        states.become_state(State::PendingShutdown);
-        states.become_state(State::NotRunning);
+        states.transition_to(State::PendingShutdown);
         assert_eq!(states.state(), State::PendingError);
-        states.become_state(State::Error);
+        states.end();
         assert_eq!(*seen.lock(), [State::PendingError, State::Error]);
     }
 }

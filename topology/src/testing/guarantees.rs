@@ -14,7 +14,7 @@
 //! let history = History::new();
 //! let builder = StreamsBuilder::new();
 //! let begun = history.clone();
-//! let decode = |record: &ConsumedRecord| Part::of(&record.position).key(format!("{:?}", record.key));
+//! let decode = |record: &ConsumedRecord| Part::new(&record.position).key(format!("{:?}", record.key));
 //! builder
 //!     .stream("in", Consumed::with(decode, Named::new("in")))
 //!     .process_values_async(

@@ -35,7 +35,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// The plan of a seed, whose `random` it is.
-    pub(crate) fn of(seed: u64, random: &mut Rng) -> Self {
+    pub(crate) fn new(seed: u64, random: &mut Rng) -> Self {
         let order = [
             Order::Unordered,
             Order::Unordered,

@@ -116,7 +116,7 @@ fn topology(plan: &Plan, history: &History, calls: &Calls) -> Topology {
 impl Schedule {
     fn new(seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
-        let mut plan = Plan::of(seed, &mut random);
+        let mut plan = Plan::new(seed, &mut random);
         let history = History::new(plan.order);
         let handler = plan.driver.exception_handlers.processing.clone();
         let told = history.clone();

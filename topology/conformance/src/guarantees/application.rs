@@ -82,7 +82,7 @@ pub struct Work {
 }
 
 impl Work {
-    pub fn of(key: &impl ToString, fates: &[Fate]) -> Self {
+    pub fn new(key: &impl ToString, fates: &[Fate]) -> Self {
         Self {
             key: key.to_string(),
             partition: None,
@@ -136,7 +136,7 @@ impl Work {
     fn parts(&self, position: &Position) -> Vec<(Part, Fate)> {
         let count = u32::try_from(self.fates.len()).unwrap();
         let part = |(number, fate): (u32, &Fate)| {
-            let part = Part::of(position).numbered(number, count).key(&self.key);
+            let part = Part::new(position).numbered(number, count).key(&self.key);
             let due = |due_ms| part.clone().due_at(due_ms);
             (self.due_ms.map_or_else(|| part.clone(), due), *fate)
         };
@@ -297,5 +297,5 @@ fn outcome(record: &ProducerRecord, topic: &Arc<str>) -> Option<Part> {
         offset: fields.next()?.parse().ok()?,
     };
     let number: u32 = fields.next()?.parse().ok()?;
-    Some(Part::of(&position).numbered(number, number + 1))
+    Some(Part::new(&position).numbered(number, number + 1))
 }

@@ -17,7 +17,7 @@ pub fn states_follow_each_other_and_a_listener_sees_them<F: LogFixture>(subject:
     let mut running = Running::new(subject, 2, &How::UNORDERED);
     let stand: &mut dyn Stand = &mut running;
     stand.start();
-    stand.send(&[Work::of(&0, &[Counted])]);
+    stand.send(&[Work::new(&0, &[Counted])]);
     stand.finishes();
     stand.stop(Duration::from_secs(10)).unwrap();
     let states = running.states();
@@ -37,7 +37,7 @@ pub fn an_endless_call_does_not_delay_closing<F: LogFixture>(subject: &mut Subje
     let mut running = Running::new(subject, 2, &How::UNORDERED);
     let stand: &mut dyn Stand = &mut running;
     stand.start();
-    let sent = stand.send(&[Work::of(&0, &[Endless]), Work::of(&1, &[Endless])]);
+    let sent = stand.send(&[Work::new(&0, &[Endless]), Work::new(&1, &[Endless])]);
     stand.until(|application| application.history.begun() == sent.len());
     let began = Instant::now();
     let abandoned = running.stop_member(0, LIMIT).unwrap();
@@ -57,7 +57,7 @@ pub fn a_worker_that_blocks_is_left_behind_by_name<F: LogFixture>(subject: &mut 
     let mut running = Running::new(subject, 2, &How::UNORDERED);
     let stand: &mut dyn Stand = &mut running;
     stand.start();
-    stand.send(&[Work::of(&0, &[Stuck]).on(1)]);
+    stand.send(&[Work::new(&0, &[Stuck]).on(1)]);
     stand.until(|application| application.history.begun() == 1);
     let began = Instant::now();
     let left = stand.stop(LIMIT).unwrap_err();

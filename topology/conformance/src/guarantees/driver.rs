@@ -25,7 +25,7 @@ impl Driver {
         let application = Application::new(TOPIC);
         let config = DriverConfig {
             window: how.window,
-            head_of_line: how.head_of_line.of(&application),
+            head_of_line: how.head_of_line.policy(&application),
             exception_handlers: application.handlers(),
             invalid_offset_metadata: how.invalid_offset_metadata,
             history: application.history.clone(),

@@ -14,7 +14,7 @@ const DAMAGED: &str = "wt1:AAAAAAAA";
 /// Ten records, of which two are committed, with metadata that is no map.
 fn prepare(stand: &mut dyn Stand, metadata: &str) -> Vec<topology::Position> {
     let works: Vec<_> = (0..10)
-        .map(|key| Work::of(&key, &[Counted]).on(0))
+        .map(|key| Work::new(&key, &[Counted]).on(0))
         .collect();
     let sent = stand.send(&works);
     stand.commit_foreign(0, 2, metadata);

@@ -23,7 +23,7 @@ fn works(count: usize) -> Vec<Work> {
     let fates = FATES.into_iter().cycle().take(count);
     let works = fates.enumerate();
     works
-        .map(|(index, fates)| Work::of(&(index % KEYS), fates))
+        .map(|(index, fates)| Work::new(&(index % KEYS), fates))
         .collect()
 }
 
@@ -48,12 +48,12 @@ pub fn nothing_begins_before_it_is_due(stands: &dyn Stands) {
     stands.each(3, &How::ORDERED, &|stand| {
         stand.start();
         let now_ms = stand.now_ms();
-        let due_in = |ms: i64| Work::of(&(ms % 5), &[Counted, Slow]).due_at(now_ms + ms);
+        let due_in = |ms: i64| Work::new(&(ms % 5), &[Counted, Slow]).due_at(now_ms + ms);
         stand.send(&(0..60).map(|step| due_in(5 * step)).collect::<Vec<_>>());
         // What is behind one that is not due waits with it.
         stand.send(
             &(0..9)
-                .map(|key| Work::of(&key, &[Counted]))
+                .map(|key| Work::new(&key, &[Counted]))
                 .collect::<Vec<_>>(),
         );
         stand.finishes();
@@ -64,12 +64,12 @@ pub fn a_panic_stops_no_partition(stands: &dyn Stands) {
     stands.each(2, &How::ORDERED, &|stand| {
         stand.start();
         for fate in [Poison, PoisonAfter] {
-            let of = |partition| Work::of(&0, &[fate]).on(partition);
+            let of = |partition| Work::new(&0, &[fate]).on(partition);
             stand.send(&[of(0), of(1)]);
             stand.finishes();
         }
         let begun = stand.application().history.begun();
-        let of = |partition| Work::of(&0, &[Counted]).on(partition);
+        let of = |partition| Work::new(&0, &[Counted]).on(partition);
         stand.send(&[of(0), of(1)]);
         stand.finishes();
         assert_eq!(stand.application().history.begun(), begun + 2);

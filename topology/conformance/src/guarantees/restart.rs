@@ -16,7 +16,7 @@ pub fn after_a_stop_only_calls_in_flight_run_again(stands: &dyn Stands) {
         } else {
             OTHERS
         };
-        Work::of(&index, fates[index % 3])
+        Work::new(&index, fates[index % 3])
     };
     stands.each(3, &How::UNORDERED, &|stand| {
         stand.start();
@@ -52,7 +52,7 @@ pub fn after_a_stop_only_calls_in_flight_run_again(stands: &dyn Stands) {
 pub fn a_member_that_restarts_runs_everything_once(stands: &dyn Stands) {
     stands.each(2, &How::ORDERED, &|stand| {
         let works: Vec<_> = (0..40)
-            .map(|key| Work::of(&(key % 3), &[Slow, Written]))
+            .map(|key| Work::new(&(key % 3), &[Slow, Written]))
             .collect();
         for round in 1..=3 {
             stand.start();

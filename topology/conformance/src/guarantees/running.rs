@@ -64,7 +64,7 @@ impl<'a, F: LogFixture> Running<'a, F> {
             commit_interval: Duration::from_millis(20),
             offset_metadata_max: METADATA_MAX,
             invalid_offset_metadata: self.how.invalid_offset_metadata,
-            head_of_line: self.how.head_of_line.of(&self.application),
+            head_of_line: self.how.head_of_line.policy(&self.application),
             exception_handlers: self.application.handlers(),
             state_listener: Some(listener),
             lag_interval: None,

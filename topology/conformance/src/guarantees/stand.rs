@@ -17,7 +17,7 @@ pub enum Guard {
 }
 
 impl Guard {
-    pub fn of(self, application: &Application) -> HeadOfLine {
+    pub fn policy(self, application: &Application) -> HeadOfLine {
         match self {
             Self::Warns => HeadOfLine::Warn,
             Self::Reroutes => HeadOfLine::Reroute(Arc::new(application.outcomes_of())),

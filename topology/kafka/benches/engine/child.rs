@@ -19,7 +19,7 @@ pub(crate) fn run(work: &Work) {
         print(panic);
         std::process::abort();
     }));
-    let tally = Arc::new(Tally::of(work));
+    let tally = Arc::new(Tally::new(work));
     if work.watched {
         println!("{}", serde_json::to_string(&tally.seen.place()).unwrap());
     }

@@ -69,7 +69,7 @@ pub(crate) struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    pub(crate) fn of(seen: &'a Seen) -> Self {
+    pub(crate) fn new(seen: &'a Seen) -> Self {
         let partitions = seen.words.chunks(seen.words_each);
         Self {
             partitions: partitions.map(|words| (words, 0)).collect(),

@@ -51,7 +51,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn of(work: &Work) -> Self {
+    pub(crate) fn new(work: &Work) -> Self {
         let seen = Seen::none(work.records_each());
         if let Some(before) = &work.before {
             seen.restore(before);
@@ -93,7 +93,7 @@ impl Tally {
     /// Looks on until all records are handled.
     pub(crate) async fn watch(&self, work: &Work) -> Vec<Sample> {
         let begun = Instant::now();
-        let mut counter = Counter::of(&self.seen);
+        let mut counter = Counter::new(&self.seen);
         let mut polls = tokio::time::interval(POLL);
         let mut samples = Vec::new();
         loop {

@@ -46,7 +46,7 @@ fn an_eager_member_loses_nothing() {
 fn flow(partitions: &[i32]) -> Vec<Work> {
     let of = |partition: &i32| {
         let keys = (0..10).map(|number| format!("{partition}-{}", number % 2));
-        let work = |key| Work::of(&key, &[Slow, Written]).on(*partition);
+        let work = |key| Work::new(&key, &[Slow, Written]).on(*partition);
         keys.map(work).collect::<Vec<_>>()
     };
     partitions.iter().flat_map(of).collect()
@@ -62,7 +62,7 @@ fn a_member_joins_and_leaves(subject: &mut KafkaSubject, protocol: GroupProtocol
     stand.until(|application| application.history.assigned(0).len() == all.len());
     let held: Vec<_> = all
         .iter()
-        .map(|of| Work::of(&"held", &[Held]).on(*of))
+        .map(|of| Work::new(&"held", &[Held]).on(*of))
         .collect();
     let held = stand.send(&held);
     stand.send(&flow(&all));
@@ -95,7 +95,7 @@ fn a_member_joins_and_leaves(subject: &mut KafkaSubject, protocol: GroupProtocol
     let stand: &mut dyn Stand = running;
     stand.send(&flow(&all));
     stand.until(|application| application.history.assigned(0).len() == all.len());
-    stand.send(&[Work::of(&"last", &[Counted])]);
+    stand.send(&[Work::new(&"last", &[Counted])]);
     stand.finishes();
     assert!(kept.iter().all(|at| history.revoked(0, at) == (0, 0)));
 }

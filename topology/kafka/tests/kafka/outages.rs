@@ -14,7 +14,7 @@ fn works(count: usize) -> Vec<Work> {
     let fates = [&[Written][..], &[Slow], &[Written, Slow, Written]];
     let works = fates.into_iter().cycle().take(count).enumerate();
     works
-        .map(|(index, fates)| Work::of(&(index % 5), fates))
+        .map(|(index, fates)| Work::new(&(index % 5), fates))
         .collect()
 }
 
@@ -25,11 +25,11 @@ fn refused_writes_and_commits_are_made_until_accepted() {
         let mut running = Running::new(subject, 2, &How::ORDERED);
         let stand: &mut dyn Stand = &mut running;
         stand.start();
-        stand.send(&[Work::of(&"first", &[Written])]);
+        stand.send(&[Work::new(&"first", &[Written])]);
         stand.finishes();
         let held = [
-            Work::of(&"held", &[HeldThenWritten]).on(0),
-            Work::of(&"held", &[Held]).on(1),
+            Work::new(&"held", &[HeldThenWritten]).on(0),
+            Work::new(&"held", &[Held]).on(1),
         ];
         let held = stand.send(&held);
         stand.send(&works(50));
@@ -60,7 +60,7 @@ fn results_are_written_once_a_broker_is_back() {
         let mut running = Running::new(subject, 2, &How::ORDERED);
         let stand: &mut dyn Stand = &mut running;
         stand.start();
-        let held = [0, 1].map(|of| Work::of(&"held", &[HeldThenWritten, Held]).on(of));
+        let held = [0, 1].map(|of| Work::new(&"held", &[HeldThenWritten, Held]).on(of));
         let held = stand.send(&held);
         stand.until(|application| held.iter().all(|at| application.history.runs_of(at) == 1));
         cluster.broker_down(BROKER).unwrap();
@@ -83,9 +83,9 @@ fn a_broker_that_is_down_does_not_delay_closing() {
         let mut running = Running::new(subject, 2, &How::UNORDERED);
         let stand: &mut dyn Stand = &mut running;
         stand.start();
-        stand.send(&[Work::of(&0, &[Counted])]);
+        stand.send(&[Work::new(&0, &[Counted])]);
         stand.finishes();
-        stand.send(&[Work::of(&0, &[Endless])]);
+        stand.send(&[Work::new(&0, &[Endless])]);
         stand.until(|application| application.history.begun() == 2);
         subject.fixture.mock().broker_down(1).unwrap();
         let began = Instant::now();

@@ -31,7 +31,10 @@ impl<V: 'static> Node<V> for SinkNode<V> {
         completion.begin_write();
         let context = self.context.clone();
         drop(tokio::task::spawn_local(async move {
-            if append(&context, [record], &|| completion.can_write()).await {
+            if append(&context, [record], &|| completion.can_write())
+                .await
+                .is_ok()
+            {
                 completion.complete();
             } else {
                 completion.abandon();

@@ -22,7 +22,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn of(instance: &Arc<InstancePermits>) -> Self {
+    fn new(instance: &Arc<InstancePermits>) -> Self {
         Self {
             permits: WorkerPermits::new(Arc::clone(instance)),
             partition: Partition::new(),
@@ -80,7 +80,7 @@ impl Worker {
 
 fn workers<const COUNT: usize>() -> [Worker; COUNT] {
     let instance = InstancePermits::new(COUNT);
-    std::array::from_fn(|_| Worker::of(&instance))
+    std::array::from_fn(|_| Worker::new(&instance))
 }
 
 /// Runs on one thread as a worker does.
@@ -152,7 +152,7 @@ fn spare_permits_go_to_workers_in_the_order_of_requests() {
 #[test]
 fn a_call_that_may_not_start_is_dropped_and_the_next_starts() {
     on_a_worker(async {
-        let mut worker = Worker::of(&InstancePermits::new(1));
+        let mut worker = Worker::new(&InstancePermits::new(1));
         let bound = MaxInFlight::new(1);
         (0..3).for_each(|_| drop(worker.call(bound)));
         let given_up = std::mem::replace(&mut worker.partition, Partition::new());
@@ -169,7 +169,7 @@ fn a_call_that_may_not_start_is_dropped_and_the_next_starts() {
 #[test]
 fn a_record_that_is_moved_on_gives_its_turn_away() {
     on_a_worker(async {
-        let worker = Worker::of(&InstancePermits::new(1));
+        let worker = Worker::new(&InstancePermits::new(1));
         let bound = MaxInFlight::new(1);
         let records = [0, 1, 2].map(|_| worker.call(bound));
         records[1].reroute();
@@ -248,7 +248,7 @@ fn workers_on_threads_keep_the_bound_and_wake_each_other() {
     let running = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
     let all_end = || async {
-        let worker = Worker::of(&instance);
+        let worker = Worker::new(&instance);
         let ended = Rc::new(Semaphore::new(0));
         for _ in 0..CALLS {
             let running = running.clone();
@@ -296,11 +296,11 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn of(workers: usize, limit: usize) -> Self {
+    fn new(workers: usize, limit: usize) -> Self {
         let instance = InstancePermits::new(workers);
         let bound = MaxInFlight::new(limit);
         Self {
-            workers: (0..workers).map(|_| Worker::of(&instance)).collect(),
+            workers: (0..workers).map(|_| Worker::new(&instance)).collect(),
             share: instance.guaranteed(bound),
             bound,
         }
@@ -380,7 +380,7 @@ proptest! {
         events in prop::collection::vec(event(), 0..120),
     ) {
         on_a_worker(async {
-            let mut schedule = Schedule::of(workers, limit);
+            let mut schedule = Schedule::new(workers, limit);
             for event in events {
                 schedule.play(event);
                 settle().await;

@@ -19,7 +19,7 @@ pub struct Part {
 
 impl Part {
     /// The whole record at a position.
-    pub fn of(position: &Position) -> Self {
+    pub fn new(position: &Position) -> Self {
         Self {
             position: position.clone(),
             number: 0,

@@ -69,7 +69,7 @@ fn what_was_done_in_order_and_committed_breaks_nothing() {
     let history = history(3);
     for offset in 0..3 {
         history
-            .begin(Part::of(&at(offset)).key("k").due_at(1_000))
+            .begin(Part::new(&at(offset)).key("k").due_at(1_000))
             .end();
         history.record_commit_request(partition(), &committed(offset + 1));
         history.record_committed(partition(), offset + 1);
@@ -80,13 +80,13 @@ fn what_was_done_in_order_and_committed_breaks_nothing() {
 #[test]
 fn a_part_that_has_not_ended_is_missed() {
     let history = history(1);
-    history.begin(Part::of(&at(0)).numbered(0, 2)).end();
+    history.begin(Part::new(&at(0)).numbered(0, 2)).end();
     is_broken(
         &history,
         Guarantee::AtLeastOnce,
         "in-0@0 part 1 has not ended",
     );
-    history.begin(Part::of(&at(0)).numbered(1, 2)).end();
+    history.begin(Part::new(&at(0)).numbered(1, 2)).end();
     assert_eq!(history.check(Guarantee::AtLeastOnce), Ok(()));
     is_broken(&history, Guarantee::AllCommitted, "in-0@0 is not committed");
 }
@@ -107,8 +107,8 @@ fn only_an_unprocessed_record_of_a_source_is_missed() {
 #[test]
 fn an_open_record_below_the_offset_is_lost() {
     let history = history(2);
-    history.begin(Part::of(&at(1))).end();
-    let run = history.begin(Part::of(&at(0)));
+    history.begin(Part::new(&at(1))).end();
+    let run = history.begin(Part::new(&at(0)));
     history.record_commit_request(partition(), &committed(2));
     run.end();
     is_broken(
@@ -135,7 +135,7 @@ fn an_open_record_in_the_map_is_lost() {
 #[test]
 fn a_record_acknowledged_after_its_commit_is_not_lost() {
     let history = history(0);
-    history.begin(Part::of(&at(0))).end();
+    history.begin(Part::new(&at(0))).end();
     history.record_commit_request(partition(), &committed(1));
     history.record_written(&record(), &at(0));
     assert_eq!(history.check(Guarantee::NothingLost), Ok(()));
@@ -145,12 +145,12 @@ fn a_record_acknowledged_after_its_commit_is_not_lost() {
 fn a_first_run_after_a_later_part_of_its_key_is_out_of_order() {
     let history = history(3);
     for offset in [1, 1, 2, 1] {
-        drop(history.begin(Part::of(&at(offset)).key("k")));
+        drop(history.begin(Part::new(&at(offset)).key("k")));
     }
     assert_eq!(history.check(Guarantee::KeyOrder), Ok(()));
-    drop(history.begin(Part::of(&at(0)).key("other")));
+    drop(history.begin(Part::new(&at(0)).key("other")));
     assert_eq!(history.check(Guarantee::KeyOrder), Ok(()));
-    drop(history.begin(Part::of(&at(0)).key("k")));
+    drop(history.begin(Part::new(&at(0)).key("k")));
     is_broken(
         &history,
         Guarantee::KeyOrder,
@@ -161,8 +161,8 @@ fn a_first_run_after_a_later_part_of_its_key_is_out_of_order() {
 #[test]
 fn two_of_a_key_at_once_are_not_serial() {
     let history = history(2);
-    let first = history.begin(Part::of(&at(0)).key("k"));
-    let second = history.begin(Part::of(&at(1)).key("k"));
+    let first = history.begin(Part::new(&at(0)).key("k"));
+    let second = history.begin(Part::new(&at(1)).key("k"));
     drop((first, second));
     is_broken(
         &history,
@@ -174,14 +174,14 @@ fn two_of_a_key_at_once_are_not_serial() {
 #[test]
 fn a_part_before_its_time_is_early() {
     let history = history(1);
-    drop(history.begin(Part::of(&at(0)).due_at(1_007)));
+    drop(history.begin(Part::new(&at(0)).due_at(1_007)));
     is_broken(&history, Guarantee::NeverEarly, "began 7 ms early");
 }
 
 #[test]
 fn a_complete_part_may_not_run_again_in_an_assignment() {
     let history = history(3);
-    history.begin(Part::of(&at(0))).end();
+    history.begin(Part::new(&at(0))).end();
     history.record_revoked(partition());
     let metadata = map(1, 2);
     history.record_assigned(
@@ -191,10 +191,10 @@ fn a_complete_part_may_not_run_again_in_an_assignment() {
             metadata,
         }),
     );
-    history.begin(Part::of(&at(1))).end();
+    history.begin(Part::new(&at(1))).end();
     assert_eq!(history.check(Guarantee::NothingCompleteRunsAgain), Ok(()));
-    drop(history.begin(Part::of(&at(2))));
-    drop(history.begin(Part::of(&at(1))));
+    drop(history.begin(Part::new(&at(2))));
+    drop(history.begin(Part::new(&at(1))));
     is_broken(
         &history,
         Guarantee::NothingCompleteRunsAgain,
@@ -209,18 +209,18 @@ fn a_complete_part_may_not_run_again_in_an_assignment() {
 #[test]
 fn a_late_end_is_no_end_in_the_next_assignment() {
     let history = history(1);
-    let late = history.begin(Part::of(&at(0)));
+    let late = history.begin(Part::new(&at(0)));
     history.record_revoked(partition());
     history.record_assigned(partition(), None);
     late.end();
-    history.begin(Part::of(&at(0))).end();
+    history.begin(Part::new(&at(0))).end();
     assert_eq!(history.check(Guarantee::NothingCompleteRunsAgain), Ok(()));
 }
 
 #[test]
 fn a_part_of_a_partition_that_is_not_assigned_is_foreign() {
     let history = history(1);
-    drop(history.for_member(1).begin(Part::of(&at(0))));
+    drop(history.for_member(1).begin(Part::new(&at(0))));
     is_broken(&history, Guarantee::OnlyWhileAssigned, "not assigned");
 }
 
