@@ -1,4 +1,4 @@
-//! Why a topology does not start, stops, or is not closed in time.
+//! The errors of starting, running and closing a topology.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,35 +7,37 @@ use crate::log::{SinkError, SourceError};
 use crate::offsets::InvalidOffsetMap;
 use crate::record::{Position, TopicPartition};
 
-/// The topology can not be started.
+/// The topology cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The log refused.
-    #[error("the log can not be read")]
+    #[error("failed to subscribe to the log")]
     Source(#[from] SourceError),
-    /// The operating system gave no thread.
-    #[error("a thread can not be started")]
+    /// The operating system did not start a thread.
+    #[error("failed to start a thread")]
     Thread(#[from] std::io::Error),
 }
 
-/// A running topology can not go on.
+/// A running topology cannot continue.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamsError {
-    /// A source can not go on.
-    #[error("a source can not go on")]
+    /// A source cannot continue.
+    #[error("a source stopped")]
     Source(#[from] SourceError),
-    /// A partition's offsets went back: its topic was made anew, or the log lost records.
-    #[error("{partition:?} answered offset {offset} a second time")]
+    /// The offsets of a partition went back: its topic was deleted and created again, or the log lost records.
+    #[error(
+        "{partition:?} returned offset {offset} a second time: its topic was created again, or the log lost records"
+    )]
     OffsetsWentBack {
         /// The partition.
         partition: TopicPartition,
-        /// The offset that came again.
+        /// The offset that was returned again.
         offset: i64,
     },
-    /// Commit metadata can not be read, and is not to be ignored.
-    #[error("the commit metadata of {partition:?} can not be used")]
+    /// Commit metadata is invalid, and the configuration says not to ignore that.
+    #[error("the commit metadata of {partition:?} is invalid")]
     InvalidOffsetMetadata {
         /// The partition.
         partition: TopicPartition,
@@ -43,7 +45,7 @@ pub enum StreamsError {
         #[source]
         error: InvalidOffsetMap,
     },
-    /// A record can not be decoded or processed, and its handler answered that this is the end.
+    /// A record could not be decoded or processed, and the exception handler returned `Fail`.
     #[error("{node} failed on {position:?}: {error}")]
     Failed {
         /// The operator.
@@ -53,8 +55,8 @@ pub enum StreamsError {
         /// What the operator said.
         error: String,
     },
-    /// A record was not written, and the handler answered that this is the end.
-    #[error("a record of {bytes} bytes can not be written to {topic}")]
+    /// A record was not written, and the production exception handler returned `Fail`.
+    #[error("failed to write a record of {bytes} bytes to {topic}")]
     NotProduced {
         /// The topic.
         topic: Arc<str>,
@@ -64,12 +66,12 @@ pub enum StreamsError {
         #[source]
         error: SinkError,
     },
-    /// A thread panicked, is gone, or says nothing any more.
+    /// A thread panicked, ended, or made no progress for too long.
     #[error("{0}")]
     Thread(String),
 }
 
-/// A partition that was given up with records in flight: they run again.
+/// A partition that was given up with records in flight. They are processed again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abandoned {
     /// The partition.
@@ -78,14 +80,16 @@ pub struct Abandoned {
     pub records: usize,
 }
 
-/// The topology was not closed in time. What was not committed runs again.
+/// The topology was not closed in time. Records that were not committed are processed again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not closed within {deadline:?}: left behind {threads:?}, given up {abandoned:?}")]
+#[error(
+    "not closed within {deadline:?}: these threads still run: {threads:?}; these partitions were given up with records in flight: {abandoned:?}"
+)]
 pub struct CloseError {
-    /// The time there was.
+    /// The time limit.
     pub deadline: Duration,
-    /// The threads that did not end; what was in flight on them is not told of.
+    /// The threads that did not end. `abandoned` does not include their records in flight.
     pub threads: Vec<String>,
-    /// What the others gave up.
+    /// The partitions that the other threads gave up.
     pub abandoned: Vec<Abandoned>,
 }

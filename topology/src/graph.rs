@@ -15,9 +15,9 @@ pub use description::{
     CallsDescription, NodeDescription, NodeKind, OrderDescription, Subtopology, TopologyDescription,
 };
 
-/// A topology can not be built.
+/// A topology cannot be built.
 ///
-/// Two mistakes that Kafka Streams refuses can not be declared here: an operator is made after the
+/// Two mistakes that Kafka Streams refuses cannot be declared here: an operator is made after the
 /// streams that enter it, so no sub-topology has a cycle (one through a topic is allowed), and what
 /// reads or writes a topic is made with its code to decode or encode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

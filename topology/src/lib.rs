@@ -45,7 +45,7 @@
 //! # Tables
 //!
 //! [`KStream::left_join`] looks the key of each value up in a [`GlobalTable`], which need not be in
-//! the log: a database behind a cache, say. What can not be looked up is an error to the join, never
+//! the log: a database behind a cache, say. What cannot be looked up is an error to the join, never
 //! a key that is not there, and its record may wait until it can.
 //!
 //! # Who may block

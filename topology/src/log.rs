@@ -69,7 +69,7 @@ pub enum SourceError {
     /// The log answered with an error; the source goes on by itself.
     #[error("the log answered: {0}")]
     Transient(String),
-    /// The source can not go on, as with a wrong configuration.
+    /// The source cannot go on, as with a wrong configuration.
     #[error("the log refused this member for good: {0}")]
     Fatal(String),
     /// Another process is this member.
@@ -129,7 +129,7 @@ pub fn commit_last(
         committed = commit(&offsets);
     }
     if let Err(error) = committed {
-        tracing::warn!(%error, "the last commit of revoked partitions failed: records repeat");
+        tracing::warn!(%error, "the last commit of revoked partitions failed; records that completed since the commit before will be processed again");
     }
 }
 
@@ -166,7 +166,7 @@ pub trait RecordSource: Send {
     fn commit(&mut self, offsets: &[Committable]) -> Result<(), CommitError>;
 
     /// How many records lie after the committed offset of each assigned partition; partitions of
-    /// which the log can not say are left out. Asks the log, and is bounded as `commit` is.
+    /// which the log cannot say are left out. Asks the log, and is bounded as `commit` is.
     fn records_lag(&mut self) -> Result<BTreeMap<i32, u64>, SourceError> {
         Ok(BTreeMap::new())
     }

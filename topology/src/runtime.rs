@@ -83,7 +83,7 @@ impl Streams {
             Ok(()) => Ok(streams),
             Err(error) => {
                 if let Err(error) = streams.close(CLOSE) {
-                    tracing::error!(%error, "while giving up the start");
+                    tracing::error!(%error, "an error followed while a failed start was undone");
                 }
                 Err(error)
             }
@@ -160,7 +160,7 @@ impl Streams {
         self.shared.metrics.clone()
     }
 
-    /// Resolves when the topology can not go on. While it is awaited, a thread that says nothing
+    /// Resolves when the topology cannot go on. While it is awaited, a thread that says nothing
     /// for 60 s counts as failed: Kafka would not notice a worker, for its membership is the
     /// control thread's.
     /// Cancel-safe.
@@ -201,7 +201,7 @@ impl Streams {
             .partition(|(_, thread)| is_ended || thread.is_finished());
         for (name, thread) in ended {
             if thread.join().is_err() {
-                tracing::error!(name, "a thread had panicked");
+                tracing::error!(name, "a thread panicked");
             }
         }
         let abandoned = std::mem::take(&mut *self.shared.lock_abandoned());

@@ -38,7 +38,7 @@ impl TopicSpec {
     }
 }
 
-/// A topic can not be used.
+/// A topic cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopicError {

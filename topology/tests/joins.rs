@@ -1,4 +1,4 @@
-//! Streams joined with a table, on the test driver: what is found, what is not, and what can not
+//! Streams joined with a table, on the test driver: what is found, what is not, and what cannot
 //! be told.
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
@@ -83,7 +83,7 @@ fn named() -> Async<String, Joined> {
     Async::named(Named::new("join"))
 }
 
-/// A value waits for a table that can not tell: it is asked again every second.
+/// A value waits for a table that cannot tell: it is asked again every second.
 fn waits(at_most: Duration) -> Async<String, Joined> {
     let wait = RetryWhile {
         every: Duration::from_secs(1),

@@ -67,10 +67,10 @@ fn an_outage_of_the_log_is_logged_at_its_start_and_end_only() {
             driver.pipe_input(&record("in", "a"));
         }
         driver.advance_wall_clock_time(Duration::from_millis(200));
-        let begin = "writes are not acknowledged; each is made again until it is";
+        let begin = "writes are not acknowledged; each is repeated until it is";
         assert_eq!(logged(), [begin]);
         driver.advance_wall_clock_time(Duration::from_secs(60));
-        assert_eq!(logged(), ["no write waits to be made again"]);
+        assert_eq!(logged(), ["all repeated writes are acknowledged"]);
         assert_eq!(driver.read_output("out").len(), 100);
     }
 }

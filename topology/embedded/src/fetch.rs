@@ -89,6 +89,6 @@ async fn fetch(
 
 pub(super) async fn close(connection: SqliteConnection) {
     if let Err(error) = connection.close().await {
-        tracing::warn!(%error, "the log's file can not be closed");
+        tracing::warn!(%error, "failed to close the file of the log");
     }
 }

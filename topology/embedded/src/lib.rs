@@ -88,7 +88,7 @@ impl EmbeddedLog {
     /// Opens the log, or makes it. Blocks its thread until the file is ready.
     ///
     /// # Errors
-    /// Another process owns it, a newer version wrote it, or the file can not be used.
+    /// Another process owns it, a newer version wrote it, or the file cannot be used.
     pub fn open(config: &EmbeddedConfig) -> Result<Self, OpenError> {
         let (appends, appended) = mpsc::channel(sink::QUEUE_RECORDS);
         let (requests, requested) = mpsc::channel(REQUESTS);
@@ -250,14 +250,16 @@ impl Drop for EmbeddedLog {
     fn drop(&mut self) {
         self.stop.cancel();
         if !self.shared.wait_closed(STOP) {
-            return tracing::error!("the log's file does not answer; its thread is left behind");
+            return tracing::error!(
+                "the thread of the log did not end in time; it keeps running until the process ends"
+            );
         }
         if self
             .thread
             .take()
             .is_some_and(|thread| thread.join().is_err())
         {
-            tracing::error!("the log's thread had panicked");
+            tracing::error!("the thread of the log panicked");
         }
     }
 }

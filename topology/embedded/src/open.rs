@@ -49,13 +49,13 @@ CREATE INDEX offsets_of_partition ON offsets (partition_id, offset);
 PRAGMA user_version = 1;
 ";
 
-/// The log can not be opened.
+/// The log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process owns it.
     #[error(
-        "another process uses the log {0}: stop that one first; several processes at once need Kafka as their log"
+        "another process uses the log {0}: stop that one first; several processes at once need Kafka as the log"
     )]
     Locked(PathBuf),
     /// A newer version of this program wrote it.
@@ -69,7 +69,7 @@ pub enum OpenError {
         found: i64,
     },
     /// The operating system refused.
-    #[error("the log {path} can not be used")]
+    #[error("the log {path} cannot be used")]
     File {
         /// The file.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum OpenError {
     },
     /// The database refused.
     #[error(
-        "the log {path} can not be used as a database: let this program write there, make room, or put a copy of the whole file in its place"
+        "the log {path} cannot be used as a database: allow this program to write there, free disk space, or restore the whole file from a copy"
     )]
     Database {
         /// The file.

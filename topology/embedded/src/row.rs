@@ -17,7 +17,7 @@ pub(super) const SELECT: &str =
     "SELECT partition_id, offset, timestamp_ms, key, value, headers FROM records
     WHERE partition_id = ?1 AND offset >= ?2 ORDER BY offset LIMIT ?3";
 
-/// Records can not be read.
+/// Records cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     /// The database refused.
@@ -45,7 +45,7 @@ impl ReadError {
         SourceError::Transient(match self {
             Self::Damaged { .. } => self.to_string(),
             Self::Database(error) => {
-                format!("{topic}/{partition} can not be read from {offset} on: {error}")
+                format!("{topic}/{partition} cannot be read from {offset} on: {error}")
             }
         })
     }

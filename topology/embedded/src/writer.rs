@@ -164,7 +164,7 @@ impl Writer {
             Err(error) => {
                 self.connection = None;
                 let error = error.to_string();
-                tracing::error!(error, "the log's file was not written");
+                tracing::error!(error, "writing to the file of the log failed");
                 for append in batch.appends {
                     let failed = SinkError::Unacknowledged(error.clone());
                     drop(append.done.send(Err(failed)));
@@ -250,7 +250,7 @@ impl Writer {
             Err(error) => {
                 self.connection = None;
                 self.expiring.clear();
-                tracing::warn!(%error, "old records were not deleted; they are looked for again");
+                tracing::warn!(%error, "deleting old records failed; retrying later");
             }
         }
     }

@@ -56,7 +56,7 @@ async fn create(
                 return Err(TopicError::Unfit {
                     remedy: format!("create it: kafka-topics.sh --create --topic {name}"),
                     topic: name,
-                    reason: format!("it is missing and can not be created ({code})"),
+                    reason: format!("it is missing and cannot be created ({code})"),
                 });
             }
         }

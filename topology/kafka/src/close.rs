@@ -20,7 +20,7 @@ pub(super) fn drop_on_thread<T: Send + 'static>(name: &str, client: T) -> Receiv
         drop(closing);
     });
     if let Err(error) = spawned {
-        tracing::warn!(name, %error, "there is no thread to close a client on");
+        tracing::warn!(name, %error, "failed to start a thread that closes a client; it is closed on this thread");
     }
     closed
 }

@@ -46,7 +46,7 @@ impl ConsumerContext for Member {
         if let Rebalance::Assign(partitions) = rebalance
             && let Err(error) = consumer.pause(partitions)
         {
-            tracing::warn!(%error, "what is assigned is fetched twice");
+            tracing::warn!(%error, "failed to pause the assigned partitions on the group client; they are fetched twice");
         }
     }
 }
@@ -138,7 +138,7 @@ impl Member {
             Ok(known) => known,
             Err(error) => {
                 let which = describe(&asked);
-                tracing::warn!(which, %error, "not read until it is known what was committed");
+                tracing::warn!(which, %error, "these partitions are not read until their committed offsets are known");
                 return Vec::new();
             }
         };
@@ -195,7 +195,7 @@ impl Member {
 fn start_at_the_end(partitions: &TopicPartitionList) {
     for mut partition in partitions.elements() {
         if let Err(error) = partition.set_offset(Offset::End) {
-            tracing::warn!(%error, "a member asks where its group stands");
+            tracing::warn!(%error, "failed to set where the group client starts; a rebalance may wait for the coordinator");
         }
     }
 }

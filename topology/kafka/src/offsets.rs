@@ -16,7 +16,7 @@ use super::source_error;
 use topology::TopicPartition;
 use topology::log::{CommitError, Committable, Committed};
 
-/// What stands for metadata that can not be read.
+/// What stands for metadata that cannot be read.
 const UNREADABLE: &str = "\u{fffd}";
 
 /// What one request commits at most, in bytes as the coordinator writes them. It writes each request
@@ -114,7 +114,7 @@ fn committed_of(
         }
         (Ok(()), _) => Some((partition, None)),
         (Err(error), _) => {
-            tracing::warn!(?partition, %error, "the coordinator does not tell what was committed");
+            tracing::warn!(?partition, %error, "the coordinator did not return the committed offsets; asking again");
             None
         }
     }

@@ -51,7 +51,7 @@ impl Sinks {
         if let Some(unbatched) = &*unbatched {
             return Ok(Arc::clone(unbatched));
         }
-        tracing::warn!("a batch is too large for its topic: its records are sent one by one");
+        tracing::warn!("a batch is too large for its topic; its records are sent one by one");
         let mut config = self.batched.config.clone();
         config.set("batch.num.messages", "1");
         let made = Producers::new(config).map_err(|error| sink_error(&error))?;
@@ -92,12 +92,15 @@ impl Producers {
         };
         match self.config.create() {
             Ok(producer) => {
-                tracing::warn!(reason, "the producer was disabled; another takes its place");
+                tracing::warn!(
+                    reason,
+                    "the producer was disabled; a new producer replaces it"
+                );
                 let disabled = std::mem::replace(&mut *current, producer);
                 // Not waited for: what it holds fails within a second.
                 drop(drop_on_thread("producer", disabled));
             }
-            Err(error) => tracing::error!(%error, "a new producer can not be made"),
+            Err(error) => tracing::error!(%error, "failed to create a producer"),
         }
     }
 }
@@ -195,7 +198,7 @@ impl Drop for KafkaSink {
         let unbatched = unbatched.map(|unbatched| unbatched.current());
         for producer in unbatched.into_iter().chain([self.producer()]) {
             if let Err(error) = producer.flush(FLUSH) {
-                tracing::warn!(%error, "records were left unsent");
+                tracing::warn!(%error, "some records were not sent before the producer closed");
             }
         }
     }

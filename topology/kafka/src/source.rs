@@ -101,7 +101,7 @@ impl KafkaSource {
     }
 }
 
-/// Of two results the one after which less goes on: librdkafka tells but once that a member can not
+/// Of two results the one after which less goes on: librdkafka tells but once that a member cannot
 /// go on.
 fn more_severe(
     one: Result<(), SourceError>,
@@ -189,14 +189,14 @@ impl Drop for KafkaSource {
         if Arc::strong_count(&consumer) > 1 || consumer.context().fetcher().is_held() {
             tracing::warn!(
                 topic,
-                "a queue or a commit outlives its consumer, and closes it"
+                "a consumer is still in use by a queue or a commit, which will close it"
             );
         }
         if !drop_within(limit, topic, consumer) {
             tracing::error!(
                 topic,
                 ?limit,
-                "a consumer does not close; its thread is left behind"
+                "a consumer did not close in time; its thread keeps running until the process ends"
             );
         }
     }

@@ -23,10 +23,10 @@ pub trait Lookup {
     type Key;
     /// What it has.
     type Value;
-    /// Why it can not tell.
+    /// Why it cannot tell.
     type Error;
 
-    /// What there is for `key`: `Ok(None)` says that there is nothing, and whoever can not say is
+    /// What there is for `key`: `Ok(None)` says that there is nothing, and whoever cannot say is
     /// to answer with an error.
     fn get(&self, key: Self::Key)
     -> impl Future<Output = Result<Option<Self::Value>, Self::Error>>;
@@ -109,7 +109,7 @@ impl<V: 'static> KStream<V> {
     /// at once, for how long and how often.
     ///
     /// `joiner` gets what [`get`](Lookup::get) answered, so an error is told from nothing found;
-    /// with [`Async::retry_while`] a value can wait for a table that can not tell. A value without
+    /// with [`Async::retry_while`] a value can wait for a table that cannot tell. A value without
     /// a key is joined with nothing and not looked up, but waits for its turn as any other.
     pub fn left_join<K: 'static, T: 'static, E: 'static, W: 'static>(
         self,

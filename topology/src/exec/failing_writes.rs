@@ -24,7 +24,7 @@ impl FailingWrites {
         let count = failing.entry(Arc::clone(topic)).or_default();
         *count += 1;
         if *count == 1 {
-            tracing::warn!(topic = &**topic, %error, "writes are not acknowledged; each is made again until it is");
+            tracing::warn!(topic = &**topic, %error, "writes are not acknowledged; each is repeated until it is");
         }
         FailingWrite {
             all: self.clone(),
@@ -42,7 +42,7 @@ impl Drop for FailingWrite {
         *count -= 1;
         if *count == 0 {
             failing.remove(&self.topic);
-            tracing::info!(topic = &*self.topic, "no write waits to be made again");
+            tracing::info!(topic = &*self.topic, "all repeated writes are acknowledged");
         }
     }
 }

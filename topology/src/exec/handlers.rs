@@ -11,7 +11,7 @@ use crate::record::{ConsumedRecord, ProducerRecord};
 /// How often a part of a record that failed is run before the handler is asked.
 pub const RUNS_MAX: u8 = 3;
 
-/// A record, or one part of it, that can not be decoded or processed.
+/// A record, or one part of it, that cannot be decoded or processed.
 #[derive(Debug)]
 pub struct ErrorHandlerContext<'a> {
     /// The record as it was read.
@@ -57,11 +57,11 @@ type ProductionHandler =
 /// The three handlers. They are called on workers and must not block; a panic in one of them
 /// stops the topology.
 ///
-/// By default what can not be decoded or processed stops the topology, as in Kafka Streams, and so
+/// By default what cannot be decoded or processed stops the topology, as in Kafka Streams, and so
 /// does a record that the log never takes; one that it does not take now is sent until it does.
 #[derive(Clone)]
 pub struct ExceptionHandlers {
-    /// For what [`Consumed::try_with`](crate::Consumed::try_with) can not decode.
+    /// For what [`Consumed::try_with`](crate::Consumed::try_with) cannot decode.
     pub deserialization: Handler,
     /// For a part of a record of which an operator panicked, or overran its time,
     /// [`RUNS_MAX`] times.

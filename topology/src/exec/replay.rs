@@ -133,7 +133,7 @@ pub(crate) fn replay_or_settle(context: &WorkerContext, source: &dyn SourceNode,
     } = failure;
     let runs = completion.runs() + 1;
     if runs < RUNS_MAX {
-        tracing::warn!(node, error, runs, part = %completion.path(), position = ?completion.record().position, "a part of a record failed; it runs again");
+        tracing::warn!(node, error, runs, part = %completion.path(), position = ?completion.record().position, "a part of a record failed; it is processed again");
         completion.metrics().run_again.add(1);
         return source.start(completion.into_replay(kept));
     }
@@ -193,7 +193,7 @@ impl Settled<'_> {
         });
         match response {
             Response::Resume(records) => {
-                tracing::warn!(node, error, part = %completion.path(), position = ?completion.record().position, records = records.len(), "a handler took a failed part of a record");
+                tracing::warn!(node, error, part = %completion.path(), position = ?completion.record().position, records = records.len(), "a part of a record failed every time; the processing exception handler took it");
                 completion.metrics().dropped.add(1);
                 let context = context.clone();
                 completion.begin_write();

@@ -53,7 +53,7 @@ async fn append_one(
                 failing.get_or_insert_with(|| context.failing.begin(&record.topic, &error));
             }
             ProductionResponse::Replace(other) => {
-                tracing::warn!(topic = &*record.topic, by = &*other.topic, %error, "a record is replaced");
+                tracing::warn!(topic = &*record.topic, by = &*other.topic, %error, "the log can never accept a record; the production handler replaced it");
                 record = other;
                 failing = None;
             }

@@ -47,7 +47,7 @@ pub struct StreamsConfig {
     /// the broker's `offset.metadata.max.bytes` (4,096 by default). 0: no map, and more repeats.
     /// From three quarters of it on no further record of the partition is read.
     pub offset_metadata_max: usize,
-    /// What is done about commit metadata that can not be used.
+    /// What is done about commit metadata that cannot be used.
     pub invalid_offset_metadata: InvalidOffsetMetadata,
     /// What is done about one record that holds all others' commit back.
     pub head_of_line: HeadOfLine,

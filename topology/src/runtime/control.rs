@@ -96,7 +96,7 @@ impl Listener {
         let resumed = match (resume(committed), self.policy) {
             (Ok(resumed), _) => resumed,
             (Err((offset, error)), InvalidOffsetMetadata::Ignore) => {
-                tracing::warn!(?partition, offset, %error, "commit metadata is ignored: records may repeat");
+                tracing::warn!(?partition, offset, %error, "commit metadata is invalid and was ignored; completed records may be processed again");
                 OffsetTracker::resume(offset, &[])
             }
             (Err((_, error)), InvalidOffsetMetadata::Fail) => {
@@ -260,7 +260,7 @@ impl Control {
             match self.source.poll(self.commit_interval) {
                 Ok(()) => {}
                 Err(error @ SourceError::Transient(_)) => {
-                    tracing::warn!(%error, "a poll failed; it is made again");
+                    tracing::warn!(%error, "polling the log failed; retrying");
                 }
                 Err(error @ (SourceError::Fatal(_) | SourceError::Fenced(_))) => {
                     alive.mark_failed();
@@ -289,10 +289,10 @@ impl Control {
         match committer.lock().commit(Instant::now(), commit) {
             Ok(_) => {}
             Err(error @ CommitError::NotAMember(_)) => {
-                tracing::warn!(%error, "nothing is committed until partitions are assigned again");
+                tracing::warn!(%error, "this member is no longer in its group; nothing is committed until partitions are assigned again");
             }
             Err(error) => {
-                tracing::warn!(%error, "a commit failed; it is tried again");
+                tracing::warn!(%error, "a commit failed; retrying");
             }
         }
     }

@@ -87,7 +87,7 @@ impl HeadOfLineGuard {
             ?position,
             span,
             open = state.records(),
-            "one record holds the commit of its partition back"
+            "one record holds back the commit of its partition"
         );
         state.budget().metrics.head_blocked.add(1);
         if let HeadOfLine::Reroute(reroute) = policy

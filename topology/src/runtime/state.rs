@@ -25,7 +25,7 @@ pub enum State {
     PendingShutdown,
     /// It was closed.
     NotRunning,
-    /// It can not go on, and is to be closed.
+    /// It cannot go on, and is to be closed.
     PendingError,
     /// It could not go on, and was closed.
     Error,

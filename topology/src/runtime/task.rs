@@ -162,13 +162,13 @@ impl Task {
                     return Some(PendingHead { record, due_ms });
                 }
                 Err(error) => {
-                    tracing::warn!(partition = ?self.queue.partition(), %error, "a read failed");
+                    tracing::warn!(partition = ?self.queue.partition(), %error, "reading a partition failed");
                 }
             }
         }
     }
 
-    /// Answers a record that can not be started yet.
+    /// Answers a record that cannot be started yet.
     ///
     /// Offsets that go back mean that the topic was made anew or cut off: what comes now is new
     /// under old numbers. It is read after a restart, from where the log says.
@@ -196,7 +196,7 @@ fn due_ms(source: &Source, record: &ConsumedRecord) -> Option<i64> {
     let due_at = source.due_at.as_ref()?;
     let due_ms = catch_unwind(AssertUnwindSafe(|| due_at(record)));
     due_ms.unwrap_or_else(|_| {
-        tracing::error!(position = ?record.position, "when a record is due is unknown: it runs now");
+        tracing::error!(position = ?record.position, "the due time of a record is unknown; it is processed now");
         None
     })
 }
@@ -227,7 +227,7 @@ pub(super) async fn drain_and_close(
             tracing::warn!(
                 ?partition,
                 open,
-                "given up with records in flight: they run again"
+                "a partition was given up with records in flight; they will be processed again"
             );
         }
     }

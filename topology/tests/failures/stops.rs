@@ -76,7 +76,7 @@ fn a_record_that_the_log_never_accepts_stops_the_topology() {
     let failure = driver.failure(0).unwrap();
     assert_eq!(
         failure.to_string(),
-        "a record of 12 bytes can not be written to out"
+        "failed to write a record of 12 bytes to out"
     );
     let source = std::error::Error::source(&failure).unwrap().to_string();
     assert!(source.contains("12 bytes, where out takes 4"), "{source}");

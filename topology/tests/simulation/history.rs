@@ -257,7 +257,7 @@ impl History {
         }
     }
 
-    /// The lowest offset that the present owner can not know to be complete.
+    /// The lowest offset that the present owner cannot know to be complete.
     pub(crate) fn lowest_open(&self, partition: i32) -> i64 {
         let state = self.lock();
         let assignment = state.assigned.get(&partition);

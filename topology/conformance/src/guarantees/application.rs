@@ -225,7 +225,7 @@ impl Application {
         builder.build().unwrap()
     }
 
-    /// What can not be processed is written as an outcome.
+    /// What cannot be processed is written as an outcome.
     pub fn handlers(&self) -> ExceptionHandlers {
         let topic = Arc::clone(&self.outcomes);
         let processing = move |context: &ErrorHandlerContext<'_>| {

@@ -66,7 +66,7 @@ pub trait Stand {
     /// Lets time go on until it is so; panics when it is not within a bound.
     fn wait(&mut self, is_so: &mut dyn FnMut(&Application) -> bool) -> Result<(), String>;
 
-    /// Why the member can not go on, as soon as it can not.
+    /// Why the member cannot go on, as soon as it cannot.
     fn failure(&mut self) -> StreamsError;
 
     /// Commits for the group as another program would.
