@@ -114,7 +114,8 @@ build_service() {
   local target=${CARGO_TARGET_DIR:-$root/target}
   cargo build --locked --profile "$1" -p webhook-delivery --bin webhook-delivery
   mkdir -p "$target/shipped"
-  cp "$target/${1/#dev/debug}/webhook-delivery" "$target/shipped/"
+  # The old copy may still be running: replace the file instead of writing into it.
+  cp --remove-destination "$target/${1/#dev/debug}/webhook-delivery" "$target/shipped/"
   export SERVICE_BINARY=$target/shipped/webhook-delivery
 }
 
